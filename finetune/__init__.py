@@ -1,0 +1,1 @@
+"""Kept traces in, a student out."""

@@ -1,0 +1,1 @@
+"""Problems and teachers in, traces out."""

@@ -1,0 +1,1 @@
+"""tracestill: distil the reasoning of large teachers into small dense models."""

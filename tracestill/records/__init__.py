@@ -1,0 +1,65 @@
+"""The records, their identities, and how they lie on disk."""
+
+from tracestill.records.identity import (
+    bucket,
+    digest,
+    file_fingerprint,
+    folder_fingerprint,
+    problem_id,
+    trace_id,
+)
+from tracestill.records.journal import Journal
+from tracestill.records.schema import (
+    Drop,
+    Finish,
+    Kind,
+    Outcome,
+    Problem,
+    Sampling,
+    Teacher,
+    Trace,
+    Verdict,
+    arrow_schema,
+    from_row,
+    to_row,
+)
+from tracestill.records.tables import (
+    Manifest,
+    Shard,
+    check_shards,
+    read_manifest,
+    read_table,
+    write_atomic,
+    write_manifest,
+    write_table,
+)
+
+__all__ = [
+    "Drop",
+    "Finish",
+    "Journal",
+    "Kind",
+    "Manifest",
+    "Outcome",
+    "Problem",
+    "Sampling",
+    "Shard",
+    "Teacher",
+    "Trace",
+    "Verdict",
+    "arrow_schema",
+    "bucket",
+    "check_shards",
+    "digest",
+    "file_fingerprint",
+    "folder_fingerprint",
+    "from_row",
+    "problem_id",
+    "read_manifest",
+    "read_table",
+    "to_row",
+    "trace_id",
+    "write_atomic",
+    "write_manifest",
+    "write_table",
+]

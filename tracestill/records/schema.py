@@ -1,0 +1,173 @@
+"""The records that pass between the stages, and the Arrow schemas derived from them.
+
+A row of a table is one record. Adding a field here adds a column everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+if typing.TYPE_CHECKING:
+    import pyarrow as pa
+
+R = TypeVar("R")
+
+Kind = Literal["math", "choice", "code", "reasoning_gym", "open"]
+# "skipped": never sent, since the prompt leaves no room for an answer.
+Finish = Literal["stop", "length", "error", "skipped"]
+Outcome = Literal["correct", "incorrect", "unverifiable", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A question with what is needed to judge an answer to it.
+
+    `id` is a hash of the normalised prompt and the reference (`problem_id`); `meta` holds what
+    a verifier needs besides the reference and is stored as JSON.
+    """
+
+    id: str
+    prompt: str
+    reference: str
+    kind: Kind
+    source: str
+    language: str = "en"
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How a token is drawn. `top_k` of -1 means no limit."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    max_tokens: int
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """Who wrote a trace: the model (name or folder name), its content, engine and sampling."""
+
+    model: str
+    revision: str | None
+    content: str
+    engine: str
+    engine_version: str
+    quantisation: str | None
+    provider: str
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One sampled answer of a teacher, as it came (`raw`) and as it was read.
+
+    `reasoning` and `answer` are the two parts of `raw`; `reasoning` is None where the trace
+    holds no readable reasoning. Tokens are counted by the teacher's tokenizer, `seconds` is the
+    time from the request to its last token, `cost` is in the currency of the recipe's prices.
+    """
+
+    id: str
+    problem_id: str
+    sample: int
+    raw: str
+    raw_token_ids: list[int] | None
+    reasoning: str | None
+    answer: str | None
+    finish: Finish
+    error: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    teacher: Teacher
+    seconds: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a verifier said of a trace. `seconds` is the verifier's own time."""
+
+    trace_id: str
+    verifier: str
+    outcome: Outcome
+    extracted: str | None
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """Why a trace is not in the kept set. `detail` names the twin or the matching text."""
+
+    trace_id: str
+    step: str
+    reason: str
+    detail: str
+
+
+def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
+    """The Arrow type of a field's annotation, and whether it may be null."""
+    import pyarrow as pa
+
+    scalars = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    if annotation in scalars:
+        return scalars[annotation], False
+    if dataclasses.is_dataclass(annotation):
+        return pa.struct(list(arrow_schema(typing.cast(type, annotation)))), False
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return pa.string(), False
+    if origin is list:
+        return pa.list_(_arrow_type(args[0])[0]), False
+    if origin is dict:
+        return pa.string(), False  # as JSON: its keys differ from row to row
+    if origin in (types.UnionType, typing.Union):
+        (inner,) = [arg for arg in args if arg is not type(None)]
+        return _arrow_type(inner)[0], True
+    raise TypeError(f"no Arrow type for {annotation!r}")
+
+
+def arrow_schema(record: type) -> pa.Schema:
+    """The Arrow schema of a record class: a column for each field, dicts as JSON text."""
+    import pyarrow as pa
+
+    hints = typing.get_type_hints(record)
+    fields = []
+    for item in dataclasses.fields(record):
+        arrow, nullable = _arrow_type(hints[item.name])
+        fields.append(pa.field(item.name, arrow, nullable=nullable))
+    return pa.schema(fields)
+
+
+def to_row(record: Any) -> dict[str, Any]:
+    """A record as a plain dict that fits its Arrow schema."""
+    row: dict[str, Any] = {}
+    for item in dataclasses.fields(record):
+        value = getattr(record, item.name)
+        if dataclasses.is_dataclass(value):
+            value = to_row(value)
+        elif isinstance(value, dict):
+            value = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        row[item.name] = value
+    return row
+
+
+def from_row(record: type[R], row: dict[str, Any]) -> R:
+    """The record that `to_row` made this row of."""
+    hints = typing.get_type_hints(record)
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(record):  # type: ignore[arg-type]
+        value, hint = row[item.name], hints[item.name]
+        if dataclasses.is_dataclass(hint):
+            value = from_row(typing.cast(type, hint), value)
+        elif typing.get_origin(hint) is dict and isinstance(value, str):
+            value = json.loads(value)
+        values[item.name] = value
+    return record(**values)

@@ -1,0 +1,204 @@
+"""A stage's folder: tables of Parquet shards, and a manifest that is written last.
+
+A manifest that is there means that the stage is complete. Shards are written under a temporary
+name, synced and renamed, so that a reader sees a whole shard or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tracestill.records.identity import FORMAT, digest
+from tracestill.records.schema import arrow_schema, from_row, to_row
+
+R = TypeVar("R")
+SHARD_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A Parquet file of a table: its name, its rows, its size in bytes, its content's hash."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a complete stage says of itself.
+
+    `fingerprint` is of the stage's settings and inputs and decides on reuse; `output` is of what
+    was made. `rows_in` equals `rows_out` plus the sum of `dropped`.
+    """
+
+    stage: str
+    fingerprint: str
+    rows_in: int
+    rows_out: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    seconds: float
+    tables: dict[str, list[Shard]] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def output(self) -> str:
+        """A hash of everything this stage made."""
+        shards = {name: [s.sha256 for s in shards] for name, shards in self.tables.items()}
+        return digest(self.fingerprint, shards, self.details.get("output"))
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old one or the whole new one, whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the renames in a folder survive a loss of power."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> list[Shard]:
+    """Write records as `<name>-00000.parquet`, …, replacing the table that was there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    schema = arrow_schema(record)
+    shards: list[Shard] = []
+    iterator = iter(rows)
+    while True:
+        batch = [to_row(row) for row in itertools.islice(iterator, SHARD_ROWS)]
+        if not batch and shards:
+            break
+        path = folder / f"{name}-{len(shards):05d}.parquet"
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            pq.write_table(pa.Table.from_pylist(batch, schema), temporary, compression="zstd")
+            content = temporary.read_bytes()
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        shards.append(
+            Shard(
+                file=path.name,
+                rows=len(batch),
+                bytes=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
+            )
+        )
+        if len(batch) < SHARD_ROWS:
+            break
+    keep = {shard.file for shard in shards}
+    for stale in folder.glob(f"{name}-[0-9][0-9][0-9][0-9][0-9].parquet"):
+        if stale.name not in keep:
+            stale.unlink()
+    sync_folder(folder)
+    return shards
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, which declares the stage complete.
+
+    Raises:
+        AssertionError: the rows do not add up.
+    """
+    total = manifest.rows_out + sum(manifest.dropped.values())
+    assert manifest.rows_in == total, (
+        f"{manifest.stage}: {manifest.rows_in} rows in, but {manifest.rows_out} kept and "
+        f"{manifest.dropped} dropped"
+    )
+    text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n"
+    write_atomic(folder / "manifest.json", text.encode())
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a stage's folder, or None where the stage is not complete.
+
+    Raises:
+        ValueError: the manifest is not readable.
+    """
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_bytes())
+        tables = {
+            name: [Shard(**shard) for shard in shards] for name, shards in values["tables"].items()
+        }
+        return Manifest(**{**values, "tables": tables})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a manifest ({error}); delete it to make this stage again "
+            "(the responses in a journal are kept and reused)"
+        ) from error
+
+
+def check_shards(folder: Path, manifest: Manifest) -> None:
+    """Compare the shards' sizes with the manifest.
+
+    Raises:
+        ValueError: a shard is missing or has another size.
+    """
+    for shard in itertools.chain.from_iterable(manifest.tables.values()):
+        path = folder / shard.file
+        size = path.stat().st_size if path.exists() else None
+        if size != shard.bytes:
+            state = "is missing" if size is None else f"has {size:,} of {shard.bytes:,} bytes"
+            raise ValueError(
+                f"{path} {state}; delete {folder / 'manifest.json'} to make this stage again "
+                "(the responses in a journal are kept and reused)"
+            )
+
+
+def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
+    """The records of a complete stage's table, in the order of writing.
+
+    Raises:
+        ValueError: the stage is not complete, has no such table, or a shard is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ValueError(f"{folder} is not complete: it has no manifest.json; run that stage first")
+    if name not in manifest.tables:
+        raise ValueError(f"{folder} has no table {name!r}, only {sorted(manifest.tables)}")
+    check_shards(folder, manifest)
+    for shard in manifest.tables[name]:
+        try:
+            with pq.ParquetFile(folder / shard.file) as file:
+                for batch in file.iter_batches():
+                    for row in batch.to_pylist():
+                        yield from_row(record, row)
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise ValueError(
+                f"{folder / shard.file} is damaged ({error}); delete "
+                f"{folder / 'manifest.json'} to make this stage again"
+            ) from error
