@@ -37,25 +37,27 @@ def repair(path: Path) -> int:
     return size - end
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a journal, in the order of writing.
+def read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """The rows of a journal, each with its line's byte offset, in the order of writing.
 
     Raises:
         ValueError: a whole line is not JSON, which no crash of ours leaves behind.
     """
     if not path.exists():
         return
+    offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return  # torn: the writer repairs it when it opens the journal
             try:
-                yield json.loads(line)
+                yield json.loads(line), offset
             except ValueError as error:
                 raise ValueError(
                     f"{path}, line {number} is damaged ({error}); every other line is whole: "
                     f"remove that line (sed -i {number}d) and run again"
                 ) from error
+            offset += len(line)
 
 
 class Journal:
