@@ -21,7 +21,8 @@ class Request:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
     """What came back, untouched. `prefill` is what the template had already begun to say
-    on the model's behalf, such as an opening think tag; it is not part of `raw`."""
+    on the model's behalf, such as an opening think tag; it is not part of `raw`.
+    """
 
     id: str
     raw: str

@@ -25,6 +25,7 @@ def load_problems(
 
     Raises:
         ValueError: a source can't be read, or has fewer problems than asked for.
+
     """
     excluded = {normalise_prompt(problem.prompt) for problem in exclude}
     seen: set[str] = set()

@@ -20,7 +20,8 @@ Progress = Callable[[dict[str, Any]], None]
 
 def teacher_fingerprint(teacher: Teacher, system_prompt: str | None) -> str:
     """Who a trace is of: the teacher and its way of sampling, but not its token budget,
-    and not the version of its engine."""
+    and not the version of its engine.
+    """
     values = asdict(teacher)
     values["sampling"].pop("max_tokens")
     values.pop("engine_version")
@@ -52,17 +53,17 @@ class _Entry:
 
 def wanted_traces(problems: Sequence[Problem], samples: int, teacher: str) -> Iterator[Wanted]:
     """The traces of a run. The first samples of all problems come first, so that a run that
-    is stopped early has something of every problem."""
+    is stopped early has something of every problem.
+    """
     for sample in range(samples):
         for problem in problems:
-            yield Wanted(
-                id=trace_id(problem.id, teacher, sample), problem=problem, sample=sample
-            )
+            yield Wanted(id=trace_id(problem.id, teacher, sample), problem=problem, sample=sample)
 
 
 def _index(path: Path, max_tokens: int) -> dict[str, _Entry]:
     """The journal's responses, the last one of each trace. Failed ones, and ones that were cut
-    at a smaller budget than today's, are not done; a failure never hides an earlier answer."""
+    at a smaller budget than today's, are not done; a failure never hides an earlier answer.
+    """
     entries: dict[str, _Entry] = {}
     for row, offset in journals.read(path):
         failed = row["finish"] == "error"
@@ -93,6 +94,7 @@ def sample(
     Raises:
         ValueError: the journal holds a damaged line, or the engine can't be opened.
         OSError: the journal can't be written; what it holds stays good.
+
     """
     identity = teacher_fingerprint(teacher, system_prompt)
     wanted = list(wanted_traces(problems, samples, identity))

@@ -35,7 +35,7 @@ class Model:
 
 
 def _prepare_environment(on_cpu: bool, local: bool) -> None:
-    """vLLM and what it stands on read these when they are imported, or when an engine starts."""
+    """VLLM and what it stands on read these when they are imported, or when an engine starts."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # nothing leaves the machine
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     if local:
@@ -59,6 +59,7 @@ def check_model(path: str) -> None:
 
     Raises:
         ValueError: `path` is a folder's path, and no model lies there.
+
     """
     if path.startswith(("/", ".", "~")) and not (Path(path) / "config.json").exists():
         state = "has no config.json" if Path(path).is_dir() else "does not exist"
@@ -75,6 +76,7 @@ class VllmEngine:
 
         Raises:
             ValueError: there is no such model, or it can't be loaded; vLLM is not installed.
+
         """
         check_model(model.path)
         import torch

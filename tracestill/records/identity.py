@@ -55,6 +55,4 @@ def folder_fingerprint(path: Path, skip: Iterable[str] = (".md",)) -> str:
     """A hash of a folder's files, by name and content, without those that end in `skip`."""
     endings = tuple(skip)
     files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.endswith(endings))
-    return digest(
-        "folder", [(p.relative_to(path).as_posix(), file_fingerprint(p)) for p in files]
-    )
+    return digest("folder", [(p.relative_to(path).as_posix(), file_fingerprint(p)) for p in files])

@@ -42,6 +42,7 @@ def read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
 
     Raises:
         ValueError: a whole line is not JSON, which no crash of ours leaves behind.
+
     """
     if not path.exists():
         return
@@ -78,6 +79,7 @@ class Journal:
 
         Raises:
             OSError: the disk is full or fails; what was appended before stays readable.
+
         """
         if self._failed is not None:
             raise self._failed

@@ -116,7 +116,12 @@ def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
     """The Arrow type of a field's annotation, and whether it may be null."""
     import pyarrow as pa
 
-    scalars = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    scalars: dict[Any, pa.DataType] = {
+        str: pa.string(),
+        int: pa.int64(),
+        float: pa.float64(),
+        bool: pa.bool_(),
+    }
     if annotation in scalars:
         return scalars[annotation], False
     if dataclasses.is_dataclass(annotation):

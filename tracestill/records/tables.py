@@ -127,6 +127,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
     Raises:
         AssertionError: the rows do not add up.
+
     """
     total = manifest.rows_out + sum(manifest.dropped.values())
     assert manifest.rows_in == total, (
@@ -142,6 +143,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
     Raises:
         ValueError: the manifest is not readable.
+
     """
     path = folder / "manifest.json"
     if not path.exists():
@@ -164,6 +166,7 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
 
     Raises:
         ValueError: a shard is missing or has another size.
+
     """
     for shard in itertools.chain.from_iterable(manifest.tables.values()):
         path = folder / shard.file
@@ -181,6 +184,7 @@ def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
 
     Raises:
         ValueError: the stage is not complete, has no such table, or a shard is damaged.
+
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

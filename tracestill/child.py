@@ -1,0 +1,96 @@
+"""A stage's own process: `python -m tracestill.child STAGE RUN`, started by the pipeline.
+
+Progress goes to the parent as JSON lines over the descriptor in TRACESTILL_EVENTS; what the
+libraries print goes to the stage's log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, cast
+
+from tracestill.layout import RECIPE, Stage
+
+EVENTS = "TRACESTILL_EVENTS"
+PARENT = "TRACESTILL_PARENT"
+_PR_SET_PDEATHSIG = 1
+_EVERY = 0.1  # seconds between progress events
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the pipeline's is killed, so that no stage goes on
+    writing beside the run that resumes it.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(os.environ[PARENT]):
+            os._exit(137)
+
+
+class _Events:
+    """Sends progress to the parent, at most ten times a second, and never less than the last."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._last = 0.0
+
+    def send(self, event: dict[str, Any]) -> None:
+        os.write(self._fd, json.dumps(event).encode() + b"\n")
+
+    def progress(self, event: dict[str, Any]) -> None:
+        now = time.monotonic()
+        final = event.get("done") == event.get("total")
+        if final or now - self._last >= _EVERY:
+            self._last = now
+            self.send(event)
+
+
+def explain(error: BaseException) -> str:
+    """An error as the line that a user reads."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" for {error.filename}" if error.filename else ""
+        return f"no disk space is left{where}; free some and run again: what was made is kept"
+    if isinstance(error, MemoryError):
+        return "no memory is left; use a smaller model, batch or max_model_len"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+
+
+def main() -> int:
+    """Run one stage; the exit status is 0 when it is complete, 130 when it was interrupted."""
+    _die_with_parent()
+    stage, run = cast(Stage, sys.argv[1]), Path(sys.argv[2])
+    events = _Events(int(os.environ[EVENTS]))
+    try:
+        import yaml
+
+        from tracestill.recipe import Recipe
+        from tracestill.stages import execute
+
+        recipe = Recipe.model_validate(yaml.safe_load((run / RECIPE).read_text()))
+        execute(stage, recipe, run, events.progress)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        # The boundary of the process: the log gets all of it, the user the one line.
+        traceback.print_exc()
+        events.send({"error": explain(error)})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    # vLLM's and torch's threads have nothing to say after the manifest is written, and tearing
+    # them down takes seconds.
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,195 @@
+"""The `tracestill` command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tracestill.layout import RECIPE, STAGES, Stage
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Distil the reasoning of a large teacher into a small student.",
+)
+_state = {"debug": False}
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=VALUE", help="Change a key of the recipe; repeatable."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="The run's folder; runs/<name> by default.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _stage(name: str | None, option: str) -> Stage | None:
+    if name is None:
+        return None
+    if name not in STAGES:
+        raise ValueError(f"{option} {name}: the stages are {', '.join(STAGES)}")
+    return name
+
+
+def _run(
+    path: Path,
+    overrides: list[str] | None,
+    out: Path | None,
+    quiet: bool,
+    start: str | None = None,
+    stop: str | None = None,
+) -> None:
+    from tracestill.loading import check_paths, load_recipe
+    from tracestill.pipeline import run_recipe
+    from tracestill.terminal import print_summary, show_progress
+
+    first, last = _stage(start, "--from"), _stage(stop, "--to")
+    if first and last and STAGES.index(first) > STAGES.index(last):
+        raise ValueError(f"--from {first} comes after --to {last}")
+    recipe = load_recipe(path, overrides or ())
+    check_paths(recipe)
+    run = out or Path("runs") / recipe.name
+    with show_progress(quiet) as listener:
+        summary = run_recipe(recipe, run, listener, start=first, stop=last)
+    if not quiet:
+        print_summary(summary, run)
+
+
+@app.callback()
+def _options(debug: Debug = False) -> None:
+    _state["debug"] = debug
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    set_: Set = None,
+    out: Out = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Make this stage and later anew.")
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option("--to", metavar="STAGE", help="Stop after this stage.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe end to end; what is there already is reused."""
+    _run(recipe, set_, out, quiet, start, stop)
+
+
+@app.command()
+def generate(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+    """Make the problems and sample the teacher."""
+    _run(recipe, set_, out, quiet, stop="generate")
+
+
+@app.command(name="filter")
+def filter_(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+    """Verify and filter the traces, and make what that needs."""
+    _run(recipe, set_, out, quiet, stop="filter")
+
+
+@app.command()
+def finetune(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+    """Fine-tune the student, and make what that needs."""
+    _run(recipe, set_, out, quiet, stop="finetune")
+
+
+@app.command()
+def evaluate(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+    """Judge student and teacher, and make what that needs."""
+    _run(recipe, set_, out, quiet, stop="evaluate")
+
+
+@app.command()
+def report(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+    """Write the report, and make what that needs."""
+    _run(recipe, set_, out, quiet, stop="report")
+
+
+@app.command()
+def validate(recipe: RecipePath, set_: Set = None) -> None:
+    """Check a recipe and the files that it names; nothing is run."""
+    from tracestill.loading import check_paths, load_recipe
+
+    checked = load_recipe(recipe, set_ or ())
+    check_paths(checked)
+    typer.echo(f"{recipe} is a good recipe: it makes the run {checked.name!r}.")
+
+
+@app.command()
+def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
+    """Say which stages of a run are complete and how far the others are."""
+    from tracestill.terminal import print_status
+
+    if not (run / RECIPE).is_file():
+        raise ValueError(f"{run} is no run: it has no {RECIPE}; runs lie in runs/<name>")
+    print_status(run)
+
+
+@app.command()
+def schema(
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Fail if this file holds another schema.")
+    ] = None,
+) -> None:
+    """Print the JSON schema of recipes, with which editors complete keys."""
+    from tracestill.recipe import Recipe
+
+    text = json.dumps(Recipe.model_json_schema(), indent=2) + "\n"
+    if check is None:
+        typer.echo(text, nl=False)
+    elif not check.is_file() or check.read_text() != text:
+        raise ValueError(f"{check} is out of date: run `make schema`")
+
+
+def _fail(error: BaseException) -> int:
+    """Tell the user in a line what went wrong, and how to see more."""
+    from tracestill.child import explain
+    from tracestill.pipeline import StageError, StoppedError
+
+    status = 1
+    if isinstance(error, StoppedError):
+        line = f"stopped during {error}; what was finished is kept: the same command goes on"
+        status = 130
+    elif isinstance(error, StageError):
+        line = f"{error.stage} failed: {error}\n  log: {error.log}"
+    else:
+        line = explain(error)
+    print(f"tracestill: {line}", file=sys.stderr)
+    return status
+
+
+def main() -> None:
+    """The entry point: any error ends in one readable line and a non-zero status."""
+    arguments: Any = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        app(args=[a for a in arguments if a != "--debug"], standalone_mode=False)
+    except (typer.Exit, typer.Abort) as error:
+        sys.exit(getattr(error, "exit_code", 1))
+    except KeyboardInterrupt:
+        print("tracestill: stopped", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        # The outermost boundary: whatever it is, the user gets a line, and with --debug all.
+        if debug:
+            raise
+        import click
+
+        if isinstance(error, click.ClickException):
+            error.show()
+            sys.exit(error.exit_code)
+        sys.exit(_fail(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A model in, pass@1 with its interval out."""

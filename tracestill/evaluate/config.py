@@ -1,0 +1,24 @@
+"""The recipe's section `evaluate`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tracestill.records.section import Section
+
+Subject = Literal["student_before", "student_after", "teacher"]
+
+
+class EvaluateSection(Section):
+    """How the models are judged on the held-out problems."""
+
+    models: list[Subject] = ["student_before", "student_after", "teacher"]
+    samples: int = Field(default=1, ge=1)
+    """Answers to a problem and model."""
+    temperature: float = Field(default=0.6, ge=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    top_k: int = Field(default=-1, ge=-1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    """The longest answer; null takes the generate section's."""

@@ -1,0 +1,59 @@
+"""pass@1 and its 95% interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Z95 = 1.959963984540054
+
+
+def pass_at_1(outcomes: Mapping[str, list[bool]]) -> dict[str, Any]:
+    """pass@1 of answers grouped by problem: the mean over problems of their share of right ones.
+
+    The interval is Wilson's (1927), with the number of independent answers taken from the
+    spread between problems, since answers to one problem are alike (Miller 2024, "Adding Error
+    Bars to Evals", section 2.2): it lies between the number of problems and that of answers.
+
+    Returns:
+        `pass_at_1`, `ci95` (low, high), `problems`, `samples`. Rates are in [0, 1].
+
+    Raises:
+        ValueError: there is no answer.
+
+    """
+    groups = [marks for marks in outcomes.values() if marks]
+    if not groups:
+        raise ValueError("pass@1 needs at least one answer")
+    means = [sum(marks) / len(marks) for marks in groups]
+    problems, samples = len(groups), sum(len(marks) for marks in groups)
+    rate = sum(means) / problems
+    effective = float(problems)
+    spread = sum((mean - rate) ** 2 for mean in means)
+    if problems > 1 and spread > 0:
+        variance = spread / (problems - 1) / problems
+        effective = min(max(rate * (1 - rate) / variance, problems), samples)
+    low, high = wilson(rate, effective)
+    return {
+        "pass_at_1": rate,
+        "ci95": [low, high],
+        "problems": problems,
+        "samples": samples,
+    }
+
+
+def wilson(rate: float, n: float) -> tuple[float, float]:
+    """Wilson's 95% interval of a rate seen in `n` independent trials."""
+    centre = rate + Z95**2 / (2 * n)
+    half = Z95 * math.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n * n))
+    scale = 1 + Z95**2 / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def by_problem(pairs: Iterable[tuple[str, bool]]) -> dict[str, list[bool]]:
+    """(problem id, right) pairs as the outcomes of each problem."""
+    outcomes: dict[str, list[bool]] = {}
+    for problem, right in pairs:
+        outcomes.setdefault(problem, []).append(right)
+    return outcomes

@@ -1,0 +1,144 @@
+"""Judge models on the held-out problems: the same engine, sampling and verifier for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracestill.evaluate.config import EvaluateSection, Subject
+from tracestill.evaluate.passrate import by_problem, pass_at_1
+from tracestill.models import model_content, model_name
+from tracestill.records import Problem, Sampling, Shard, Teacher, Trace, Verdict, write_table
+
+if TYPE_CHECKING:
+    from generate.vllm_engine import Model
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A model that is judged, and what it is told before the problem."""
+
+    name: Subject
+    model: Model
+    system_prompt: str | None = None
+
+
+def task_of(problem: Problem) -> str:
+    """The task that a problem counts for in results by task."""
+    return str(problem.meta.get("family") or problem.source)
+
+
+def evaluate(
+    judged: Sequence[Judged],
+    problems: Sequence[Problem],
+    settings: EvaluateSection,
+    *,
+    max_tokens: int,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Let each model answer the problems and verify its answers.
+
+    Returns:
+        What a manifest says of the stage: rows, tables, and `details["results"]` with pass@1,
+        its interval and the same by task for each model.
+
+    """
+    sampling = Sampling(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        max_tokens=max_tokens,
+        seed=seed,
+    )
+    tables: dict[str, list[Shard]] = {}
+    results: dict[str, Any] = {}
+    each = len(problems) * settings.samples
+    for index, subject in enumerate(judged):
+
+        def shown(event: dict[str, Any], before: int = index * each) -> None:
+            progress({**event, "done": before + event["done"], "total": each * len(judged)})
+
+        traces = _answers(subject, problems, settings.samples, sampling, seed, folder, shown)
+        verdicts = _verdicts(traces, problems)
+        tables[subject.name] = write_table(folder, subject.name, Trace, traces)
+        name = f"{subject.name}_verdicts"
+        tables[name] = write_table(folder, name, Verdict, verdicts)
+        results[subject.name] = _results(traces, verdicts, problems)
+    rows = each * len(judged)
+    return {
+        "rows_in": rows,
+        "rows_out": rows,
+        "tables": tables,
+        "details": {"results": results},
+    }
+
+
+def _answers(
+    subject: Judged,
+    problems: Sequence[Problem],
+    samples: int,
+    sampling: Sampling,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> list[Trace]:
+    from generate.config import Prices
+    from generate.run import sample
+    from generate.vllm_engine import VllmEngine
+
+    model = subject.model
+    answered_by = Teacher(
+        model=model_name(model.path),
+        revision=model.revision,
+        content=model_content(model.path, model.revision),
+        engine="vllm",
+        engine_version="",
+        quantisation=model.quantization,
+        provider="local",
+        sampling=sampling,
+    )
+    return list(
+        sample(
+            problems,
+            samples=samples,
+            teacher=answered_by,
+            system_prompt=subject.system_prompt,
+            seed=seed,
+            open_engine=lambda: VllmEngine(model, sampling),
+            journal=folder / f"{subject.name}.journal.jsonl",
+            prices=Prices(),
+            progress=progress,
+        )
+    )
+
+
+def _verdicts(traces: Sequence[Trace], problems: Sequence[Problem]) -> list[Verdict]:
+    from filter.verify import verify
+
+    by_id = {problem.id: problem for problem in problems}
+    return [verify(by_id[trace.problem_id], trace.answer, trace.id) for trace in traces]
+
+
+def _results(
+    traces: Sequence[Trace], verdicts: Sequence[Verdict], problems: Sequence[Problem]
+) -> dict[str, Any]:
+    tasks = {problem.id: task_of(problem) for problem in problems}
+    marks = [
+        (trace.problem_id, verdict.outcome == "correct")
+        for trace, verdict in zip(traces, verdicts, strict=True)
+    ]
+    result = pass_at_1(by_problem(marks))
+    result["by_task"] = {
+        task: pass_at_1(by_problem(m for m in marks if tasks[m[0]] == task))
+        for task in dict.fromkeys(tasks.values())
+    }
+    tokens = sum(trace.completion_tokens for trace in traces)
+    result["mean_tokens"] = round(tokens / len(traces), 1)
+    result["truncated"] = sum(trace.finish == "length" for trace in traces)
+    return result

@@ -1,0 +1,29 @@
+"""Where the parts of a run lie, and in which order its stages come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+Stage = Literal["problems", "generate", "filter", "finetune", "evaluate", "report"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+# What a stage reads. A stage is made again when its own settings or one of these changed.
+INPUTS: dict[Stage, tuple[Stage, ...]] = {
+    "problems": (),
+    "generate": ("problems",),
+    "filter": ("problems", "generate"),
+    "finetune": ("problems", "generate", "filter"),
+    "evaluate": ("problems", "finetune"),
+    "report": ("problems", "generate", "filter", "finetune", "evaluate"),
+}
+
+RECIPE = "recipe.yaml"
+PROVENANCE = "provenance.json"
+SUMMARY = "summary.json"
+REPORT = "report.html"
+
+
+def log_path(run: Path, stage: str) -> Path:
+    """A stage's log."""
+    return run / "logs" / f"{stage}.log"

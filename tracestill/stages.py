@@ -1,0 +1,307 @@
+"""What each stage of a run does: read its inputs' tables, call its package, write its own.
+
+Here the packages meet: they do not know each other, nor the folders that they work for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracestill.layout import INPUTS, Stage
+from tracestill.models import model_content, model_name
+from tracestill.recipe import Recipe
+from tracestill.records import (
+    Drop,
+    Manifest,
+    Problem,
+    Sampling,
+    Teacher,
+    Trace,
+    Verdict,
+    digest,
+    file_fingerprint,
+    folder_fingerprint,
+    read_manifest,
+    read_table,
+    write_manifest,
+    write_table,
+)
+from tracestill.records.identity import FORMAT
+
+if TYPE_CHECKING:
+    from generate.vllm_engine import Model
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+def fingerprint(stage: Stage, recipe: Recipe, run: Path) -> str:
+    """A hash of a stage's settings and of its inputs as they lie on disk.
+
+    Raises:
+        ValueError: an input is not complete.
+
+    """
+    inputs = {}
+    for name in INPUTS[stage]:
+        manifest = read_manifest(run / name)
+        if manifest is None:
+            raise ValueError(f"{stage} needs the stage {name}, which is not complete in {run}")
+        inputs[name] = [manifest.fingerprint, manifest.output]
+    return digest(FORMAT, stage, inputs, _settings(stage, recipe))
+
+
+def _settings(stage: Stage, recipe: Recipe) -> Any:
+    """The part of a recipe that a stage's result depends on. Paths count by what lies there."""
+    from generate.reasoning import VERSION
+
+    teacher = model_content(recipe.generate.model, recipe.generate.revision)
+    match stage:
+        case "problems":
+            sources = [*recipe.problems.train, *recipe.problems.heldout]
+            files = [file_fingerprint(Path(s.path)) for s in sources if s.source == "file"]
+            return [recipe.problems.model_dump(), files]
+        case "generate":
+            return [recipe.generate.model_dump(exclude={"model"}), teacher, recipe.seed, VERSION]
+        case "filter":
+            return recipe.filter.model_dump()
+        case "finetune":
+            student = model_content(recipe.finetune.student, recipe.finetune.revision)
+            template = file_fingerprint(Path(recipe.finetune.template))
+            settings = recipe.finetune.model_dump(exclude={"student", "template"})
+            return [settings, student, template, recipe.seed]
+        case "evaluate":
+            student = model_content(recipe.finetune.student, recipe.finetune.revision)
+            models = [student, teacher] if "teacher" in recipe.evaluate.models else [student]
+            settings = recipe.evaluate.model_dump()
+            return [settings, recipe.generate.max_tokens, models, recipe.seed, VERSION]
+        case "report":
+            return recipe.report.model_dump()
+
+
+def execute(stage: Stage, recipe: Recipe, run: Path, progress: Progress) -> None:
+    """Make one stage and declare it complete.
+
+    Raises:
+        ValueError: something that the user can mend, in one line.
+        OSError: the disk.
+
+    """
+    begin = time.monotonic()
+    made = fingerprint(stage, recipe, run)
+    folder = run / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    result = _EXECUTE[stage](recipe, run, progress)
+    seconds = round(time.monotonic() - begin, 2)
+    write_manifest(folder, Manifest(stage=stage, fingerprint=made, seconds=seconds, **result))
+
+
+def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    from generate.problems import load_problems
+
+    heldout, dropped = load_problems(recipe.problems.heldout)
+    train, more = load_problems(recipe.problems.train, exclude=heldout)
+    dropped += more
+    if not train:
+        raise ValueError("problems.train: no problem is left to distil from")
+    folder = run / "problems"
+    tables = {
+        "train": write_table(folder, "train", Problem, train),
+        "heldout": write_table(folder, "heldout", Problem, heldout),
+    }
+    kept = len(train) + len(heldout)
+    progress({"done": kept, "total": kept})
+    return {
+        "rows_in": kept + sum(dropped.values()),
+        "rows_out": kept,
+        "dropped": dict(dropped),
+        "tables": tables,
+        "details": {"train": len(train), "heldout": len(heldout)},
+    }
+
+
+def _vllm_model(path: str, revision: str | None, max_model_len: int | None) -> Model:
+    from generate.vllm_engine import Model
+
+    return Model(path=path, revision=revision, max_model_len=max_model_len)
+
+
+def _teacher_model(recipe: Recipe) -> Model:
+    from generate.vllm_engine import Model
+
+    settings = recipe.generate
+    return Model(
+        path=settings.model,
+        revision=settings.revision,
+        quantization=settings.quantization,
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len,
+        engine_args=settings.engine_args,
+    )
+
+
+def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    from generate.run import sample
+    from generate.vllm_engine import VllmEngine
+
+    settings = recipe.generate
+    sampling = Sampling(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        max_tokens=settings.max_tokens,
+        seed=recipe.seed,
+    )
+    model = _teacher_model(recipe)
+    teacher = Teacher(
+        model=model_name(settings.model),
+        revision=settings.revision,
+        content=model_content(settings.model, settings.revision),
+        engine=settings.engine,
+        engine_version="",
+        quantisation=settings.quantization,
+        provider="local",
+        sampling=sampling,
+    )
+    problems = list(read_table(run / "problems", "train", Problem))
+    totals = {"tokens": 0, "cost": 0.0, "length": 0, "error": 0}
+    rows = 0
+
+    def counted() -> Any:
+        nonlocal rows
+        for trace in sample(
+            problems,
+            samples=settings.samples,
+            teacher=teacher,
+            system_prompt=settings.system_prompt,
+            seed=recipe.seed,
+            open_engine=lambda: VllmEngine(model, sampling),
+            journal=run / "generate" / "journal.jsonl",
+            prices=settings.prices,
+            progress=progress,
+        ):
+            rows += 1
+            totals["tokens"] += trace.completion_tokens
+            totals["cost"] += trace.cost
+            if trace.finish in totals:
+                totals[trace.finish] += 1
+            yield trace
+
+    shards = write_table(run / "generate", "traces", Trace, counted())
+    return {
+        "rows_in": len(problems) * settings.samples,
+        "rows_out": rows,
+        "tables": {"traces": shards},
+        "details": totals | {"problems": len(problems)},
+    }
+
+
+def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    from filter.run import run as run_filters
+
+    problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
+    heldout = list(read_table(run / "problems", "heldout", Problem))
+    traces = read_table(run / "generate", "traces", Trace)
+    result = run_filters(traces, problems, heldout, recipe.filter, progress)
+    folder = run / "filter"
+    dropped: dict[str, int] = {}
+    for drop in result.drops:
+        dropped[drop.reason] = dropped.get(drop.reason, 0) + 1
+    return {
+        "rows_in": len(result.kept) + len(result.drops),
+        "rows_out": len(result.kept),
+        "dropped": dropped,
+        "tables": {
+            "verdicts": write_table(folder, "verdicts", Verdict, result.verdicts),
+            "drops": write_table(folder, "drops", Drop, result.drops),
+        },
+    }
+
+
+def kept_traces(run: Path) -> list[Trace]:
+    """The traces that no filter dropped."""
+    dropped = {drop.trace_id for drop in read_table(run / "filter", "drops", Drop)}
+    traces = read_table(run / "generate", "traces", Trace)
+    return [trace for trace in traces if trace.id not in dropped]
+
+
+def _finetune(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    from finetune.render import Example
+    from finetune.train import train
+
+    problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
+    examples = [
+        Example(
+            trace_id=trace.id,
+            prompt=problems[trace.problem_id].prompt,
+            reasoning=trace.reasoning or "",
+            answer=trace.answer or "",
+        )
+        for trace in kept_traces(run)
+    ]
+    details = train(
+        examples,
+        recipe.finetune,
+        student=recipe.finetune.student,
+        template=Path(recipe.finetune.template),
+        folder=run / "finetune",
+        seed=recipe.seed,
+        progress=progress,
+    )
+    dropped = details.pop("dropped")
+    details["output"] = folder_fingerprint(run / "finetune" / "merged")
+    return {
+        "rows_in": len(examples),
+        "rows_out": len(examples) - sum(dropped.values()),
+        "dropped": dropped,
+        "details": details,
+    }
+
+
+def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    from tracestill.evaluate.run import Judged, evaluate
+
+    teacher, student = recipe.generate, recipe.finetune
+    merged = str((run / "finetune" / "merged").resolve())
+    judged = {
+        "student_before": Judged(
+            name="student_before",
+            model=_vllm_model(student.student, student.revision, teacher.max_model_len),
+        ),
+        "student_after": Judged(
+            name="student_after", model=_vllm_model(merged, None, teacher.max_model_len)
+        ),
+        "teacher": Judged(
+            name="teacher", model=_teacher_model(recipe), system_prompt=teacher.system_prompt
+        ),
+    }
+    return evaluate(
+        [judged[name] for name in recipe.evaluate.models],
+        list(read_table(run / "problems", "heldout", Problem)),
+        recipe.evaluate,
+        max_tokens=recipe.evaluate.max_tokens or teacher.max_tokens,
+        seed=recipe.seed,
+        folder=run / "evaluate",
+        progress=progress,
+    )
+
+
+def _report(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    from tracestill.report import build
+
+    build(run)
+    progress({"done": 1, "total": 1})
+    return {"rows_in": 0, "rows_out": 0}
+
+
+_EXECUTE: dict[Stage, Callable[[Recipe, Path, Progress], dict[str, Any]]] = {
+    "problems": _problems,
+    "generate": _generate,
+    "filter": _filter,
+    "finetune": _finetune,
+    "evaluate": _evaluate,
+    "report": _report,
+}

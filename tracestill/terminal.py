@@ -1,0 +1,169 @@
+"""What a run looks like in a terminal: progress, the final table, a run's status."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tracestill.layout import REPORT, STAGES, Stage
+from tracestill.pipeline import Listener
+
+_NAMES = {"student_before": "base", "student_after": "student", "teacher": "teacher"}
+
+
+def _detail(event: dict[str, Any]) -> str:
+    """What else a stage reports, in a few words."""
+    parts = []
+    if event.get("tokens"):
+        parts.append(f"{event['tokens']:,} tokens")
+    if event.get("tokens_per_second"):
+        parts.append(f"{event['tokens_per_second']:,.0f}/s")
+    if event.get("cost"):
+        parts.append(f"cost {event['cost']:.2f}")
+    if event.get("reused"):
+        parts.append(f"{event['reused']:,} from the journal")
+    if event.get("kept") is not None:
+        parts.append(f"{event['kept']:,} kept")
+    if event.get("loss") is not None:
+        parts.append(f"loss {event['loss']:.3f}")
+    return " · ".join(parts)
+
+
+@contextlib.contextmanager
+def show_progress(quiet: bool) -> Iterator[Listener]:
+    """A listener that draws a bar for each stage; plain lines where there is no terminal."""
+    if quiet:
+        yield Listener(begin=lambda s: None, event=lambda s, e: None, end=lambda s, e: None)
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    progress = Progress(
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description:<9}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[detail]}"),
+        disable=not sys.stdout.isatty(),
+    )
+    plain = not sys.stdout.isatty()
+    bars: dict[Stage, Any] = {}
+
+    def begin(stage: Stage) -> None:
+        bars[stage] = progress.add_task(stage, total=None, detail="starting")
+
+    def event(stage: Stage, values: dict[str, Any]) -> None:
+        if values.get("interrupted"):
+            note = "stopping: finished work is being kept (Ctrl-C again to end it at once)"
+            progress.update(bars[stage], detail=note)
+        elif "done" in values:
+            progress.update(
+                bars[stage],
+                completed=values["done"],
+                total=values.get("total"),
+                detail=_detail(values),
+            )
+
+    def end(stage: Stage, entry: dict[str, Any]) -> None:
+        rows = max(1, entry["rows_out"])
+        detail = "reused" if entry["reused"] else f"{entry['seconds']:.1f} s"
+        progress.update(bars[stage], total=rows, completed=rows, detail=detail)
+        if plain:
+            print(f"{stage:<9} {entry['rows_in']:>7,} → {entry['rows_out']:>7,}  {detail}")
+            sys.stdout.flush()
+
+    with progress:
+        yield Listener(begin=begin, event=event, end=end)
+
+
+def print_summary(summary: dict[str, Any], run: Path) -> None:
+    """The final table: stages and rows, then what distilling did."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("stage")
+    for name in ("rows in", "rows out", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("dropped")
+    for entry in summary["stages"]:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in entry["dropped"].items())
+        rows = entry["rows_in"] or entry["rows_out"]
+        table.add_row(
+            entry["name"],
+            f"{entry['rows_in']:,}" if rows else "",
+            f"{entry['rows_out']:,}" if rows else "",
+            "reused" if entry["reused"] else f"{entry['seconds']:.1f}",
+            reasons,
+        )
+    console.print()
+    console.print(table)
+    results = summary["evaluate"]
+    if results:
+        console.print()
+        console.print("[bold]pass@1 on held-out problems")
+        for name, result in results.items():
+            low, high = result["ci95"]
+            console.print(
+                f"  {_NAMES.get(name, name):<8} [bold]{result['pass_at_1']:6.1%}[/]  "
+                f"(95% interval {low:.1%} to {high:.1%}, {result['problems']:,} problems)"
+            )
+    console.print(f"\n{summary['wall_seconds']:.0f} s in all, in {run}")
+    if (run / REPORT).exists() and any(e["name"] == "report" for e in summary["stages"]):
+        console.print(f"report: {run / REPORT}")
+
+
+def print_status(run: Path) -> None:
+    """Which stages of a run are complete, and how far the others are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from tracestill.records import check_shards, read_manifest
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("stage", "state", "rows in", "rows out", "seconds"):
+        table.add_column(name, justify="left" if name in ("stage", "state") else "right")
+    for stage in STAGES:
+        try:
+            manifest = read_manifest(run / stage)
+            if manifest is not None:
+                check_shards(run / stage, manifest)
+        except ValueError as error:
+            table.add_row(stage, f"[red]damaged[/]: {error}")
+            continue
+        if manifest is None:
+            table.add_row(stage, _unfinished(run / stage))
+        else:
+            table.add_row(
+                stage, "[green]complete", f"{manifest.rows_in:,}", f"{manifest.rows_out:,}",
+                f"{manifest.seconds:.1f}",
+            )  # fmt: skip
+    Console(highlight=False).print(table)
+
+
+def _unfinished(folder: Path) -> str:
+    """How far a stage without a manifest is."""
+    rows = sum(
+        file.read_bytes().count(b"\n") for file in folder.glob("*journal.jsonl") if file.is_file()
+    )
+    if rows:
+        return f"unfinished, {rows:,} responses in the journal"
+    metrics = folder / "metrics.jsonl"
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    if lines:
+        return f"unfinished, {json.loads(lines[-1]).get('step')} steps done"
+    return "unfinished" if folder.is_dir() else "not begun"
