@@ -1,0 +1,69 @@
+# Two commands are all a new machine needs: `make quickstart` and `make test`.
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-gpu quickstart check test test-slow schema lock format notebooks clean
+SHELL := /bin/bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Only asked where pip's own sources have no CPU build of torch.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+READY := $(VENV)/.ready
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## install everything for a machine without a GPU into .venv
+
+# torch comes first and alone: its CPU build is a different file from the CUDA one of that name.
+$(READY): pyproject.toml requirements/cpu.txt requirements/torch-cpu.txt
+	@echo "setting up $(VENV) (about 4 GB, a few minutes)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make setup PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -r requirements/torch-cpu.txt 2>/dev/null \
+	  || $(PIP) install -r requirements/torch-cpu.txt --extra-index-url $(TORCH_CPU_INDEX)
+	@$(PIP) install --no-deps --no-compile -r requirements/cpu.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup-gpu: ## install everything for a machine with CUDA GPUs into .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --no-deps -r requirements/gpu.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+quickstart: $(READY) ## distil the miniature teacher into the miniature student
+	@$(BIN)/tracestill run recipes/quickstart.yaml
+
+check: $(READY) ## style, types, import directions, the recipes' schema
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/tracestill schema --check recipes/schema.json
+
+test: $(READY) ## the tests, in less than 15 minutes on two cores
+	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+
+test-slow: $(READY) ## the tests that run for minutes
+	$(BIN)/python -m pytest -m slow
+
+format: $(READY) ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: $(READY) ## write the recipes' JSON schema
+	$(BIN)/tracestill schema > recipes/schema.json
+
+lock: $(READY) ## resolve pyproject.toml's dependencies anew into requirements/
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra notebooks --extra dev \
+	  --overrides requirements/cpu-overrides.txt --python-version 3.11 \
+	  --no-header --no-annotate --upgrade -q -o requirements/cpu.txt
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra scale --extra notebooks --extra dev \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	  --no-header --no-annotate --upgrade -q -o requirements/gpu.txt
+
+clean: ## remove runs and caches, not the environment
+	rm -rf runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

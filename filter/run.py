@@ -1,0 +1,113 @@
+"""The filter stage: judge every trace, then let the steps drop what the recipe does not want."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from filter.config import FilterSection
+from filter.steps import build_steps
+from filter.verify import verify
+from tracestill.records import Drop, Problem, Trace, Verdict
+
+Progress = Callable[[dict[str, Any]], None]
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterResult:
+    """What the filter says of its traces, each list in the order of problems and samples.
+
+    A trace is in `kept` (ids) or has exactly one of `drops`. `verdicts` has one for each trace
+    with an answer, kept or not. `funnel` has for each step that ran, in order, how many traces
+    came in and how many of them it dropped.
+    """
+
+    verdicts: list[Verdict]
+    drops: list[Drop]
+    kept: list[str]
+    funnel: dict[str, tuple[int, int]]
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many traces were dropped for which reason, the most frequent first."""
+        return dict(Counter(drop.reason for drop in self.drops).most_common())
+
+
+def run(
+    traces: Iterable[Trace],
+    problems: Mapping[str, Problem],
+    heldout: Sequence[Problem],
+    settings: FilterSection,
+    progress: Progress,
+) -> FilterResult:
+    """Judge the traces of `problems` (by id) and drop those that the settings do not want.
+
+    The order of `traces` changes nothing. `progress` gets `done` (traces judged), `total` and
+    `kept` (not dropped so far) now and then, and at the end.
+
+    Raises:
+        ValueError: a trace's problem is not among the problems, or two traces have one id.
+        RuntimeError: a verifier's process can't be started.
+    """
+    ordered = _in_order(traces, problems)
+    verdicts = _judge(ordered, problems, settings, progress)
+    live, drops, funnel = ordered, dict[str, Drop](), dict[str, tuple[int, int]]()
+    for name, step in build_steps(settings, problems, heldout, verdicts).items():
+        dropped = {drop.trace_id: drop for drop in step(live)}
+        funnel[name] = (len(live), len(dropped))
+        drops |= dropped
+        live = [trace for trace in live if trace.id not in dropped]
+    assert len(live) + len(drops) == len(ordered), (
+        f"{len(ordered)} traces in, but {len(live)} kept and {len(drops)} dropped"
+    )
+    progress({"done": len(ordered), "total": len(ordered), "kept": len(live)})
+    return FilterResult(
+        verdicts=list(verdicts.values()),
+        drops=[drops[trace.id] for trace in ordered if trace.id in drops],
+        kept=[trace.id for trace in live],
+        funnel=funnel,
+    )
+
+
+def _in_order(traces: Iterable[Trace], problems: Mapping[str, Problem]) -> list[Trace]:
+    """The traces by their problems' order and their sample, whatever order they came in."""
+    places = {problem: place for place, problem in enumerate(problems)}
+    found: dict[str, Trace] = {}
+    for trace in traces:
+        if trace.problem_id not in places:
+            raise ValueError(
+                f"trace {trace.id} answers problem {trace.problem_id}, which is not among the "
+                f"{len(places)} problems: give the problems that the traces were made from"
+            )
+        if trace.id in found:
+            raise ValueError(f"two traces have the id {trace.id}: give each trace once")
+        found[trace.id] = trace
+    return sorted(
+        found.values(), key=lambda trace: (places[trace.problem_id], trace.sample, trace.id)
+    )
+
+
+def _judge(
+    traces: Sequence[Trace],
+    problems: Mapping[str, Problem],
+    settings: FilterSection,
+    progress: Progress,
+) -> dict[str, Verdict]:
+    """A verdict for each trace that has an answer, by trace id."""
+    verdicts: dict[str, Verdict] = {}
+    kept, reported = 0, time.monotonic()
+    for done, trace in enumerate(traces):
+        if time.monotonic() - reported > _PROGRESS_SECONDS:
+            progress({"done": done, "total": len(traces), "kept": kept})
+            reported = time.monotonic()
+        wanted = not settings.verify
+        if trace.answer is not None and trace.answer.strip():
+            verdict = verify(problems[trace.problem_id], trace.answer, trace.id)
+            verdicts[trace.id] = verdict
+            wanted = wanted or verdict.outcome in settings.keep
+        kept += wanted
+    return verdicts
