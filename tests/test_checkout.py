@@ -1,0 +1,57 @@
+"""The checkout itself: which packages are imported, how fast, and what each recipe says."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import time
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tracestill.loading import load_recipe
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ["tracestill", "generate", "filter", "finetune"])
+def test_packages_are_those_of_this_checkout(name: str, root: Path) -> None:
+    where = Path(importlib.import_module(name).__file__ or "").resolve()
+    owners = packages_distributions().get(name, ["an unknown distribution"])
+    assert where.is_relative_to(root), (
+        f"`import {name}` finds {where}: uninstall {', '.join(owners)} or use this checkout's .venv"
+    )
+
+
+def test_recipes_folder_holds_no_python(root: Path) -> None:
+    assert not list((root / "recipes").rglob("*.py"))
+
+
+def test_tests_folder_is_no_package(root: Path) -> None:
+    assert not list((root / "tests").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("code", ["import tracestill", "import tracestill.cli, tracestill.loading"])
+def test_import_is_light(code: str) -> None:
+    heavy = "{'torch', 'vllm', 'trl', 'ray', 'transformers', 'pandas'}"
+    check = f"{code}; import sys; sys.exit(', '.join({heavy} & set(sys.modules)) or None)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, f"{code} imports {done.stderr}"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_every_shipped_recipe_is_good(path: Path) -> None:
+    assert load_recipe(path).name
+
+
+def test_help_names_every_command() -> None:
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "tracestill.cli", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    for command in ("run", "generate", "filter", "finetune", "evaluate", "report", "status"):
+        assert command in done.stdout
+    assert time.monotonic() - begin < 30  # a hang, not a benchmark

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tracestill.loading import RecipeError, check_paths, dump_recipe, load_recipe
+from tracestill.recipe import Recipe
+
+GOOD = """\
+name: small
+problems:
+  train:
+    - {source: reasoning_gym, family: chain_sum, size: 3}
+  heldout:
+    - source: reasoning_gym
+      family: chain_sum
+      size: 2
+generate:
+  model: ./teacher
+  samples: 2
+finetune:
+  student: some/student
+  template: plain.jinja
+  stop: "<|end|>"
+"""
+
+
+def write(folder: Path, text: str, name: str = "r.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def mistakes(path: Path, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        check_paths(load_recipe(path, overrides))
+    return str(caught.value)
+
+
+def test_defaults_are_filled_and_come_back(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, GOOD))
+    assert recipe.filter.keep == ["correct"]
+    assert recipe.generate.model == str(tmp_path / "teacher")
+    assert recipe.finetune.student == "some/student"
+    assert Recipe.model_validate(yaml.safe_load(dump_recipe(recipe))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("samples: 2", "sampels: 2", ["line 11", "generate.sampels", "did you mean samples?"]),
+        ("samples: 2", "samples: 0", ["line 11", "generate.samples", "greater than or equal to 1"]),
+        ("samples: 2", "samples: two", ["line 11", "valid integer", "'two'"]),
+        ("size: 2", "sise: 2", ["line 8", "problems.heldout.0.sise", "did you mean size?"]),
+        ("source: reasoning_gym\n", "source: gym\n", ["line 6", "'reasoning_gym', 'file'"]),
+        ("  stop: \"<|end|>\"", "  think: maybe", ["finetune.think", "'prefilled' or 'generated'"]),
+        ("  stop: \"<|end|>\"\n", "", ["finetune.stop is missing"]),
+        ("name: small", "name: a/b", ["line 1", "name"]),
+        ("generate:\n", "generat:\n", ["line 9", "did you mean generate?", "generate is missing"]),
+        ("problems:\n", "problems: [\n", ["not YAML"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_its_line_and_the_fix(
+    tmp_path: Path, old: str, new: str, expected: list[str]
+) -> None:
+    assert old in GOOD
+    text = mistakes(write(tmp_path, GOOD.replace(old, new)))
+    for part in expected:
+        assert part in text
+
+
+def test_every_mistake_is_named_in_a_line(tmp_path: Path) -> None:
+    bad = GOOD.replace("samples: 2", "sampels: 2").replace("size: 2", "size: -1")
+    lines = mistakes(write(tmp_path, bad)).splitlines()
+    assert len(lines) == 2
+    assert all("r.yaml, line" in line for line in lines)
+
+
+def test_overrides_are_typed_and_checked(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    recipe = load_recipe(path, ["generate.samples=5", "filter.keep=[correct, unverifiable]",
+                                "problems.train.0.size=7", "filter.near_duplicates=null"])  # fmt: skip
+    assert recipe.generate.samples == 5
+    assert recipe.filter.keep == ["correct", "unverifiable"]
+    assert recipe.filter.near_duplicates is None
+    assert recipe.problems.train[0].size == 7
+    assert "did you mean epochs?" in mistakes(path, "finetune.epoch=3")
+    assert "--set: generate.samples" in mistakes(path, "generate.samples=many")
+    assert "write --set section.key=value" in mistakes(path, "generate.samples")
+    assert "problems.train.5" in mistakes(path, "problems.train.5.size=1")
+
+
+def test_extends_merges_and_keeps_each_files_paths(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    write(tmp_path / "base", GOOD)
+    child = "extends: base/r.yaml\nname: child\ngenerate: {samples: 9}\n"
+    recipe = load_recipe(write(tmp_path, child, "c.yaml"))
+    assert (recipe.name, recipe.generate.samples) == ("child", 9)
+    assert recipe.generate.model == str(tmp_path / "base" / "teacher")
+    assert recipe.finetune.template == str(tmp_path / "base" / "plain.jinja")
+
+
+def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "extends: b.yaml\n", "a.yaml")
+    text = mistakes(write(tmp_path, "extends: a.yaml\n", "b.yaml"))
+    assert "extends this recipe in turn" in text
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    text = mistakes(write(tmp_path, GOOD))
+    assert f"generate.model: the model folder {tmp_path / 'teacher'} does not exist" in text
+    assert "finetune.template: there is no file" in text
+    assert "there is no recipe" in mistakes(tmp_path / "none.yaml")
+
+
+def test_a_folder_written_like_a_hub_id_is_pointed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "some" / "student").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert "write ./some/student" in mistakes(write(tmp_path, GOOD))
+
+
+def test_schema_of_the_checkout_is_up_to_date(root: Path) -> None:
+    import json
+
+    on_disk = json.loads((root / "recipes" / "schema.json").read_text())
+    assert on_disk == Recipe.model_json_schema()
