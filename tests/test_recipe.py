@@ -80,8 +80,9 @@ def test_every_mistake_is_named_in_a_line(tmp_path: Path) -> None:
 
 def test_overrides_are_typed_and_checked(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
-    recipe = load_recipe(path, ["generate.samples=5", "filter.keep=[correct, unverifiable]",
-                                "problems.train.0.size=7", "filter.near_duplicates=null"])  # fmt: skip
+    changes = ["generate.samples=5", "filter.keep=[correct, unverifiable]"]
+    changes += ["problems.train.0.size=7", "filter.near_duplicates=null"]
+    recipe = load_recipe(path, changes)
     assert recipe.generate.samples == 5
     assert recipe.filter.keep == ["correct", "unverifiable"]
     assert recipe.filter.near_duplicates is None

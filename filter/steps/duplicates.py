@@ -92,9 +92,7 @@ def _all_earlier(sets: Sequence[Shingles], settings: NearDuplicates) -> Iterator
     return (range(number) for number in range(len(sets)))
 
 
-def _minhash_earlier(
-    sets: Sequence[Shingles], settings: NearDuplicates
-) -> Iterator[Sequence[int]]:
+def _minhash_earlier(sets: Sequence[Shingles], settings: NearDuplicates) -> Iterator[Sequence[int]]:
     """For each set the numbers of those before it that are likely to be similar, ascending."""
     from datasketch import MinHash, MinHashLSH
 

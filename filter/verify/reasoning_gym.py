@@ -50,9 +50,7 @@ def open_scorer() -> Scorer:
 
     datasets: dict[str, Any] = {}
 
-    def score(
-        family: str, config: dict[str, Any], entry: dict[str, Any], extracted: str
-    ) -> float:
+    def score(family: str, config: dict[str, Any], entry: dict[str, Any], extracted: str) -> float:
         key = json.dumps([family, config], sort_keys=True)
         if key not in datasets:
             datasets[key] = reasoning_gym.create_dataset(family, **{**config, "seed": 0, "size": 1})

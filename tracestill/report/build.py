@@ -1,0 +1,189 @@
+"""Gather what a run has and write its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tracestill.layout import REPORT, STAGES
+from tracestill.report import plots
+from tracestill.runs import Run, Shown, load_run
+
+_LONGEST = 6_000  # characters of a trace that are shown
+
+
+def build(folder: Path) -> Path:
+    """Write `report.html` for the run in `folder`; what is not there yet is named in it.
+
+    Raises:
+        ValueError: `folder` is no run, or a stage's files are damaged.
+
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from tracestill.records import write_atomic
+
+    run = load_run(folder)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["percent"] = lambda value: f"{value:.1%}"
+    environment.filters["thousands"] = lambda value: f"{value:,}"
+    page = environment.get_template("page.html.jinja").render(**_content(run))
+    path = folder / REPORT
+    write_atomic(path, page.encode())
+    return path
+
+
+def _content(run: Run) -> dict[str, Any]:
+    """Everything that the page shows; None for what the run does not have yet."""
+    done = {stage for stage in STAGES if stage != "report" and run.manifest(stage) is not None}
+    results = run.summary.get("evaluate") or None
+    rates = results and plots.draw(partial(plots.rates, results=results), "pass at 1", 1.7)
+    tasks = results and plots.draw(partial(plots.by_task, results=results), "by task")
+    return {
+        "name": run.recipe["name"],
+        "description": run.recipe["description"],
+        "recipe": (run.path / "recipe.yaml").read_text(),
+        "provenance": run.provenance,
+        "missing": [s for s in STAGES if s != "report" and s not in done],
+        "names": plots.NAMES,
+        "results": results,
+        "reading": _reading(results) if results else None,
+        "rates_plot": results
+        and plots.draw(partial(plots.rates, results=results), "pass at 1", 1.7),
+        "tasks_plot": results and plots.draw(partial(plots.by_task, results=results), "by task"),
+        "stages": _stages(run),
+        **_traces(run, {"generate", "filter"} <= done),
+        **_training(run, "finetune" in done),
+        **_answers(run, "evaluate" in done),
+    }
+
+
+def _reading(results: dict[str, Any]) -> str:
+    """The result in a sentence."""
+    if not {"student_before", "student_after"} <= results.keys():
+        return ""
+    before, after = results["student_before"], results["student_after"]
+    apart = after["ci95"][0] > before["ci95"][1] or before["ci95"][0] > after["ci95"][1]
+    change = after["pass_at_1"] - before["pass_at_1"]
+    verb = "gained" if change >= 0 else "lost"
+    sentence = (
+        f"Distilling {verb} the student {abs(change) * 100:.1f} points on "
+        f"{after['problems']:,} problems that it had not seen"
+    )
+    sentence += "; the intervals are apart." if apart else "; the intervals overlap."
+    if "teacher" in results and results["teacher"]["pass_at_1"] > 0:
+        share = after["pass_at_1"] / results["teacher"]["pass_at_1"]
+        sentence += f" It reaches {share:.0%} of the teacher's rate."
+    return sentence
+
+
+def _stages(run: Run) -> list[dict[str, Any]]:
+    """Rows, time and cost of each complete stage."""
+    rows = []
+    for stage in STAGES:
+        manifest = run.manifest(stage)
+        if manifest is not None and stage != "report":
+            rows.append(
+                {
+                    "name": stage,
+                    "rows_in": manifest.rows_in,
+                    "rows_out": manifest.rows_out,
+                    "seconds": manifest.seconds,
+                    "tokens": manifest.details.get("tokens"),
+                    "cost": manifest.details.get("cost"),
+                }
+            )
+    return rows
+
+
+def _traces(run: Run, there: bool) -> dict[str, Any]:
+    empty = dict.fromkeys(("funnel", "funnel_plot", "lengths_plot", "solved_plot", "samples"))
+    if not there:
+        return empty
+    counts = [(str(reason), int(n)) for reason, n in run.funnel().itertuples(index=False)]
+    traces, verdicts, drops = run.traces(), run.verdicts(), run.drops()
+    dropped = set(drops["trace_id"])
+    is_kept = ~traces["id"].isin(dropped)
+    tokens = traces["completion_tokens"]
+    groups = {"kept": tokens[is_kept].tolist(), "dropped": tokens[~is_kept].tolist()}
+    right = set(verdicts[verdicts["outcome"] == "correct"]["trace_id"])
+    shares = traces["id"].isin(right).groupby(traces["problem_id"]).mean().round(4).tolist()
+    ids = _choice(
+        traces[is_kept]["id"].tolist(),
+        {
+            str(reason): group["trace_id"].tolist()
+            for reason, group in drops.groupby("reason", sort=True)
+        },
+        run.recipe["report"]["traces"],
+    )
+    return {
+        "funnel": counts,
+        "funnel_plot": plots.draw(
+            partial(plots.funnel, counts=counts), "funnel", 0.7 + 0.3 * (len(counts) + 1)
+        ),
+        "lengths_plot": plots.draw(
+            partial(plots.lengths, groups=groups, colours=plots.COLOURS), "lengths of traces"
+        ),
+        "solved_plot": plots.draw(partial(plots.solved, shares=shares), "problems by pass rate"),
+        "samples": [_short(shown) for shown in run.shown(ids)],
+    }
+
+
+def _choice(kept: Sequence[str], dropped: dict[str, list[str]], wanted: int) -> list[str]:
+    """Trace ids to show: half of them kept, the others in turn from each reason."""
+    spread = _spread(kept, max(wanted // 2, wanted - sum(map(len, dropped.values()))))
+    rest: list[str] = []
+    columns = [_spread(ids, wanted) for ids in dropped.values()]
+    for rank in range(wanted):
+        rest += [column[rank] for column in columns if rank < len(column)]
+    return [*spread, *rest[: wanted - len(spread)]]
+
+
+def _spread(items: Sequence[str], wanted: int) -> list[str]:
+    """At most `wanted` items, evenly from the first to the last."""
+    if len(items) <= wanted:
+        return list(items)
+    return [items[i * len(items) // wanted] for i in range(wanted)]
+
+
+def _short(shown: Shown) -> dict[str, Any]:
+    parts = {
+        title: text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n… ({len(text):,} characters)"
+        for title, text in shown.parts().items()
+    }
+    return {"id": shown.trace_id, "reason": shown.reason or "kept", "parts": parts}
+
+
+def _training(run: Run, there: bool) -> dict[str, Any]:
+    if not there:
+        return {"loss_plot": None, "training": None}
+    metrics = run.metrics()
+    manifest = run.manifest("finetune")
+    assert manifest is not None
+    keys = ("samples", "trained_tokens", "steps", "trainable_parameters", "fill", "loss")
+    draw = partial(plots.loss, steps=metrics["step"].tolist(), values=metrics["loss"].tolist())
+    return {
+        "loss_plot": plots.draw(draw, "loss"),
+        "training": {key: manifest.details[key] for key in keys if key in manifest.details},
+    }
+
+
+def _answers(run: Run, there: bool) -> dict[str, Any]:
+    if not there:
+        return {"answers_plot": None}
+    manifest = run.manifest("evaluate")
+    assert manifest is not None
+    groups, colours = {}, {}
+    for model in manifest.details["results"]:
+        name = plots.NAMES[model]
+        groups[name] = run.frame("evaluate", model)["completion_tokens"].tolist()
+        colours[name] = plots.COLOURS[model]
+    return {
+        "answers_plot": plots.draw(
+            partial(plots.lengths, groups=groups, colours=colours), "lengths of answers"
+        )
+    }

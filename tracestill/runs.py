@@ -1,0 +1,248 @@
+"""A finished or unfinished run, as tables: `tracestill.load_run("runs/quickstart")`."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracestill.layout import PROVENANCE, RECIPE, SUMMARY
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
+
+    from tracestill.records import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's folder. Its tables are read when they are asked for."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The resolved recipe, with every default."""
+        import yaml
+
+        values: dict[str, Any] = yaml.safe_load((self.path / RECIPE).read_text())
+        return values
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, git revision, hardware and seed; empty if the run has not begun."""
+        return _read_json(self.path / PROVENANCE)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The final table's figures; empty before the first stages are complete."""
+        return _read_json(self.path / SUMMARY)
+
+    def manifest(self, stage: str) -> Manifest | None:
+        """What a complete stage says of itself, or None."""
+        from tracestill.records import read_manifest
+
+        return read_manifest(self.path / stage)
+
+    def dataset(self, stage: str, table: str) -> datasets.Dataset:
+        """A stage's table as a `datasets.Dataset`, memory-mapped from its Parquet shards.
+
+        Raises:
+            ValueError: the stage is not complete, has no such table, or a shard is damaged.
+
+        """
+        import datasets
+
+        files = [str(path) for path in self._shards(stage, table)]
+        return datasets.Dataset.from_parquet(files)
+
+    def frame(self, stage: str, table: str) -> pd.DataFrame:
+        """A stage's table as a DataFrame. Columns are the record's fields; dicts that are stored
+        as JSON (a problem's `meta`) are dicts again.
+
+        Raises:
+            ValueError: the stage is not complete, has no such table, or a shard is damaged.
+
+        """
+        import pandas as pd
+
+        frame = pd.concat(
+            [pd.read_parquet(path) for path in self._shards(stage, table)], ignore_index=True
+        )
+        if "meta" in frame:
+            frame["meta"] = frame["meta"].map(json.loads)
+        return frame
+
+    def _shards(self, stage: str, table: str) -> list[Path]:
+        from tracestill.records import check_shards
+
+        manifest = self.manifest(stage)
+        if manifest is None:
+            raise ValueError(
+                f"{self.path} has no complete stage {stage}; run it with `tracestill run "
+                f"RECIPE --to {stage}`"
+            )
+        if table not in manifest.tables:
+            raise ValueError(f"{stage} has no table {table}, only {', '.join(manifest.tables)}")
+        check_shards(self.path / stage, manifest)
+        return [self.path / stage / shard.file for shard in manifest.tables[table]]
+
+    def problems(self) -> pd.DataFrame:
+        """The problems that were distilled from, with their `task`."""
+        return _with_task(self.frame("problems", "train"))
+
+    def heldout(self) -> pd.DataFrame:
+        """The problems that judge the models, with their `task`."""
+        return _with_task(self.frame("problems", "heldout"))
+
+    def traces(self) -> pd.DataFrame:
+        """Every trace of the teacher, kept or not."""
+        return self.frame("generate", "traces")
+
+    def verdicts(self) -> pd.DataFrame:
+        """What the verifier said of each trace that has an answer."""
+        return self.frame("filter", "verdicts")
+
+    def drops(self) -> pd.DataFrame:
+        """Which traces were dropped, and why."""
+        return self.frame("filter", "drops")
+
+    def kept(self) -> pd.DataFrame:
+        """The traces that were not dropped: what the student is trained on."""
+        traces = self.traces()
+        return traces[~traces["id"].isin(self.drops()["trace_id"])].reset_index(drop=True)
+
+    def funnel(self) -> pd.DataFrame:
+        """Traces by what became of them: columns `reason` and `traces`, "kept" last."""
+        import pandas as pd
+
+        counts = self.drops()["reason"].value_counts()
+        rows = [*counts.items(), ("kept", len(self.kept()))]
+        return pd.DataFrame(rows, columns=["reason", "traces"])
+
+    def metrics(self) -> pd.DataFrame:
+        """The student's training, a row for each optimiser step."""
+        import pandas as pd
+
+        path = self.path / "finetune" / "metrics.jsonl"
+        if not path.is_file():
+            raise ValueError(f"{self.path} has no finetune/metrics.jsonl; run the stage finetune")
+        return pd.read_json(path, lines=True)
+
+    def evaluation(self) -> pd.DataFrame:
+        """pass@1 by model and task: columns `model`, `task` ("all" for the whole), `pass_at_1`,
+        `low`, `high`, `problems`.
+        """
+        import pandas as pd
+
+        manifest = self.manifest("evaluate")
+        if manifest is None:
+            raise ValueError(f"{self.path} has no complete stage evaluate")
+        rows = [
+            (model, task, part["pass_at_1"], *part["ci95"], part["problems"])
+            for model, result in manifest.details["results"].items()
+            for task, part in [("all", result), *result["by_task"].items()]
+        ]
+        columns = ["model", "task", "pass_at_1", "low", "high", "problems"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def show(self, trace_id: str) -> Shown:
+        """One trace with its problem, verdict and drop, readable in notebooks and terminals.
+
+        Raises:
+            ValueError: there is no such trace.
+
+        """
+        for shown in self.shown([trace_id]):
+            return shown
+        raise ValueError(f"{self.path} has no trace {trace_id}")
+
+    def shown(self, trace_ids: Iterable[str]) -> list[Shown]:
+        """Several traces made readable, in the order of the traces table."""
+        from tracestill.records import Drop, Problem, Trace, Verdict, read_table
+
+        wanted = set(trace_ids)
+        traces = [t for t in read_table(self.path / "generate", "traces", Trace) if t.id in wanted]
+        problems = {p.id: p for p in read_table(self.path / "problems", "train", Problem)}
+        verdicts = {v.trace_id: v for v in read_table(self.path / "filter", "verdicts", Verdict)}
+        drops = {d.trace_id: d for d in read_table(self.path / "filter", "drops", Drop)}
+        return [
+            Shown(
+                trace_id=trace.id,
+                prompt=problems[trace.problem_id].prompt,
+                reference=problems[trace.problem_id].reference,
+                reasoning=trace.reasoning,
+                answer=trace.answer,
+                outcome=verdicts[trace.id].outcome if trace.id in verdicts else "none",
+                reason=drops[trace.id].reason if trace.id in drops else None,
+                detail=drops[trace.id].detail if trace.id in drops else "",
+            )
+            for trace in traces
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A trace made readable. `reason` is why it was dropped; None for a kept one."""
+
+    trace_id: str
+    prompt: str
+    reference: str
+    reasoning: str | None
+    answer: str | None
+    outcome: str
+    reason: str | None
+    detail: str
+
+    def parts(self) -> dict[str, str]:
+        """Its parts by their titles, in reading order."""
+        return {
+            "problem": self.prompt.strip(),
+            "reasoning": self.reasoning or "(none)",
+            "answer": self.answer or "(none)",
+            "reference": self.reference or "(empty)",
+            "verdict": self.outcome,
+            "filter": f"dropped, {self.reason} {self.detail}".strip() if self.reason else "kept",
+        }
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"[{title}]\n{text}" for title, text in self.parts().items())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left;vertical-align:top'>{title}</th>"
+            "<td style='text-align:left'><pre style='white-space:pre-wrap;margin:0'>"
+            f"{html.escape(text)}</pre></td></tr>"
+            for title, text in self.parts().items()
+        )
+        return f"<table>{rows}</table>"
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run's folder.
+
+    Raises:
+        ValueError: `path` is no run.
+
+    """
+    folder = Path(path)
+    if not (folder / RECIPE).is_file():
+        raise ValueError(f"{path} is no run: it has no {RECIPE}; runs lie in runs/<name>")
+    return Run(folder)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return values
+
+
+def _with_task(frame: pd.DataFrame) -> pd.DataFrame:
+    frame["task"] = [
+        str(meta.get("family") or source)
+        for meta, source in zip(frame["meta"], frame["source"], strict=True)
+    ]
+    return frame
