@@ -57,6 +57,7 @@ class PackedCollator:
         self._pad = pad
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The batch of some rows of `row_features`."""
         import torch
 
         width = max(len(feature["input_ids"]) for feature in features)

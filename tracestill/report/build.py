@@ -52,9 +52,8 @@ def _content(run: Run) -> dict[str, Any]:
         "names": plots.NAMES,
         "results": results,
         "reading": _reading(results) if results else None,
-        "rates_plot": results
-        and plots.draw(partial(plots.rates, results=results), "pass at 1", 1.7),
-        "tasks_plot": results and plots.draw(partial(plots.by_task, results=results), "by task"),
+        "rates_plot": rates,
+        "tasks_plot": tasks,
         "stages": _stages(run),
         **_traces(run, {"generate", "filter"} <= done),
         **_training(run, "finetune" in done),
