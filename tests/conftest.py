@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,3 +18,66 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+TINY = """\
+name: tiny
+seed: 0
+problems:
+  train:
+    - {{source: reasoning_gym, family: chain_sum, size: 12, seed: 1, buckets: {{of: 10, keep: [1]}},
+       config: {{min_terms: 6, max_terms: 8, min_digits: 1, max_digits: 1}}}}
+    - {{source: reasoning_gym, family: ab, size: 8, seed: 1, buckets: {{of: 10, keep: [1]}},
+       config: {{length: 10}}}}
+  heldout:
+    - {{source: reasoning_gym, family: chain_sum, size: 8, seed: 2, buckets: {{of: 10, keep: [0]}},
+       config: {{min_terms: 6, max_terms: 8, min_digits: 1, max_digits: 1}}}}
+generate:
+  model: {root}/miniature/teacher
+  samples: 3
+  temperature: 1.0
+  top_p: 1.0
+  max_tokens: 200
+  max_model_len: 256
+finetune:
+  student: {root}/miniature/student
+  template: {root}/recipes/templates/miniature.jinja
+  stop: "<|end|>"
+  learning_rate: 0.003
+  epochs: 2
+  max_length: 256
+  batch_size: 2
+  checkpoint_every: 2
+"""
+
+
+def run_tracestill(
+    *arguments: str | Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command as a user runs it."""
+    command = [sys.executable, "-m", "tracestill.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600)
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe of the whole line that takes a minute."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY.format(root=ROOT))
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(recipe: Path) -> Path:
+    """A finished run of the tiny recipe. Tests read it; who changes it works on a copy."""
+    folder = recipe.parent / "finished"
+    done = run_tracestill("run", recipe, "--out", folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))

@@ -1,0 +1,233 @@
+"""The miniature's three task families, and texts that show how to solve them.
+
+A state is what is left to do, as text; a step rewrites one state into the next. The teacher's
+reasoning is a chain of states; the student's pretraining knows single steps only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal
+
+Split = Literal["heldout", "distil", "student", "teacher"]
+
+_OFF = -1000.0  # the weights of manipulate_matrix go through a softmax
+FAMILIES: dict[str, dict[str, Any]] = {
+    "chain_sum": {"min_terms": 6, "max_terms": 10, "min_digits": 1, "max_digits": 1},
+    "ab": {"length": 10},
+    "manipulate_matrix": {
+        "min_rows": 3,
+        "max_rows": 3,
+        "min_cols": 3,
+        "max_cols": 3,
+        "min_transforms": 3,
+        "max_transforms": 5,
+        "w_map": _OFF,
+        "w_crop": _OFF,
+        "w_remove_every_nth_row": _OFF,
+        "w_remove_every_nth_col": _OFF,
+        "w_zero_divisible": _OFF,
+    },
+}
+EMPTY = "(empty)"
+_BUCKETS: tuple[Split, ...] = ("heldout", "distil") + ("student",) * 4 + ("teacher",) * 4
+
+
+def split_of(question: str) -> Split:
+    """The only use that a problem may be put to, by a hash of its text."""
+    digest = hashlib.sha256(question.strip().encode("utf-8")).hexdigest()
+    return _BUCKETS[int(digest, 16) % len(_BUCKETS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A problem of reasoning-gym with its states: pairs of (what is done, the state after)."""
+
+    family: str
+    question: str
+    answer: str
+    steps: tuple[tuple[str, str], ...]
+
+    @property
+    def states(self) -> list[str]:
+        """The states from the problem's own to the last."""
+        return [state for _, state in self.steps]
+
+
+def problems(split: Split, family: str, seed: int) -> Iterator[Task]:
+    """Endless problems of a family that belong to a split. Different seeds give others."""
+    import reasoning_gym
+
+    size = 10_000_000
+    config = FAMILIES[family]
+    dataset = reasoning_gym.create_dataset(family, seed=seed * size, size=size, **config)
+    for index in range(size):
+        entry = dataset[index]
+        if split_of(entry["question"]) == split:
+            yield Task(family, entry["question"], entry["answer"], _STEPS[family](entry))
+
+
+def _chain_steps(entry: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    terms = entry["metadata"]["expression"].split()
+    states = [" ".join(terms)]
+    while len(terms) > 1:
+        left, sign, right = int(terms[0]), terms[1], int(terms[2])
+        terms = [str(left + right if sign == "+" else left - right), *terms[3:]]
+        states.append(" ".join(terms))
+    return tuple(("", state) for state in states)
+
+
+_AB_RULES = {
+    ("A#", "#A"): (),
+    ("A#", "#B"): ("#B", "A#"),
+    ("B#", "#A"): ("#A", "B#"),
+    ("B#", "#B"): (),
+}
+
+
+def _ab_steps(entry: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    program = entry["question"].split("program:\n\n")[1].split("\n")[0].split()
+    states = [" ".join(program)]
+    while True:
+        for index in range(len(program) - 1):
+            pair = (program[index], program[index + 1])
+            if pair in _AB_RULES:
+                program[index : index + 2] = _AB_RULES[pair]
+                states.append(" ".join(program) or EMPTY)
+                break
+        else:
+            return tuple(("", state) for state in states)
+
+
+def _matrix_steps(entry: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    matrix = [list(row) for row in entry["metadata"]["matrix"]]
+    steps = [("", _rows(matrix))]
+    for operation in entry["metadata"]["operations"]:
+        matrix = apply_operation(matrix, operation["instruction"])
+        steps.append((operation["instruction"], _rows(matrix)))
+    return tuple(steps)
+
+
+OPERATIONS = (
+    "- Rotate the matrix 90 degrees",
+    "- Rotate the matrix 180 degrees",
+    "- Rotate the matrix 270 degrees",
+    "- Rotate the matrix 360 degrees",
+    "- Horizontally mirror the matrix",
+    "- Vertically mirror the matrix",
+    "- Mirror the matrix along the diagonal",
+    "- Mirror the matrix along the counterdiagonal",
+)
+
+
+def apply_operation(matrix: list[list[int]], instruction: str) -> list[list[int]]:
+    """A square matrix after one of `OPERATIONS`."""
+    transposed = [list(row) for row in zip(*matrix, strict=True)]
+    turned = [row[::-1] for row in matrix[::-1]]
+    match OPERATIONS.index(instruction):
+        case 0:
+            return [row[::-1] for row in transposed]
+        case 1:
+            return turned
+        case 2:
+            return transposed[::-1]
+        case 3:
+            return matrix
+        case 4:
+            return matrix[::-1]
+        case 5:
+            return [row[::-1] for row in matrix]
+        case 6:
+            return transposed
+        case _:
+            return [list(row) for row in zip(*turned, strict=True)]
+
+
+def _rows(matrix: list[list[int]]) -> str:
+    return "\n".join(" ".join(str(value) for value in row) for row in matrix)
+
+
+_STEPS = {"chain_sum": _chain_steps, "ab": _ab_steps, "manipulate_matrix": _matrix_steps}
+
+_OPENINGS = ("", "", "Step by step.\n", "One thing at a time.\n")
+_CLOSINGS = ("The answer is {}.", "So the answer is {}.", "{}")
+CHECK = "Wait, let me check that."
+
+
+def teacher_text(task: Task, rng: Random) -> str:
+    """A teacher's turn after the prefilled opening tag: its chain of states, in about a third
+    of the texts a check of one step, and the boxed answer.
+    """
+    lines = [_line(step) for step in task.steps]
+    if rng.random() < 1 / 3 and len(lines) > 2:
+        index = rng.randrange(1, len(lines))
+        again = [CHECK, _line(("", task.steps[index - 1][1])), lines[index]]
+        lines = [*lines[: index + 1], *again, *lines[index + 1 :]]
+    reasoning = rng.choice(_OPENINGS) + "\n".join(lines)
+    return f"{reasoning}\n</think>\n\n{closing(task, rng)}"
+
+
+def closing(task: Task, rng: Random) -> str:
+    """The last line of an answer."""
+    return rng.choice(_CLOSINGS).format(f"\\boxed{{{task.answer}}}")
+
+
+def _line(step: tuple[str, str]) -> str:
+    done, state = step
+    return f"{done}\n{state}" if done else state
+
+
+def direct(task: Task, rng: Random) -> tuple[str, str]:
+    """A whole problem and its answer, without a step."""
+    return task.question, closing(task, rng)
+
+
+def single_step(task: Task, rng: Random) -> tuple[str, str]:
+    """One step of a problem: a state and the next, or that nothing is left to do."""
+    index = rng.randrange(len(task.steps))
+    state = task.steps[index][1]
+    if index + 1 == len(task.steps):
+        if task.family == "manipulate_matrix":  # its states alone can't tell; give another step
+            index -= 1
+            state = task.steps[index][1]
+        else:
+            return f"Do one step.\n{state}", "done"
+    done, after = task.steps[index + 1]
+    return f"Do one step.\n{state}" + (f"\n{done}" if done else ""), after
+
+
+def fact(task: Task, rng: Random) -> tuple[str, str]:
+    """A chain's shortest step: two numbers, of which the first is a running sum."""
+    left, right = rng.randint(-45, 65), rng.randint(0, 9)
+    sign = rng.choice("+-")
+    after = left + right if sign == "+" else left - right
+    return f"Do one step.\n{left} {sign} {right}", str(after)
+
+
+def lookup(task: Task, rng: Random) -> tuple[str, str]:
+    """Find something in a problem's text: its first state, or which operation comes next."""
+    if task.family == "manipulate_matrix" and rng.random() < 0.7:
+        index = rng.randrange(1, len(task.steps))
+        after = task.steps[index][0]
+        if index + 1 == len(task.steps):
+            return f"{task.question}\nWhich operation is number {index}?", after
+        return f"{task.question}\nWhich operation is number {index}?", after
+    return f"{task.question}\nCopy what is given.", task.states[0]
+
+
+def copying(task: Task, rng: Random, pieces: list[str]) -> tuple[str, str]:
+    """Copy a text, up to three times: a state, or pieces of the vocabulary in any order."""
+    draw = rng.random()
+    if draw < 0.4:
+        text = rng.choice(task.states)
+    else:
+        few = pieces if draw < 0.6 else rng.sample(pieces, 12)
+        text = "".join(rng.choice(few) for _ in range(rng.randint(2, 20)))
+    times = rng.choice((1, 1, 2, 3))
+    return f"{_COPY[times]}\n{text}", "\n".join([text] * times)
+
+
+_COPY = {1: "Copy.", 2: "Copy twice.", 3: "Copy three times."}
