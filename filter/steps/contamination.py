@@ -18,9 +18,11 @@ its words, or all of them as a part (of held-out prompts shorter than n words on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from filter.words import grams, prompt_words
+from filter.words import Gram, grams, prompt_words
 from tracestill.records import Drop, Kind, Problem, Trace
 
 _SHARE = 0.01

@@ -8,6 +8,7 @@ exception and no signal handler of Python's runs. Only killing the process ends 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import json
 import logging
@@ -104,10 +105,8 @@ class Worker:
         code = process.wait()
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                pass
         return code
 
 
