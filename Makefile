@@ -45,7 +45,6 @@ check: $(READY) ## style, types, import directions, the recipes' schema
 
 test: $(READY) ## the tests, in less than 15 minutes on two cores
 	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
 
 test-slow: $(READY) ## the tests that run for minutes
 	$(BIN)/python -m pytest -m slow

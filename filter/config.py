@@ -42,3 +42,5 @@ class FilterSection(Section):
     decontaminate: Decontaminate | None = Decontaminate()
     max_per_problem: int | None = Field(default=None, ge=1)
     """Keep at most so many traces of a problem: those with the lowest sample index."""
+    max_traces: int | None = Field(default=None, ge=1)
+    """Keep at most so many traces in all, chosen by their identity, whatever their order."""

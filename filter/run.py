@@ -52,6 +52,7 @@ def run(
     Raises:
         ValueError: a trace's problem is not among the problems, or two traces have one id.
         RuntimeError: a verifier's process can't be started.
+
     """
     ordered = _in_order(traces, problems)
     verdicts = _judge(ordered, problems, settings, progress)

@@ -10,7 +10,7 @@ from filter.config import FilterSection
 from filter.steps.contamination import contamination
 from filter.steps.duplicates import exact_duplicates, near_duplicates
 from filter.steps.form import finish, form, length
-from filter.steps.policy import max_per_problem, verdict
+from filter.steps.policy import max_per_problem, max_traces, verdict
 from tracestill.records import Drop, Problem, Trace, Verdict
 
 Step = Callable[[Iterable[Trace]], Iterable[Drop]]
@@ -38,4 +38,6 @@ def build_steps(
         steps["near_duplicates"] = near_duplicates(settings.near_duplicates)
     if settings.max_per_problem is not None:
         steps["max_per_problem"] = max_per_problem(settings.max_per_problem)
+    if settings.max_traces is not None:
+        steps["max_traces"] = max_traces(settings.max_traces)
     return steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from tracestill.records import Drop, Outcome, Trace, Verdict
+from tracestill.records import Drop, Outcome, Trace, Verdict, digest
 
 _REASONS: dict[Outcome, str] = {"error": "verifier_error"}  # of the others, the outcome itself
 
@@ -43,5 +43,19 @@ def max_per_problem(limit: int) -> Callable[[Iterable[Trace]], Iterator[Drop]]:
                     reason="over_cap",
                     detail=f"number {seen[trace.problem_id]} of its problem, {limit} are kept",
                 )
+
+    return step
+
+
+def max_traces(limit: int) -> Callable[[Iterable[Trace]], Iterator[Drop]]:
+    """Drop all but `limit` traces, chosen evenly by a hash of their identity: `over_budget`."""
+
+    def step(traces: Iterable[Trace]) -> Iterator[Drop]:
+        ids = [trace.id for trace in traces]
+        chosen = set(sorted(ids, key=lambda trace: digest("budget", trace))[:limit])
+        for trace in ids:
+            if trace not in chosen:
+                detail = f"{len(ids)} traces were left, {limit} are kept"
+                yield Drop(trace_id=trace, step="max_traces", reason="over_budget", detail=detail)
 
     return step
