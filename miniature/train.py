@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,21 +21,9 @@ Sample = tuple[list[int], list[int]]  # token ids, labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
-    """A warm-up and a cosine. `weights` are the shares of the kinds of questions without
-    reasoning (`plain_turns`); where the teacher has them, they make half of its texts.
-    """
-
-    steps: int
-    learning_rate: float
-    seed: int
-    weights: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a model is and how it learns. `tokens` is the size of a batch. Each pass begins
-    from the bfloat16 weights that the one before it saved.
+    """What a model is and how it learns. `tokens` is the size of a batch; `weights` are the
+    shares of the kinds of questions without reasoning (see `plain_turns`).
     """
 
     hidden: int
@@ -45,7 +32,9 @@ class Plan:
     intermediate: int
     tokens: int
     template: str
-    passes: tuple[Pass, ...]
+    steps: int
+    seed: int
+    weights: tuple[float, ...]
 
 
 TEACHER = Plan(
@@ -55,10 +44,9 @@ TEACHER = Plan(
     intermediate=512,
     tokens=1000,
     template=TEACHER_TEMPLATE,
-    passes=(
-        Pass(steps=5000, learning_rate=2e-3, seed=1),
-        Pass(steps=4500, learning_rate=2e-3, seed=4, weights=(0.0, 0.2, 0.05, 0.15, 0.6)),
-    ),
+    steps=10_000,
+    seed=1,
+    weights=(0.0, 0.3, 0.1, 0.2, 0.4),
 )
 STUDENT = Plan(
     hidden=128,
@@ -67,11 +55,9 @@ STUDENT = Plan(
     intermediate=384,
     tokens=1000,
     template=STUDENT_TEMPLATE,
-    passes=(
-        Pass(steps=6500, learning_rate=2e-3, seed=2, weights=(0.1, 0.5, 0.15, 0.25, 0.0)),
-        # The first pass learns to copy and where to step; sums need practice of their own.
-        Pass(steps=4000, learning_rate=2e-3, seed=3, weights=(0.05, 0.35, 0.1, 0.15, 0.35)),
-    ),
+    steps=10_000,
+    seed=2,
+    weights=(0.07, 0.4, 0.12, 0.2, 0.21),
 )
 
 _THINK = "<think>\n"
@@ -82,29 +68,29 @@ def streams(split: tasks.Split, seed: int) -> dict[str, Iterator[tasks.Task]]:
     return {family: tasks.problems(split, family, seed) for family in tasks.FAMILIES}
 
 
-def teacher_texts(one: Pass, pieces: list[str]) -> Iterator[Turns]:
+def teacher_texts(plan: Plan, pieces: list[str]) -> Iterator[Turns]:
     """The teacher's pretraining: a question and its turn, the opening tag included; in half of
-    the texts of a pass with weights, questions without reasoning.
+    the texts, questions without reasoning.
     """
-    rng, pools = Random(one.seed), streams("teacher", one.seed)
-    plain = plain_turns("teacher", one, pieces)
+    rng, pools = Random(plan.seed), streams("teacher", plan.seed)
+    plain = plain_turns("teacher", plan, pieces)
     families = list(pools)
     while True:
-        if one.weights and rng.random() < 0.5:
+        if rng.random() < 0.5:
             yield next(plain)
         else:
             task = next(pools[rng.choice(families)])
             yield [(task.question, f"{_THINK}{tasks.teacher_text(task, rng)}")]
 
 
-def plain_turns(split: tasks.Split, one: Pass, pieces: list[str]) -> Iterator[Turns]:
+def plain_turns(split: tasks.Split, plan: Plan, pieces: list[str]) -> Iterator[Turns]:
     """Questions answered without reasoning: whole problems, single steps, look-ups, copying and
     sums of two; never a chain of steps. This is all of the student's pretraining.
 
     Several unrelated questions make a conversation, so that what is asked last must be found
     among other text.
     """
-    rng, pools = Random(one.seed), streams(split, one.seed)
+    rng, pools = Random(plan.seed), streams(split, plan.seed)
     families = list(pools)
     makers: list[Callable[[tasks.Task, Random], tuple[str, str]]] = [
         tasks.direct,
@@ -115,7 +101,7 @@ def plain_turns(split: tasks.Split, one: Pass, pieces: list[str]) -> Iterator[Tu
     ]
     while True:
         (turns,) = rng.choices([1, 2, 3, 4], weights=[1, 1, 2, 2])
-        chosen = rng.choices(makers, weights=one.weights, k=turns)
+        chosen = rng.choices(makers, weights=plan.weights, k=turns)
         yield [maker(next(pools[rng.choice(families)]), rng) for maker in chosen]
 
 
@@ -174,7 +160,7 @@ def new_model(plan: Plan, tokenizer: Any) -> Any:
     """A Qwen2 of the plan's shape with random weights."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    torch.manual_seed(plan.passes[0].seed)
+    torch.manual_seed(plan.seed)
     config = Qwen2Config(
         vocab_size=-(-len(tokenizer) // 32) * 32,
         hidden_size=plan.hidden,
@@ -192,65 +178,58 @@ def new_model(plan: Plan, tokenizer: Any) -> Any:
     return Qwen2ForCausalLM(config)
 
 
-def fit(model: Any, stream: Iterator[Sample], tokens: int, one: Pass) -> None:
-    """Train with AdamW, a warm-up and a cosine to a hundredth of the learning rate."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
-        lr=one.learning_rate, betas=(0.9, 0.98), fused=True,
-    )  # fmt: skip
-    warmup, begin, shown = 200, time.monotonic(), 0.0
-    for step, (ids, labels) in enumerate(batches(stream, tokens, Random(one.seed)), 1):
-        done = max(0.0, (step - warmup) / (one.steps - warmup))
-        rate = min(step / warmup, 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
-        for group in optimiser.param_groups:
-            group["lr"] = one.learning_rate * rate
+def fit(model: Any, stream: Iterator[Sample], plan: Plan) -> None:
+    """Train with Muon (Jordan 2024) on the matrices and AdamW on the rest: a warm-up, a
+    constant learning rate, and a linear way down over the last 40% of the steps.
+    """
+    named = list(model.named_parameters())
+    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
+    rest = [p for name, p in named if p.ndim != 2 or "embed" in name]
+    # Loss after 700 of the teacher's steps: 1.16, and 1.31 with AdamW alone, in 148 and 121 s.
+    optimisers = [
+        torch.optim.Muon(matrices, lr=5e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=2e-3, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
+    ]
+    groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+    full_rates = [group["lr"] for group in groups]
+    begin, shown = time.monotonic(), 0.0
+    for step, (ids, labels) in enumerate(batches(stream, plan.tokens, Random(plan.seed)), 1):
+        part = min(step / 100, 1.0, 0.01 + (plan.steps - step) / (0.4 * plan.steps))
+        for group, rate in zip(groups, full_rates, strict=True):
+            group["lr"] = rate * part
         targets = labels[:, 1:]
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
         mask = targets != -100
         loss = torch.nn.functional.cross_entropy(logits[mask], targets[mask])
-        optimiser.zero_grad()
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         shown += loss.item()
         if step % 200 == 0:
             seconds = time.monotonic() - begin
             print(f"step {step} loss {shown / 200:.4f} {seconds:.0f} s", flush=True)
             shown = 0.0
-        if step == one.steps:
+        if step == plan.steps:
             return
 
 
-def make(name: str, out: Path, first: int = 1) -> None:
-    """Train `teacher` or `student` and save it with its tokenizer in bfloat16.
-
-    `first` is the pass to begin with; before it lies what the passes up to there saved.
-    """
-    from transformers import Qwen2ForCausalLM
-
+def make(name: str, out: Path) -> None:
+    """Train `teacher` or `student` and save it with its tokenizer in bfloat16."""
     plan = TEACHER if name == "teacher" else STUDENT
-    folder = out / name
     tokenizer = build(plan.template)
-    for number, one in enumerate(plan.passes, 1):
-        if number < first:
-            continue
-        if number == 1:
-            model = new_model(plan, tokenizer)
-        else:
-            model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        size = sum(p.numel() for p in model.parameters())
-        print(f"{name}, pass {number}: {size:,} parameters", flush=True)
-        pieces = copied_pieces(tokenizer)
-        teaches = name == "teacher"
-        texts = teacher_texts(one, pieces) if teaches else plain_turns("student", one, pieces)
-        fit(model, samples(texts, tokenizer), plan.tokens, one)
-        model.to(torch.bfloat16)
-        model.generation_config.eos_token_id = tokenizer.eos_token_id
-        model.generation_config.pad_token_id = tokenizer.pad_token_id
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    model = new_model(plan, tokenizer)
+    print(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
+    pieces = copied_pieces(tokenizer)
+    teaches = name == "teacher"
+    texts = teacher_texts(plan, pieces) if teaches else plain_turns("student", plan, pieces)
+    fit(model, samples(texts, tokenizer), plan)
+    model.to(torch.bfloat16)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(out / name)
+    tokenizer.save_pretrained(out / name)
 
 
 def copied_pieces(tokenizer: Any) -> list[str]:
@@ -268,13 +247,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=["teacher", "student", "all"])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--first", type=int, default=1, help="the pass to begin with")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     names = ["teacher", "student"] if arguments.name == "all" else [arguments.name]
     for name in names:
-        make(name, arguments.out, arguments.first)
+        make(name, arguments.out)
 
 
 if __name__ == "__main__":
