@@ -56,6 +56,9 @@ class ProblemsSection(Section):
 
     train: list[ProblemSource] = Field(min_length=1)
     heldout: list[ProblemSource] = Field(min_length=1)
+    instruction: str | None = None
+    """A paragraph put below every prompt, such as how to write the answer; teacher and student
+    both see it. Buckets do not depend on it."""
 
 
 class Prices(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,11 +18,15 @@ _TRIES = 200  # candidates to a wanted problem, after which a generator is calle
 
 
 def load_problems(
-    sources: Iterable[ProblemSource], *, exclude: Iterable[Problem] = ()
+    sources: Iterable[ProblemSource],
+    *,
+    exclude: Iterable[Problem] = (),
+    instruction: str | None = None,
 ) -> tuple[list[Problem], Counter[str]]:
     """The sources' problems in order, and how many candidates were dropped for which reason.
 
     Problems whose prompt is that of one in `exclude` are dropped before a token is paid for them.
+    `instruction` becomes the last paragraph of every prompt.
 
     Raises:
         ValueError: a source can't be read, or has fewer problems than asked for.
@@ -34,13 +39,15 @@ def load_problems(
     for source in sources:
         candidates = _gym(source) if isinstance(source, GymSource) else _file(source)
         wanted, taken, tried = source.size, 0, 0
-        for problem in candidates:
+        for candidate in candidates:
             if taken == wanted:
                 break
             tried += 1
-            if source.buckets and not _in_buckets(problem, source.buckets):
+            if source.buckets and not _in_buckets(candidate, source.buckets):
                 dropped["other_bucket"] += 1
-            elif problem.id in seen:
+                continue
+            problem = _instructed(candidate, instruction)
+            if problem.id in seen:
                 dropped["duplicate"] += 1
             elif normalise_prompt(problem.prompt) in excluded:
                 dropped["held_out"] += 1
@@ -59,6 +66,13 @@ def load_problems(
 
 def _in_buckets(problem: Problem, buckets: Buckets) -> bool:
     return bucket(problem.prompt, buckets.of) in buckets.keep
+
+
+def _instructed(problem: Problem, instruction: str | None) -> Problem:
+    if instruction is None:
+        return problem
+    prompt = f"{problem.prompt.rstrip()}\n\n{instruction.strip()}"
+    return dataclasses.replace(problem, prompt=prompt, id=problem_id(prompt, problem.reference))
 
 
 def _gym(source: GymSource) -> Iterator[Problem]:

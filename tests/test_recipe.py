@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
 
 from tracestill.loading import RecipeError, check_paths, dump_recipe, load_recipe
 from tracestill.recipe import Recipe
@@ -129,3 +130,20 @@ def test_schema_of_the_checkout_is_up_to_date(root: Path) -> None:
 
     on_disk = json.loads((root / "recipes" / "schema.json").read_text())
     assert on_disk == Recipe.model_json_schema()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_of_the_checkout_is_good(path: Path) -> None:
+    """Also its problems: that the generators have these families and so many problems."""
+    from generate.problems import load_problems
+
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    said = recipe.problems.instruction
+    heldout, _ = load_problems(recipe.problems.heldout, instruction=said)
+    train, _ = load_problems(recipe.problems.train, exclude=heldout, instruction=said)
+    assert len(heldout) >= 300
+    assert {p.id for p in train}.isdisjoint(p.id for p in heldout)
+    assert all(said is None or p.prompt.endswith(said) for p in [*train, *heldout])
+    first = Path(recipe.finetune.template).read_text().splitlines()[0]
+    assert first.startswith("{#-"), "a template says first what it is for"

@@ -102,8 +102,9 @@ def execute(stage: Stage, recipe: Recipe, run: Path, progress: Progress) -> None
 def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     from generate.problems import load_problems
 
-    heldout, dropped = load_problems(recipe.problems.heldout)
-    train, more = load_problems(recipe.problems.train, exclude=heldout)
+    said = recipe.problems.instruction
+    heldout, dropped = load_problems(recipe.problems.heldout, instruction=said)
+    train, more = load_problems(recipe.problems.train, exclude=heldout, instruction=said)
     dropped += more
     if not train:
         raise ValueError("problems.train: no problem is left to distil from")

@@ -30,10 +30,9 @@ def pass_at_1(outcomes: Mapping[str, list[bool]]) -> dict[str, Any]:
     problems, samples = len(groups), sum(len(marks) for marks in groups)
     rate = sum(means) / problems
     effective = float(problems)
-    spread = sum((mean - rate) ** 2 for mean in means)
-    if problems > 1 and spread > 0:
-        variance = spread / (problems - 1) / problems
-        effective = min(max(rate * (1 - rate) / variance, problems), samples)
+    if problems > 1 and 0 < rate < 1:
+        variance = sum((mean - rate) ** 2 for mean in means) / (problems - 1) / problems
+        effective = min(max(rate * (1 - rate) / max(variance, 1e-12), problems), samples)
     low, high = wilson(rate, effective)
     return {
         "pass_at_1": rate,

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import tracestill
+from tracestill.layout import REPORT, STAGES
+from tracestill.records import Trace, read_table
+from tracestill.report import build
+from tracestill.runs import Shown
+
+
+class Text(HTMLParser):
+    """What a reader of a page sees, its tags, and what it would fetch."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text, self.fetched, self.tags = "", list[str](), list[str]()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [
+            str(value)
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href") and not str(value).startswith("#")
+        ]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_report_is_one_file_that_tells_the_run(finished: Path) -> None:
+    file = finished / REPORT
+    assert file.stat().st_size < 5_000_000
+    page = Text(file.read_text())
+    assert page.fetched == []
+    assert not re.search(r"url\((?!#)|@import", file.read_text())
+    run = tracestill.load_run(finished)
+    results = run.summary["evaluate"]
+    first = page.text.index(f"{results['student_after']['pass_at_1']:.1%}")
+    assert first < page.text.index("What became of the teacher's traces")
+    for reason, count in run.funnel().itertuples(index=False):
+        assert f"{count:,} {reason.replace('_', ' ')}" in page.text
+    for stage in STAGES[:-1]:
+        assert stage in page.text
+    assert page.tags.count("svg") >= 6
+    assert f"trace {run.traces()['id'][0][:4]}" in page.text
+    ids = re.findall(r'\bid="([^"]+)"', file.read_text())
+    assert len(ids) == len(set(ids))
+
+
+def test_a_report_shows_hostile_text_as_text(copied: Path) -> None:
+    recipe = copied / "recipe.yaml"
+    hostile = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    text = recipe.read_text()
+    assert "description:" in text
+    recipe.write_text(re.sub(r"description:.*", f"description: '{hostile}'", text))
+    before = Text((copied / REPORT).read_text())
+    page = Text(build(copied).read_text())
+    assert page.tags.count("script") == before.tags.count("script") == 1
+    assert "img" not in page.tags
+    assert hostile in page.text
+
+
+def test_a_report_of_an_unfinished_run_names_what_is_missing(copied: Path) -> None:
+    for stage in ("finetune", "evaluate"):
+        (copied / stage / "manifest.json").unlink()
+    summary = copied / "summary.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"evaluate": {}}))
+    page = Text(build(copied).read_text())
+    assert "Not there yet: finetune, evaluate." in page.text
+    assert "What became of the teacher's traces" in page.text
+
+
+def test_a_run_is_read_as_tables(finished: Path) -> None:
+    run = tracestill.load_run(finished)
+    assert run.recipe["name"] == "tiny"
+    assert set(run.problems()["task"]) == {"chain_sum", "ab"}
+    assert len(run.heldout()) == 8
+    traces, drops, kept = run.traces(), run.drops(), run.kept()
+    assert len(traces) == 60
+    assert len(kept) + len(drops) == len(traces)
+    assert run.funnel()["traces"].sum() == len(traces)
+    assert set(run.verdicts()["outcome"]) <= {"correct", "incorrect", "error", "unverifiable"}
+    evaluation = run.evaluation()
+    assert set(evaluation["model"]) == {"student_before", "student_after", "teacher"}
+    assert ((evaluation["low"] <= evaluation["pass_at_1"]) & (evaluation["high"] <= 1)).all()
+    assert (run.metrics()["step"].diff().dropna() == 1).all()
+    rows = run.dataset("generate", "traces")
+    assert rows["id"][:] == [t.id for t in read_table(finished / "generate", "traces", Trace)]
+
+
+def test_a_trace_is_shown_readably(finished: Path) -> None:
+    run = tracestill.load_run(finished)
+    drop = run.drops().iloc[0]
+    shown = run.show(drop["trace_id"])
+    assert shown.reason == drop["reason"]
+    for part in ("[problem]", "[reasoning]", "[answer]", f"dropped, {drop['reason']}"):
+        assert part in str(shown)
+    with pytest.raises(ValueError, match="has no trace nothing"):
+        run.show("nothing")
+
+
+def test_a_shown_trace_escapes_what_the_teacher_wrote() -> None:
+    shown = Shown(
+        trace_id="t", prompt="<b>p</b>", reference="", reasoning="<script>x</script>",
+        answer=None, outcome="none", reason=None, detail="",
+    )  # fmt: skip
+    page = Text(shown._repr_html_())
+    assert "script" not in page.tags
+    assert "<script>x</script>" in page.text
+    assert "(none)" in page.text
+
+
+def test_what_is_no_run_or_not_there_is_said(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no run"):
+        tracestill.load_run(tmp_path)
+    run = tracestill.load_run(finished)
+    with pytest.raises(ValueError, match="no table trace, only traces"):
+        run.frame("generate", "trace")
