@@ -12,6 +12,7 @@ from tracestill.report import plots
 from tracestill.runs import Run, Shown, load_run
 
 _LONGEST = 6_000  # characters of a trace that are shown
+_HEIGHT = 2.5  # inches, of plots side by side
 
 
 def build(folder: Path) -> Path:
@@ -42,7 +43,7 @@ def _content(run: Run) -> dict[str, Any]:
     done = {stage for stage in STAGES if stage != "report" and run.manifest(stage) is not None}
     results = run.summary.get("evaluate") or None
     rates = results and plots.draw(partial(plots.rates, results=results), "pass at 1", 1.7)
-    tasks = results and plots.draw(partial(plots.by_task, results=results), "by task")
+    tasks = results and plots.draw(partial(plots.by_task, results=results), "by task", 2.7)
     return {
         "name": run.recipe["name"],
         "description": run.recipe["description"],
@@ -125,9 +126,14 @@ def _traces(run: Run, there: bool) -> dict[str, Any]:
             partial(plots.funnel, counts=counts), "funnel", 0.7 + 0.3 * (len(counts) + 1)
         ),
         "lengths_plot": plots.draw(
-            partial(plots.lengths, groups=groups, colours=plots.COLOURS), "lengths of traces"
+            partial(plots.lengths, groups=groups, colours=plots.COLOURS),
+            "lengths of traces",
+            _HEIGHT,
+            plots.HALF,
         ),
-        "solved_plot": plots.draw(partial(plots.solved, shares=shares), "problems by pass rate"),
+        "solved_plot": plots.draw(
+            partial(plots.solved, shares=shares), "problems by pass rate", _HEIGHT, plots.HALF
+        ),
         "samples": [_short(shown) for shown in run.shown(ids)],
     }
 
@@ -154,7 +160,10 @@ def _short(shown: Shown) -> dict[str, Any]:
         title: text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n… ({len(text):,} characters)"
         for title, text in shown.parts().items()
     }
-    return {"id": shown.trace_id, "reason": shown.reason or "kept", "parts": parts}
+    title = " ".join(shown.prompt.split())
+    if len(title) > 100:  # prompts of one template differ at their ends
+        title = f"{title[:40]} … {title[-55:]}"
+    return {"id": shown.trace_id, "reason": shown.reason or "kept", "title": title, "parts": parts}
 
 
 def _training(run: Run, there: bool) -> dict[str, Any]:
@@ -166,7 +175,7 @@ def _training(run: Run, there: bool) -> dict[str, Any]:
     keys = ("samples", "trained_tokens", "steps", "trainable_parameters", "fill", "loss")
     draw = partial(plots.loss, steps=metrics["step"].tolist(), values=metrics["loss"].tolist())
     return {
-        "loss_plot": plots.draw(draw, "loss"),
+        "loss_plot": plots.draw(draw, "loss", _HEIGHT, plots.HALF),
         "training": {key: manifest.details[key] for key in keys if key in manifest.details},
     }
 
@@ -183,6 +192,9 @@ def _answers(run: Run, there: bool) -> dict[str, Any]:
         colours[name] = plots.COLOURS[model]
     return {
         "answers_plot": plots.draw(
-            partial(plots.lengths, groups=groups, colours=colours), "lengths of answers"
+            partial(plots.lengths, groups=groups, colours=colours),
+            "lengths of answers",
+            _HEIGHT,
+            plots.HALF,
         )
     }

@@ -22,8 +22,11 @@ NAMES = {"student_before": "base", "student_after": "student", "teacher": "teach
 _INK = "#123456"  # stands for the page's text colour, put in afterwards
 
 
-def draw(plot: Callable[[Axes], None], title: str, height: float = 2.6) -> str:
-    """An SVG of 7.2 by `height` inches; its ink is the page's own text colour."""
+WIDE, HALF = 7.6, 4.0  # inches: a card over the page's width, and one of two side by side
+
+
+def draw(plot: Callable[[Axes], None], title: str, height: float, width: float = WIDE) -> str:
+    """An SVG of `width` by `height` inches; its ink is the page's own text colour."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -41,7 +44,7 @@ def draw(plot: Callable[[Axes], None], title: str, height: float = 2.6) -> str:
         "axes.spines.right": False,
     }
     with rc_context(style):
-        figure = Figure(figsize=(7.2, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
         plot(axes)
         buffer = io.StringIO()
