@@ -208,14 +208,19 @@ def fact(task: Task, rng: Random) -> tuple[str, str]:
 
 
 def lookup(task: Task, rng: Random) -> tuple[str, str]:
-    """Find something in a problem's text: its first state, or which operation comes next."""
-    if task.family == "manipulate_matrix" and rng.random() < 0.7:
-        index = rng.randrange(1, len(task.steps))
-        after = task.steps[index][0]
-        if index + 1 == len(task.steps):
-            return f"{task.question}\nWhich operation is number {index}?", after
-        return f"{task.question}\nWhich operation is number {index}?", after
-    return f"{task.question}\nCopy what is given.", task.states[0]
+    """Find something in a problem's text: its first state, or of a matrix's operations the one
+    with a number, or the one that comes after some; "done" where none is left.
+    """
+    draw = rng.random()
+    if task.family != "manipulate_matrix" or draw < 0.15:
+        return f"{task.question}\nCopy what is given.", task.states[0]
+    operations = [done for done, _ in task.steps[1:]]
+    if draw < 0.45:
+        index = rng.randrange(len(operations))
+        return f"{task.question}\nWhich operation is number {index + 1}?", operations[index]
+    index = rng.randint(0, len(operations))
+    question = "\n".join([task.question, "After these:", *operations[:index]])
+    return question, operations[index] if index < len(operations) else "done"
 
 
 def copying(task: Task, rng: Random, pieces: list[str]) -> tuple[str, str]:

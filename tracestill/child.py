@@ -6,6 +6,7 @@ libraries print goes to the stage's log.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -80,9 +81,12 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        # The boundary of the process: the log gets all of it, the user the one line.
-        traceback.print_exc()
+        # The boundary of the process: the user gets the one line, the log all of it, where there
+        # is room for it: a full disk is full for the log too.
         events.send({"error": explain(error)})
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+            sys.stderr.flush()
         return 1
     return 0
 
@@ -91,6 +95,7 @@ if __name__ == "__main__":
     # vLLM's and torch's threads have nothing to say after the manifest is written, and tearing
     # them down takes seconds.
     status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(status)
