@@ -154,7 +154,7 @@ def test_packed_loss_equals_unpacked_loss(tokenizer: Any) -> None:
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
     batch = PackedCollator(tokenizer.pad_token_id)(features)
-    model = AutoModelForCausalLM.from_pretrained(settings().student, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(settings().student, dtype=torch.float64)
 
     def losses(ids: Any, labels: Any, **more: Any) -> list[float]:
         with torch.no_grad():
@@ -170,7 +170,7 @@ def test_packed_loss_equals_unpacked_loss(tokenizer: Any) -> None:
     alone = [
         x for s in order for x in losses(torch.tensor([s.input_ids]), torch.tensor([s.labels]))
     ]
-    assert packed == pytest.approx(alone, abs=1e-5)
+    assert packed == pytest.approx(alone, abs=1e-9)
 
 
 def test_trained_student_stands_by_itself(tmp_path: Path, tokenizer: Any) -> None:
