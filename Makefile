@@ -24,6 +24,7 @@ $(READY): pyproject.toml requirements/cpu.txt requirements/torch-cpu.txt
 	@$(PIP) install -r requirements/torch-cpu.txt 2>/dev/null \
 	  || $(PIP) install -r requirements/torch-cpu.txt --extra-index-url $(TORCH_CPU_INDEX)
 	@$(PIP) install --no-deps --no-compile -r requirements/cpu.txt
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true  # some files are templates
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +48,7 @@ def primitives(engine: Any, count: int) -> dict[str, float]:
         makers: dict[str, Maker] = {
             "one step": tasks.single_step,
             "look-up": tasks.lookup,
-            "copy": lambda task, rng: tasks.copying(task, rng, pieces),
+            "copy": lambda task, rng: tasks.copying(task, rng, pieces)[0],
         }
         if family == "chain_sum":
             makers["sum of two"] = tasks.fact
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("model", help="teacher, student, or a folder")
     parser.add_argument("--count", type=int, default=200, help="questions of a kind and family")
     arguments = parser.parse_args()
+    os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
     here = Path(__file__).parent
     path = str(here / arguments.model if (here / arguments.model).is_dir() else arguments.model)
     for temperature in (1.0, 0.6, 0.0):

@@ -187,16 +187,25 @@ def direct(task: Task, rng: Random) -> tuple[str, str]:
 
 def single_step(task: Task, rng: Random) -> tuple[str, str]:
     """One step of a problem: a state and the next, or that nothing is left to do."""
-    index = rng.randrange(len(task.steps))
-    state = task.steps[index][1]
-    if index + 1 == len(task.steps):
-        if task.family == "manipulate_matrix":  # its states alone can't tell; give another step
-            index -= 1
-            state = task.steps[index][1]
+    (turn,) = steps_in_turn(task, rng, 1)
+    return turn
+
+
+def steps_in_turn(task: Task, rng: Random, turns: int) -> list[tuple[str, str]]:
+    """At most `turns` questions for one step each: the first gives the state, the others go on
+    from the last answer.
+    """
+    names_steps = task.family == "manipulate_matrix"  # its states don't tell what comes next
+    begin = rng.randrange(len(task.steps) - names_steps)
+    made: list[tuple[str, str]] = []
+    for index in range(begin, min(begin + turns, len(task.steps) - names_steps)):
+        said = "Go on." if made else f"Do one step.\n{task.steps[index][1]}"
+        if index + 1 == len(task.steps):
+            made.append((said, "done"))
         else:
-            return f"Do one step.\n{state}", "done"
-    done, after = task.steps[index + 1]
-    return f"Do one step.\n{state}" + (f"\n{done}" if done else ""), after
+            done, after = task.steps[index + 1]
+            made.append((f"{said}\n{done}" if done else said, after))
+    return made
 
 
 def fact(task: Task, rng: Random) -> tuple[str, str]:
@@ -223,8 +232,10 @@ def lookup(task: Task, rng: Random) -> tuple[str, str]:
     return question, operations[index] if index < len(operations) else "done"
 
 
-def copying(task: Task, rng: Random, pieces: list[str]) -> tuple[str, str]:
-    """Copy a text, up to three times: a state, or pieces of the vocabulary in any order."""
+def copying(task: Task, rng: Random, pieces: list[str]) -> list[tuple[str, str]]:
+    """Copy a text, up to three times: a state, or pieces of the vocabulary in any order; now and
+    then once more from the answer.
+    """
     draw = rng.random()
     if draw < 0.4:
         text = rng.choice(task.states)
@@ -232,7 +243,10 @@ def copying(task: Task, rng: Random, pieces: list[str]) -> tuple[str, str]:
         few = pieces if draw < 0.6 else rng.sample(pieces, 12)
         text = "".join(rng.choice(few) for _ in range(rng.randint(2, 20)))
     times = rng.choice((1, 1, 2, 3))
-    return f"{_COPY[times]}\n{text}", "\n".join([text] * times)
+    turns = [(f"{_COPY[times]}\n{text}", "\n".join([text] * times))]
+    if times == 1 and rng.random() < 0.5:
+        turns.append(("Again.", text))
+    return turns
 
 
 _COPY = {1: "Copy.", 2: "Copy twice.", 3: "Copy three times."}

@@ -55,9 +55,9 @@ STUDENT = Plan(
     intermediate=384,
     tokens=1000,
     template=STUDENT_TEMPLATE,
-    steps=9_000,
+    steps=8_000,
     seed=2,
-    weights=(0.05, 0.35, 0.25, 0.18, 0.17),
+    weights=(0.05, 0.35, 0.28, 0.17, 0.15),
 )
 
 _THINK = "<think>\n"
@@ -85,24 +85,25 @@ def teacher_texts(plan: Plan, pieces: list[str]) -> Iterator[Turns]:
 
 def plain_turns(split: tasks.Split, plan: Plan, pieces: list[str]) -> Iterator[Turns]:
     """Questions answered without reasoning: whole problems, single steps, look-ups, copying and
-    sums of two; never a chain of steps. This is all of the student's pretraining.
+    sums of two; never a chain of steps in one answer. This is all of the student's pretraining.
 
-    Several unrelated questions make a conversation, so that what is asked last must be found
-    among other text.
+    Several questions make a conversation, so that what is asked last must be found among other
+    text; some go on from the last answer, so that what the model wrote is read like what it was
+    given.
     """
     rng, pools = Random(plan.seed), streams(split, plan.seed)
     families = list(pools)
-    makers: list[Callable[[tasks.Task, Random], tuple[str, str]]] = [
-        tasks.direct,
-        tasks.single_step,
-        tasks.lookup,
-        lambda task, rng: tasks.copying(task, rng, pieces),
-        tasks.fact,
+    makers: list[Callable[[tasks.Task], Turns]] = [
+        lambda task: [tasks.direct(task, rng)],
+        lambda task: tasks.steps_in_turn(task, rng, rng.choice((1, 1, 2, 3))),
+        lambda task: [tasks.lookup(task, rng)],
+        lambda task: tasks.copying(task, rng, pieces),
+        lambda task: [tasks.fact(task, rng)],
     ]
     while True:
-        (turns,) = rng.choices([1, 2, 3, 4], weights=[1, 1, 2, 2])
-        chosen = rng.choices(makers, weights=plan.weights, k=turns)
-        yield [maker(next(pools[rng.choice(families)]), rng) for maker in chosen]
+        (parts,) = rng.choices([1, 2, 3, 4], weights=[1, 1, 2, 2])
+        chosen = rng.choices(makers, weights=plan.weights, k=parts)
+        yield [turn for maker in chosen for turn in maker(next(pools[rng.choice(families)]))]
 
 
 def samples(texts: Iterator[Turns], tokenizer: Any) -> Iterator[Sample]:
