@@ -1,6 +1,6 @@
 """The miniature's three task families, and texts that show how to solve them.
 
-A state is what is left to do, as text; a step rewrites one state into the next. The teacher's
+A state is all that is left to do, as text; a step rewrites one state into the next. The teacher's
 reasoning is a chain of states; the student's pretraining knows single steps only.
 """
 
@@ -44,17 +44,12 @@ def split_of(question: str) -> Split:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A problem of reasoning-gym with its states: pairs of (what is done, the state after)."""
+    """A problem of reasoning-gym with its states, from the problem's own to the last."""
 
     family: str
     question: str
     answer: str
-    steps: tuple[tuple[str, str], ...]
-
-    @property
-    def states(self) -> list[str]:
-        """The states from the problem's own to the last."""
-        return [state for _, state in self.steps]
+    states: tuple[str, ...]
 
 
 def problems(split: Split, family: str, seed: int) -> Iterator[Task]:
@@ -67,17 +62,17 @@ def problems(split: Split, family: str, seed: int) -> Iterator[Task]:
     for index in range(size):
         entry = dataset[index]
         if split_of(entry["question"]) == split:
-            yield Task(family, entry["question"], entry["answer"], _STEPS[family](entry))
+            yield Task(family, entry["question"], entry["answer"], _STATES[family](entry))
 
 
-def _chain_steps(entry: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+def _chain_states(entry: dict[str, Any]) -> tuple[str, ...]:
     terms = entry["metadata"]["expression"].split()
     states = [" ".join(terms)]
     while len(terms) > 1:
         left, sign, right = int(terms[0]), terms[1], int(terms[2])
         terms = [str(left + right if sign == "+" else left - right), *terms[3:]]
         states.append(" ".join(terms))
-    return tuple(("", state) for state in states)
+    return tuple(states)
 
 
 _AB_RULES = {
@@ -88,7 +83,7 @@ _AB_RULES = {
 }
 
 
-def _ab_steps(entry: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+def _ab_states(entry: dict[str, Any]) -> tuple[str, ...]:
     program = entry["question"].split("program:\n\n")[1].split("\n")[0].split()
     states = [" ".join(program)]
     while True:
@@ -99,16 +94,17 @@ def _ab_steps(entry: dict[str, Any]) -> tuple[tuple[str, str], ...]:
                 states.append(" ".join(program) or EMPTY)
                 break
         else:
-            return tuple(("", state) for state in states)
+            return tuple(states)
 
 
-def _matrix_steps(entry: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+def _matrix_states(entry: dict[str, Any]) -> tuple[str, ...]:
     matrix = [list(row) for row in entry["metadata"]["matrix"]]
-    steps = [("", _rows(matrix))]
-    for operation in entry["metadata"]["operations"]:
-        matrix = apply_operation(matrix, operation["instruction"])
-        steps.append((operation["instruction"], _rows(matrix)))
-    return tuple(steps)
+    left = [operation["instruction"] for operation in entry["metadata"]["operations"]]
+    states = ["\n".join([*_rows(matrix), *left])]
+    while left:
+        matrix = apply_operation(matrix, left.pop(0))
+        states.append("\n".join([*_rows(matrix), *left]))
+    return tuple(states)
 
 
 OPERATIONS = (
@@ -146,11 +142,11 @@ def apply_operation(matrix: list[list[int]], instruction: str) -> list[list[int]
             return [list(row) for row in zip(*turned, strict=True)]
 
 
-def _rows(matrix: list[list[int]]) -> str:
-    return "\n".join(" ".join(str(value) for value in row) for row in matrix)
+def _rows(matrix: list[list[int]]) -> list[str]:
+    return [" ".join(str(value) for value in row) for row in matrix]
 
 
-_STEPS = {"chain_sum": _chain_steps, "ab": _ab_steps, "manipulate_matrix": _matrix_steps}
+_STATES = {"chain_sum": _chain_states, "ab": _ab_states, "manipulate_matrix": _matrix_states}
 
 _OPENINGS = ("", "", "Step by step.\n", "One thing at a time.\n")
 _CLOSINGS = ("The answer is {}.", "So the answer is {}.", "{}")
@@ -161,11 +157,10 @@ def teacher_text(task: Task, rng: Random) -> str:
     """A teacher's turn after the prefilled opening tag: its chain of states, in about a third
     of the texts a check of one step, and the boxed answer.
     """
-    lines = [_line(step) for step in task.steps]
+    lines = list(task.states)
     if rng.random() < 1 / 3 and len(lines) > 2:
         index = rng.randrange(1, len(lines))
-        again = [CHECK, _line(("", task.steps[index - 1][1])), lines[index]]
-        lines = [*lines[: index + 1], *again, *lines[index + 1 :]]
+        lines[index + 1 : index + 1] = [CHECK, *lines[index - 1 : index + 1]]
     reasoning = rng.choice(_OPENINGS) + "\n".join(lines)
     return f"{reasoning}\n</think>\n\n{closing(task, rng)}"
 
@@ -173,11 +168,6 @@ def teacher_text(task: Task, rng: Random) -> str:
 def closing(task: Task, rng: Random) -> str:
     """The last line of an answer."""
     return rng.choice(_CLOSINGS).format(f"\\boxed{{{task.answer}}}")
-
-
-def _line(step: tuple[str, str]) -> str:
-    done, state = step
-    return f"{done}\n{state}" if done else state
 
 
 def direct(task: Task, rng: Random) -> tuple[str, str]:
@@ -195,17 +185,10 @@ def steps_in_turn(task: Task, rng: Random, turns: int) -> list[tuple[str, str]]:
     """At most `turns` questions for one step each: the first gives the state, the others go on
     from the last answer.
     """
-    names_steps = task.family == "manipulate_matrix"  # its states don't tell what comes next
-    begin = rng.randrange(len(task.steps) - names_steps)
-    made: list[tuple[str, str]] = []
-    for index in range(begin, min(begin + turns, len(task.steps) - names_steps)):
-        said = "Go on." if made else f"Do one step.\n{task.steps[index][1]}"
-        if index + 1 == len(task.steps):
-            made.append((said, "done"))
-        else:
-            done, after = task.steps[index + 1]
-            made.append((f"{said}\n{done}" if done else said, after))
-    return made
+    begin = rng.randrange(len(task.states))
+    after = [*task.states[begin + 1 :], "done"][:turns]
+    asked = [f"Do one step.\n{task.states[begin]}", *["Go on."] * (len(after) - 1)]
+    return list(zip(asked, after, strict=True))
 
 
 def fact(task: Task, rng: Random) -> tuple[str, str]:
@@ -217,19 +200,15 @@ def fact(task: Task, rng: Random) -> tuple[str, str]:
 
 
 def lookup(task: Task, rng: Random) -> tuple[str, str]:
-    """Find something in a problem's text: its first state, or of a matrix's operations the one
-    with a number, or the one that comes after some; "done" where none is left.
-    """
-    draw = rng.random()
-    if task.family != "manipulate_matrix" or draw < 0.15:
-        return f"{task.question}\nCopy what is given.", task.states[0]
-    operations = [done for done, _ in task.steps[1:]]
-    if draw < 0.45:
-        index = rng.randrange(len(operations))
-        return f"{task.question}\nWhich operation is number {index + 1}?", operations[index]
-    index = rng.randint(0, len(operations))
-    question = "\n".join([task.question, "After these:", *operations[:index]])
-    return question, operations[index] if index < len(operations) else "done"
+    """Find something in a problem's text: its first state, or one of a matrix's operations."""
+    if task.family == "manipulate_matrix" and rng.random() < 0.3:
+        number = rng.randrange(1, len(task.states))
+        return f"{task.question}\nWhich operation is number {number}?", _operation(task, number)
+    return f"{task.question}\nCopy what is given.", task.states[0]
+
+
+def _operation(task: Task, number: int) -> str:
+    return [line for line in task.states[0].split("\n") if line.startswith("-")][number - 1]
 
 
 def copying(task: Task, rng: Random, pieces: list[str]) -> list[tuple[str, str]]:

@@ -44,7 +44,7 @@ TEACHER = Plan(
     intermediate=512,
     tokens=1000,
     template=TEACHER_TEMPLATE,
-    steps=10_000,
+    steps=7_000,
     seed=1,
     weights=(0.0, 0.3, 0.1, 0.2, 0.4),
 )
@@ -55,9 +55,9 @@ STUDENT = Plan(
     intermediate=384,
     tokens=1000,
     template=STUDENT_TEMPLATE,
-    steps=8_000,
+    steps=9_000,
     seed=2,
-    weights=(0.05, 0.35, 0.28, 0.17, 0.15),
+    weights=(0.05, 0.4, 0.13, 0.2, 0.22),
 )
 
 _THINK = "<think>\n"

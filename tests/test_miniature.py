@@ -65,7 +65,7 @@ def test_the_steps_lead_to_the_answer_that_the_scorer_accepts(family: str) -> No
         id="p", prompt=entry["question"], reference=entry["answer"], kind="reasoning_gym",
         source=family, meta={"family": family, "config": config, "entry": entry},
     )  # fmt: skip
-    task = Task(family, entry["question"], entry["answer"], tasks._STEPS[family](entry))
+    task = Task(family, entry["question"], entry["answer"], tasks._STATES[family](entry))
     last = "" if task.states[-1] == tasks.EMPTY else task.states[-1]
     for answer in (f"\\boxed{{{last}}}", tasks.closing(task, Random(0))):
         assert verify(problem, answer, "t").outcome == "correct"
