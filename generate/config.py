@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tracestill.records.schema import Kind
 from tracestill.records.section import Section
@@ -17,6 +17,12 @@ class Buckets(Section):
     """How many buckets there are."""
     keep: list[int] = Field(min_length=1)
     """The buckets (0 to `of` - 1) whose problems are taken."""
+
+    @model_validator(mode="after")
+    def _exist(self) -> Buckets:
+        if not all(0 <= bucket < self.of for bucket in self.keep):
+            raise ValueError(f"keep: {self.of} buckets are numbered 0 to {self.of - 1}")
+        return self
 
 
 class GymSource(Section):

@@ -248,6 +248,29 @@ def test_a_mistake_is_one_line(
     assert len(done.stderr.strip().splitlines()) <= 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["rum"], "No such command 'rum'"),
+        (["run"], "Missing argument 'RECIPE'"),
+        (["run", "x.yaml", "--form", "filter"], "No such option"),
+        (["run", "x.yaml"], "there is no recipe x.yaml"),
+        (["status", "nowhere"], "is no run"),
+    ],
+)
+def test_a_mistyped_command_is_one_line(arguments: list[str], expected: str) -> None:
+    done = run_tracestill(*arguments)
+    assert done.returncode != 0
+    assert expected in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_without_words_the_help_is_shown() -> None:
+    done = run_tracestill()
+    assert "Usage" in done.stdout
+    assert done.stderr == ""
+
+
 def test_a_student_with_another_vocabulary_is_one_line(
     recipe: Path, copied: Path, root: Path, tmp_path: Path
 ) -> None:

@@ -59,6 +59,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" for {error.filename}" if error.filename else ""
         return f"no disk space is left{where}; free some and run again: what was made is kept"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
     if isinstance(error, MemoryError):
         return "no memory is left; use a smaller model, batch or max_model_len"
     text = " ".join(str(error).split()) or type(error).__name__

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from tracestill.layout import RECIPE, STAGES, Stage
 
@@ -154,6 +155,7 @@ def schema(
 def _fail(error: BaseException) -> int:
     """Tell the user in a line what went wrong, and how to see more."""
     from tracestill.child import explain
+    from tracestill.loading import RecipeError
     from tracestill.pipeline import StageError, StoppedError
 
     status = 1
@@ -162,6 +164,8 @@ def _fail(error: BaseException) -> int:
         status = 130
     elif isinstance(error, StageError):
         line = f"{error.stage} failed: {error}\n  log: {error.log}"
+    elif isinstance(error, RecipeError):
+        line = "\ntracestill: ".join(str(error).splitlines())  # a line for each mistake
     else:
         line = explain(error)
     print(f"tracestill: {line}", file=sys.stderr)
@@ -179,15 +183,15 @@ def main() -> None:
     except KeyboardInterrupt:
         print("tracestill: stopped", file=sys.stderr)
         sys.exit(130)
+    except TyperException as error:
+        if said := " ".join(error.format_message().split()):  # the help, asked for by no words
+            end = "" if said.endswith((".", "?")) else "."
+            print(f"tracestill: {said}{end} See `tracestill --help`.", file=sys.stderr)
+        sys.exit(error.exit_code)
     except Exception as error:
         # The outermost boundary: whatever it is, the user gets a line, and with --debug all.
         if debug:
             raise
-        import click
-
-        if isinstance(error, click.ClickException):
-            error.show()
-            sys.exit(error.exit_code)
         sys.exit(_fail(error))
 
 

@@ -222,7 +222,8 @@ def _explain(detail: Any, origins: dict[Key, _Origin], path: Path) -> str:
         return f"{origin}: {_dotted(key)} is missing"
     shown = repr(detail["input"])
     shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
-    message = detail["msg"][0].lower() + detail["msg"][1:]
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
     return f"{where}: {message} (it is {shown})"
 
 
