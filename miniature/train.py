@@ -44,7 +44,7 @@ TEACHER = Plan(
     intermediate=512,
     tokens=1000,
     template=TEACHER_TEMPLATE,
-    steps=7_000,
+    steps=11_000,
     seed=1,
     weights=(0.0, 0.3, 0.1, 0.2, 0.4),
 )
