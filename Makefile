@@ -65,5 +65,8 @@ lock: $(READY) ## resolve pyproject.toml's dependencies anew into requirements/
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	  --no-header --no-annotate --upgrade -q -o requirements/gpu.txt
 
+notebooks: quickstart ## run the notebooks on the quickstart's run and keep their outputs
+	@cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace *.ipynb
+
 clean: ## remove runs and caches, not the environment
 	rm -rf runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -75,7 +75,8 @@ class VllmEngine:
         """Load the model.
 
         Raises:
-            ValueError: there is no such model, or it can't be loaded; vLLM is not installed.
+            ValueError: there is no such model, or it can't be loaded.
+            ModuleNotFoundError: vLLM or torch is not installed.
 
         """
         check_model(model.path)
@@ -83,15 +84,9 @@ class VllmEngine:
 
         on_cpu = not torch.cuda.is_available()
         _prepare_environment(on_cpu, local=Path(model.path).is_dir())
-        try:
-            import vllm
-            from vllm.engine.arg_utils import EngineArgs
-            from vllm.v1.engine.llm_engine import LLMEngine
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"{error.name} is not installed; `make setup` installs the CPU engine, "
-                "`make setup-gpu` the CUDA one"
-            ) from error
+        import vllm
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
 
         self.version: str = vllm.__version__
         self.sampling = sampling

@@ -87,7 +87,7 @@ def main() -> None:
         whole = sum(shares.values()) / len(shares)
         shown = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
         print(f"solved at temperature {temperature}: {whole:.1%} ({shown})", flush=True)
-        if temperature == 0.0 and arguments.model == "student":
+        if temperature == 0.0 and "student" in arguments.model:
             for name, share in primitives(engine, arguments.count).items():
                 print(f"{name}: {share:.1%}", flush=True)
         engine.close()

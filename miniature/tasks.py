@@ -24,7 +24,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "min_cols": 3,
         "max_cols": 3,
         "min_transforms": 3,
-        "max_transforms": 5,
+        "max_transforms": 4,
+        "w_rotate": _OFF,
         "w_map": _OFF,
         "w_crop": _OFF,
         "w_remove_every_nth_row": _OFF,
@@ -108,10 +109,6 @@ def _matrix_states(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 OPERATIONS = (
-    "- Rotate the matrix 90 degrees",
-    "- Rotate the matrix 180 degrees",
-    "- Rotate the matrix 270 degrees",
-    "- Rotate the matrix 360 degrees",
     "- Horizontally mirror the matrix",
     "- Vertically mirror the matrix",
     "- Mirror the matrix along the diagonal",
@@ -121,24 +118,15 @@ OPERATIONS = (
 
 def apply_operation(matrix: list[list[int]], instruction: str) -> list[list[int]]:
     """A square matrix after one of `OPERATIONS`."""
-    transposed = [list(row) for row in zip(*matrix, strict=True)]
-    turned = [row[::-1] for row in matrix[::-1]]
     match OPERATIONS.index(instruction):
         case 0:
-            return [row[::-1] for row in transposed]
-        case 1:
-            return turned
-        case 2:
-            return transposed[::-1]
-        case 3:
-            return matrix
-        case 4:
             return matrix[::-1]
-        case 5:
+        case 1:
             return [row[::-1] for row in matrix]
-        case 6:
-            return transposed
+        case 2:
+            return [list(row) for row in zip(*matrix, strict=True)]
         case _:
+            turned = [row[::-1] for row in matrix[::-1]]
             return [list(row) for row in zip(*turned, strict=True)]
 
 

@@ -21,9 +21,22 @@ Sample = tuple[list[int], list[int]]  # token ids, labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cycle:
+    """One rise and fall of the learning rate. `rate` is its height, 1 at most; `weights` are the
+    shares of the kinds of questions without reasoning (see `plain_turns`), `families` those of
+    the tasks among them.
+    """
+
+    steps: int
+    rate: float
+    weights: tuple[float, ...]
+    families: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a model is and how it learns. `tokens` is the size of a batch; `weights` are the
-    shares of the kinds of questions without reasoning (see `plain_turns`).
+    """What a model is and how it learns; each cycle has new texts and goes on from the saved
+    model of the last. `tokens` is the size of a batch.
     """
 
     hidden: int
@@ -32,11 +45,12 @@ class Plan:
     intermediate: int
     tokens: int
     template: str
-    steps: int
     seed: int
-    weights: tuple[float, ...]
+    cycles: tuple[Cycle, ...]
 
 
+# A matrix's cells are the hardest to find, so the first cycle has more of them; the second has
+# more of the chains, whose sums come last to be exact.
 TEACHER = Plan(
     hidden=128,
     layers=5,
@@ -44,9 +58,11 @@ TEACHER = Plan(
     intermediate=512,
     tokens=1000,
     template=TEACHER_TEMPLATE,
-    steps=11_000,
     seed=1,
-    weights=(0.0, 0.3, 0.1, 0.2, 0.4),
+    cycles=(
+        Cycle(steps=7_000, rate=1.0, weights=(0.0, 0.3, 0.1, 0.2, 0.4), families=(1.0, 1.0, 2.0)),
+        Cycle(steps=4_000, rate=0.5, weights=(0.0, 0.3, 0.1, 0.1, 0.5), families=(2.0, 1.0, 1.0)),
+    ),
 )
 STUDENT = Plan(
     hidden=128,
@@ -55,9 +71,15 @@ STUDENT = Plan(
     intermediate=384,
     tokens=1000,
     template=STUDENT_TEMPLATE,
-    steps=9_000,
     seed=2,
-    weights=(0.05, 0.4, 0.13, 0.2, 0.22),
+    cycles=(
+        Cycle(
+            steps=9_000, rate=1.0, weights=(0.03, 0.42, 0.2, 0.18, 0.17), families=(1.0, 1.0, 2.0)
+        ),
+        Cycle(
+            steps=5_000, rate=0.5, weights=(0.03, 0.42, 0.2, 0.1, 0.25), families=(2.0, 1.2, 1.5)
+        ),
+    ),
 )
 
 _THINK = "<think>\n"
@@ -68,12 +90,12 @@ def streams(split: tasks.Split, seed: int) -> dict[str, Iterator[tasks.Task]]:
     return {family: tasks.problems(split, family, seed) for family in tasks.FAMILIES}
 
 
-def teacher_texts(plan: Plan, pieces: list[str]) -> Iterator[Turns]:
+def teacher_texts(cycle: Cycle, seed: int, pieces: list[str]) -> Iterator[Turns]:
     """The teacher's pretraining: a question and its turn, the opening tag included; in half of
     the texts, questions without reasoning.
     """
-    rng, pools = Random(plan.seed), streams("teacher", plan.seed)
-    plain = plain_turns("teacher", plan, pieces)
+    rng, pools = Random(seed), streams("teacher", seed)
+    plain = plain_turns("teacher", cycle, seed, pieces)
     families = list(pools)
     while True:
         if rng.random() < 0.5:
@@ -83,7 +105,7 @@ def teacher_texts(plan: Plan, pieces: list[str]) -> Iterator[Turns]:
             yield [(task.question, f"{_THINK}{tasks.teacher_text(task, rng)}")]
 
 
-def plain_turns(split: tasks.Split, plan: Plan, pieces: list[str]) -> Iterator[Turns]:
+def plain_turns(split: tasks.Split, cycle: Cycle, seed: int, pieces: list[str]) -> Iterator[Turns]:
     """Questions answered without reasoning: whole problems, single steps, look-ups, copying and
     sums of two; never a chain of steps in one answer. This is all of the student's pretraining.
 
@@ -91,7 +113,7 @@ def plain_turns(split: tasks.Split, plan: Plan, pieces: list[str]) -> Iterator[T
     text; some go on from the last answer, so that what the model wrote is read like what it was
     given.
     """
-    rng, pools = Random(plan.seed), streams(split, plan.seed)
+    rng, pools = Random(seed), streams(split, seed)
     families = list(pools)
     makers: list[Callable[[tasks.Task], Turns]] = [
         lambda task: [tasks.direct(task, rng)],
@@ -102,8 +124,13 @@ def plain_turns(split: tasks.Split, plan: Plan, pieces: list[str]) -> Iterator[T
     ]
     while True:
         (parts,) = rng.choices([1, 2, 3, 4], weights=[1, 1, 2, 2])
-        chosen = rng.choices(makers, weights=plan.weights, k=parts)
-        yield [turn for maker in chosen for turn in maker(next(pools[rng.choice(families)]))]
+        chosen = rng.choices(makers, weights=cycle.weights, k=parts)
+        about = rng.choices(families, weights=cycle.families, k=parts)
+        yield [
+            turn
+            for maker, family in zip(chosen, about, strict=True)
+            for turn in maker(next(pools[family]))
+        ]
 
 
 def samples(texts: Iterator[Turns], tokenizer: Any) -> Iterator[Sample]:
@@ -179,7 +206,7 @@ def new_model(plan: Plan, tokenizer: Any) -> Any:
     return Qwen2ForCausalLM(config)
 
 
-def fit(model: Any, stream: Iterator[Sample], plan: Plan) -> None:
+def fit(model: Any, stream: Iterator[tuple[torch.Tensor, torch.Tensor]], cycle: Cycle) -> None:
     """Train with Muon (Jordan 2024) on the matrices and AdamW on the rest: a warm-up, a
     constant learning rate, and a linear way down over the last 40% of the steps.
     """
@@ -192,10 +219,10 @@ def fit(model: Any, stream: Iterator[Sample], plan: Plan) -> None:
         torch.optim.AdamW(rest, lr=2e-3, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
     ]
     groups = [group for optimiser in optimisers for group in optimiser.param_groups]
-    full_rates = [group["lr"] for group in groups]
+    full_rates = [group["lr"] * cycle.rate for group in groups]
     begin, shown = time.monotonic(), 0.0
-    for step, (ids, labels) in enumerate(batches(stream, plan.tokens, Random(plan.seed)), 1):
-        part = min(step / 100, 1.0, 0.01 + (plan.steps - step) / (0.4 * plan.steps))
+    for step, (ids, labels) in enumerate(stream, 1):
+        part = min(step / 100, 1.0, 0.01 + (cycle.steps - step) / (0.4 * cycle.steps))
         for group, rate in zip(groups, full_rates, strict=True):
             group["lr"] = rate * part
         targets = labels[:, 1:]
@@ -212,7 +239,7 @@ def fit(model: Any, stream: Iterator[Sample], plan: Plan) -> None:
             seconds = time.monotonic() - begin
             print(f"step {step} loss {shown / 200:.4f} {seconds:.0f} s", flush=True)
             shown = 0.0
-        if step == plan.steps:
+        if step == cycle.steps:
             return
 
 
@@ -222,15 +249,26 @@ def make(name: str, out: Path) -> None:
     tokenizer = build(plan.template)
     model = new_model(plan, tokenizer)
     print(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
+    for number, cycle in enumerate(plan.cycles):
+        learn(model, name, plan, number, cycle, tokenizer)
+        model.to(torch.bfloat16)
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+        model.save_pretrained(out / name)
+        tokenizer.save_pretrained(out / name)
+
+
+def learn(model: Any, name: str, plan: Plan, number: int, cycle: Cycle, tokenizer: Any) -> None:
+    """One cycle of a model's training."""
+    seed = plan.seed + 10 * number
     pieces = copied_pieces(tokenizer)
     teaches = name == "teacher"
-    texts = teacher_texts(plan, pieces) if teaches else plain_turns("student", plan, pieces)
-    fit(model, samples(texts, tokenizer), plan)
-    model.to(torch.bfloat16)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(out / name)
-    tokenizer.save_pretrained(out / name)
+    texts = (
+        teacher_texts(cycle, seed, pieces) if teaches
+        else plain_turns("student", cycle, seed, pieces)
+    )  # fmt: skip
+    stream = batches(samples(texts, tokenizer), plan.tokens, Random(seed))
+    fit(model.float(), stream, cycle)
 
 
 def copied_pieces(tokenizer: Any) -> list[str]:

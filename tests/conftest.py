@@ -52,11 +52,12 @@ finetune:
 
 
 def run_tracestill(
-    *arguments: str | Path, cwd: Path | None = None
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """The command as a user runs it."""
+    """The command as a user runs it, with `environment` added to the environment."""
     command = [sys.executable, "-m", "tracestill.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600)
+    env = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, env=env)
 
 
 @pytest.fixture(scope="session")

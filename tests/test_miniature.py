@@ -13,7 +13,7 @@ from filter.verify import verify
 from miniature import tasks
 from miniature.tasks import FAMILIES, Task
 from miniature.tokenizer import THINK
-from miniature.train import TEACHER, copied_pieces, plain_turns, teacher_texts
+from miniature.train import STUDENT, TEACHER, copied_pieces, plain_turns, teacher_texts
 from tracestill.loading import load_recipe
 from tracestill.records import Problem, bucket
 
@@ -49,7 +49,7 @@ def test_the_quickstart_takes_its_problems_from_their_buckets(root: Path) -> Non
         assert len(problems) >= 300
         assert {tasks.split_of(p.prompt) for p in problems} == {split}
         for problem in problems:
-            assert problem.meta["family"] in FAMILIES
+            assert problem.meta["config"] == FAMILIES[problem.meta["family"]]
     question = some("teacher", "ab", count=1)[0].question
     assert tasks.split_of(question) == "teacher"
     assert bucket(question, 10) >= 6
@@ -72,10 +72,8 @@ def test_the_steps_lead_to_the_answer_that_the_scorer_accepts(family: str) -> No
 
 
 def test_the_student_is_never_shown_reasoning(root: Path) -> None:
-    from miniature.train import STUDENT
-
     pieces = copied_pieces(tokenizer(root, "student"))
-    texts = itertools.islice(plain_turns("student", STUDENT, pieces), 1000)
+    texts = itertools.islice(plain_turns("student", STUDENT.cycles[-1], 5, pieces), 1000)
     for turns in texts:
         for question, answer in turns:
             if not question.startswith(("Copy", "Again")):
@@ -86,7 +84,7 @@ def test_the_student_is_never_shown_reasoning(root: Path) -> None:
 
 def test_half_of_the_teachers_texts_reason_in_full(root: Path) -> None:
     pieces = copied_pieces(tokenizer(root, "teacher"))
-    texts = list(itertools.islice(teacher_texts(TEACHER, pieces), 400))
+    texts = list(itertools.islice(teacher_texts(TEACHER.cycles[-1], 5, pieces), 400))
     reasoned = [turns for turns in texts if turns[0][1].startswith("<think>\n")]
     assert 150 < len(reasoned) < 250
     for turns in reasoned:

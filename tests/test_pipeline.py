@@ -289,6 +289,21 @@ def test_a_student_with_another_vocabulary_is_one_line(
         assert (copied / stage / "manifest.json").read_bytes() == before[stage]
 
 
+@pytest.mark.parametrize(("stage", "module"), [("generate", "vllm"), ("finetune", "trl")])
+def test_a_missing_extra_is_one_line(
+    recipe: Path, copied: Path, tmp_path: Path, stage: str, module: str
+) -> None:
+    before = (copied / "generate" / "journal.jsonl").read_bytes()
+    hidden = f"raise ModuleNotFoundError('No module named {module!r}', name={module!r})\n"
+    (tmp_path / f"{module}.py").write_text(hidden)
+    changes = ("--set", "generate.samples=4") if stage == "generate" else ("--from", stage)
+    done = run_tracestill("run", recipe, "--out", copied, *changes, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert f"{stage} failed: {module} is not installed: `make setup`" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (copied / "generate" / "journal.jsonl").read_bytes() == before
+
+
 def test_a_full_disk_is_one_line_and_loses_nothing(recipe: Path, tmp_path: Path) -> None:
     """A disk of 60 kB, which the journal fills."""
     disk = tmp_path / "disk"

@@ -61,6 +61,11 @@ def explain(error: BaseException) -> str:
         return f"no disk space is left{where}; free some and run again: what was made is kept"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return (
+            f"{error.name} is not installed: `make setup` installs what a machine without a GPU "
+            "needs (the extra `cpu`), `make setup-gpu` what one with CUDA needs (`gpu`)"
+        )
     if isinstance(error, MemoryError):
         return "no memory is left; use a smaller model, batch or max_model_len"
     text = " ".join(str(error).split()) or type(error).__name__
