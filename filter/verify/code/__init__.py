@@ -55,8 +55,9 @@ def code(seconds: float = 6.0) -> Verifier:
             except CageError as error:
                 trouble = str(error)
                 continue
-            outcome = "correct" if failure is None else "incorrect"
-            return Judgement(outcome=outcome, extracted=source, detail=failure or "all tests pass")
+            if failure is None:
+                return Judgement(outcome="correct", extracted=source, detail="all tests pass")
+            return Judgement(outcome="incorrect", extracted=source, detail=failure)
         return Judgement(outcome="error", extracted=source, detail=trouble)
 
     return judge
@@ -144,7 +145,7 @@ def _check_failure(tests: CheckTests, source: str, cages: list[Cage], seconds: f
     if message.get("passed") is True:
         return None
     name, text, line = message["failed"]
-    return short(f"{line or 'the check'}: {name} {text}".strip(), quote=False)
+    return f"{short(f'{name}: {text}', quote=False)} in {short(line or 'the test', quote=False)}"
 
 
 def _data(reply: dict[str, object]) -> dict[str, object]:

@@ -63,6 +63,7 @@ def _program(job: dict[str, Any], namespace: dict[str, Any]) -> None:
 
 def _calls(job: dict[str, Any], namespace: dict[str, Any]) -> None:
     channel = _Channel()
+    namespace.pop(job["name"], None)  # operator.add is not the program's add
     try:
         exec(_compile(job["sources"]), namespace)
         function = _find(namespace, job["name"])

@@ -45,9 +45,10 @@ def pack(value: Any) -> Any:
         return ["list", _pack_all(list.__iter__(value))]
     if isinstance(value, tuple):
         return ["tuple", _pack_all(tuple.__iter__(value))]
-    if isinstance(value, (set, frozenset)):
-        kind = set if isinstance(value, set) else frozenset
-        return [kind.__name__, _pack_all(kind.__iter__(value))]
+    if isinstance(value, set):
+        return ["set", _pack_all(set.__iter__(value))]
+    if isinstance(value, frozenset):
+        return ["frozenset", _pack_all(frozenset.__iter__(value))]
     if isinstance(value, dict):
         return ["dict", [[pack(key), pack(item)] for key, item in dict.items(value)]]
     numpy = sys.modules.get("numpy")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import select
@@ -30,6 +31,7 @@ def main() -> None:
     control = socket.socket(fileno=os.dup(0))
     hello = json.loads(control.recv(1 << 12))
     runner.prelude()
+    gc.freeze()  # what is never collected is not copied by a child that collects
     if hello["uid"] is not None:
         confine.become(hello["uid"])
     confine.die_with_parent()
@@ -95,6 +97,7 @@ def _become_program(into: int, descriptors: list[int], request: dict[str, Any]) 
             os.dup2(descriptor, number)
         os.closerange(len(standard), report)
         os.closerange(report + 1, report + 1024)
+        os.setsid()  # else kill(0, …) would reach the zygote, which is in its group
         confine.confine(request["seconds"], request["memory"])
     except OSError as error:
         os.write(report, f"{error}\n".encode())

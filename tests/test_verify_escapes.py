@@ -1,0 +1,105 @@
+"""No program gets out of the cage, none is judged correct, and nothing is left of any."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from filter.verify.code import code
+from tracestill.records import Problem
+
+SECONDS = 1.0
+OVERTIME = 0.5
+
+pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
+
+_SECTION = re.compile(
+    r"^## (?P<tries>[^\n]+)\n`(?P<shape>\w+)` → `(?P<detail>[^\n]+)`\n"
+    r"```python\n(?P<source>.*?)^```$",
+    re.M | re.S,
+)
+
+
+def programs() -> list[Any]:
+    text = (Path(__file__).parent / "escapes.md").read_text()
+    found = [match.groupdict() for match in _SECTION.finditer(text)]
+    assert len(found) == text.count("\n## ") >= 60
+    return [pytest.param(row, id=row["tries"]) for row in found]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    given: dict[str, Any]
+    judge: Any
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    """What the programs try to reach."""
+    file = tmp_path_factory.mktemp("secret") / "secret.txt"
+    file.write_text(f"SECRET-{secrets.token_hex(16)}")
+    os.environ["TRACESTILL_CANARY"] = f"SECRET-{secrets.token_hex(16)}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        given = {"port": server.getsockname()[1], "file": str(file), "pid": os.getpid()}
+        judge = code(SECONDS)
+        warm = judge(problem("check", given, "x"), "def f(given):\n    return 1")  # starts two
+        assert warm.outcome == "incorrect"
+        yield Outside(given=given, judge=judge)
+    del os.environ["TRACESTILL_CANARY"]
+
+
+def problem(shape: str, given: dict[str, Any], secret: str) -> Problem:
+    prompt = "def f(given):\n"
+    if shape == "stdin":
+        reference = {"inputs": [json.dumps(given)], "outputs": [secret]}
+    elif shape == "call":
+        reference = {"inputs": [[given]], "outputs": [secret], "fn_name": "f"}
+    else:
+        test = f"def check(candidate):\n    assert candidate({given!r}) == {secret!r}\n"
+        reference = {"test": test, "entry_point": "f", "prompt": prompt}
+    return Problem(
+        id="p", prompt=prompt, reference=json.dumps(reference), kind="code", source="test"
+    )
+
+
+def processes() -> list[psutil.Process]:
+    """Processes in cages, the first of each aside."""
+    cages = [p for p in psutil.Process().children() if p.name() == "bwrap"]
+    return [p for cage in cages for first in cage.children() for p in first.children(True)]
+
+
+@pytest.mark.parametrize("row", programs())
+def test_a_program_stays_in_its_cage(outside: Outside, row: dict[str, str]) -> None:
+    secret = f"SECRET-{secrets.token_hex(16)}"
+    begin = time.monotonic()
+    verdict = outside.judge(
+        problem(row["shape"], outside.given, secret), f"```python\n{row['source']}```"
+    )
+    seconds = time.monotonic() - begin
+    assert verdict.outcome == "incorrect", verdict.detail
+    assert "ESCAPED" not in verdict.detail
+    assert re.search(row["detail"], verdict.detail), verdict.detail
+    assert seconds < SECONDS + OVERTIME
+    assert not processes()
+
+
+def test_no_file_is_left() -> None:
+    folders = {"/tmp", "/dev/shm", "/var/tmp", "/", str(Path.home()), os.getcwd()}
+    assert not [path for folder in folders for path in Path(folder).glob("escapee*")]
+
+
+def test_a_right_program_is_correct_after_all_of_these(outside: Outside) -> None:
+    echo = problem("call", outside.given, "yes")
+    assert outside.judge(echo, "```python\nf = lambda given: 'yes'\n```").outcome == "correct"
