@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -16,27 +15,14 @@ from typing import Any
 
 import psutil
 import pytest
+from escapes import problem, programs
 
 from filter.verify.code import code
-from tracestill.records import Problem
 
 SECONDS = 1.0
 OVERTIME = 0.5
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
-
-_SECTION = re.compile(
-    r"^## (?P<tries>[^\n]+)\n`(?P<shape>\w+)` → `(?P<detail>[^\n]+)`\n"
-    r"```python\n(?P<source>.*?)^```$",
-    re.M | re.S,
-)
-
-
-def programs() -> list[Any]:
-    text = (Path(__file__).parent / "escapes.md").read_text()
-    found = [match.groupdict() for match in _SECTION.finditer(text)]
-    assert len(found) == text.count("\n## ") >= 60
-    return [pytest.param(row, id=row["tries"]) for row in found]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,27 +46,13 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     del os.environ["TRACESTILL_CANARY"]
 
 
-def problem(shape: str, given: dict[str, Any], secret: str) -> Problem:
-    prompt = "def f(given):\n"
-    if shape == "stdin":
-        reference = {"inputs": [json.dumps(given)], "outputs": [secret]}
-    elif shape == "call":
-        reference = {"inputs": [[given]], "outputs": [secret], "fn_name": "f"}
-    else:
-        test = f"def check(candidate):\n    assert candidate({given!r}) == {secret!r}\n"
-        reference = {"test": test, "entry_point": "f", "prompt": prompt}
-    return Problem(
-        id="p", prompt=prompt, reference=json.dumps(reference), kind="code", source="test"
-    )
-
-
 def processes() -> list[psutil.Process]:
     """Processes in cages, the first of each aside."""
     cages = [p for p in psutil.Process().children() if p.name() == "bwrap"]
     return [p for cage in cages for first in cage.children() for p in first.children(True)]
 
 
-@pytest.mark.parametrize("row", programs())
+@pytest.mark.parametrize("row", [pytest.param(row, id=row["tries"]) for row in programs()])
 def test_a_program_stays_in_its_cage(outside: Outside, row: dict[str, str]) -> None:
     secret = f"SECRET-{secrets.token_hex(16)}"
     begin = time.monotonic()

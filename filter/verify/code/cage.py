@@ -74,15 +74,16 @@ class Cage:
             raise NoSandboxError(f"there is no bwrap: {HOW}")
         range_of_ids = _range_of_ids() if os.geteuid() == 0 else None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with tempfile.TemporaryFile() as errors, theirs:
-            self._process = subprocess.Popen(
-                [executable, *_options(rootless=range_of_ids is None), "--", *_interpreter()],
-                stdin=theirs.fileno(),
-                stdout=errors,
-                stderr=errors,
-                env={},
-                start_new_session=True,  # Ctrl-C is for the parent, which ends this one itself
-            )
+        with tempfile.TemporaryFile() as errors:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [executable, *_options(rootless=range_of_ids is None), "--", *_interpreter()],
+                    stdin=theirs.fileno(),
+                    stdout=errors,
+                    stderr=errors,
+                    env={},
+                    start_new_session=True,  # Ctrl-C is for the parent, which ends this itself
+                )
             self._control = ours
             self.busy = self.closed = False
             self._jobs = 0
