@@ -40,8 +40,6 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         given = {"port": server.getsockname()[1], "file": str(file), "pid": os.getpid()}
         judge = code(SECONDS)
-        warm = judge(problem("check", given, "x"), "def f(given):\n    return 1")  # starts two
-        assert warm.outcome == "incorrect"
         yield Outside(given=given, judge=judge)
     del os.environ["TRACESTILL_CANARY"]
 
@@ -54,6 +52,9 @@ def processes() -> list[psutil.Process]:
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row["tries"]) for row in programs()])
 def test_a_program_stays_in_its_cage(outside: Outside, row: dict[str, str]) -> None:
+    # The cages are whole, whatever the program before did; one to be started takes its time.
+    right = outside.judge(problem("check", outside.given, "yes"), "    return 'yes'\n")
+    assert right.outcome == "correct", right.detail
     secret = f"SECRET-{secrets.token_hex(16)}"
     begin = time.monotonic()
     verdict = outside.judge(
@@ -70,8 +71,3 @@ def test_a_program_stays_in_its_cage(outside: Outside, row: dict[str, str]) -> N
 def test_no_file_is_left() -> None:
     folders = {"/tmp", "/dev/shm", "/var/tmp", "/", str(Path.home()), os.getcwd()}
     assert not [path for folder in folders for path in Path(folder).glob("escapee*")]
-
-
-def test_a_right_program_is_correct_after_all_of_these(outside: Outside) -> None:
-    echo = problem("call", outside.given, "yes")
-    assert outside.judge(echo, "```python\nf = lambda given: 'yes'\n```").outcome == "correct"
