@@ -209,7 +209,7 @@ def _options(*, rootless: bool) -> list[str]:
         link = os.path.islink(path)
         options += ["--symlink", os.readlink(path), path] if link else ["--ro-bind-try", path, path]
     inside = f"{_HOME}/filter/verify/code/inside"
-    for path in (sys.base_prefix, inside, f"{_HOME}/packages/numpy", "/dev/null"):
+    for path in (sys.base_prefix, inside, f"{_HOME}/packages/numpy", "/dev/null", _SYSTEM[-1]):
         for folder in reversed(Path(path).parents[:-1]):  # else only their maker can look in
             options += ["--perms", "0755", "--dir", str(folder)]
     if not sys.base_prefix.startswith("/usr/"):

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -163,7 +164,8 @@ def describe(ending: Ending, seconds: float) -> str | None:
             return "used too much memory"
         case "output":
             return f"printed more than {OUTPUT_BYTES >> 20} MB"
-    if ending.code < 0 and ending.why != "told":
+    # One that was told to end may have been dying of something else, which its code tells.
+    if ending.code < 0 and (ending.why, ending.code) != ("told", -signal.SIGKILL):
         return f"was killed by signal {-ending.code}"
     return f"ended with code {ending.code}" if ending.code > 0 else None
 
