@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 
+from filter.verify.code import code
 from filter.verify.judgement import Judgement, Verifier
 from filter.verify.maths import maths
 from filter.verify.reasoning_gym import reasoning_gym
@@ -18,6 +19,7 @@ __all__ = ["Judgement", "Verifier", "verifier_for", "verifier_name", "verify"]
 _VERIFIERS: dict[Kind, tuple[Callable[[], Verifier], str]] = {
     "math": (maths, "math-verify"),
     "reasoning_gym": (reasoning_gym, "reasoning-gym"),
+    "code": (code, "tracestill"),
 }
 
 
