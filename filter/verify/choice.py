@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
 from filter.verify.choice_options import Options, find_options, match_text, plain, without_lists
-from filter.verify.choice_phrases import Mention, Reading, find_mentions, read
+from filter.verify.choice_phrases import Mention, Reading, find_mentions, read_list
 from filter.verify.choice_words import CUE, EXCEPTION, RETRACTED, Grammar, grammar
 from filter.verify.judgement import Judgement, Verifier
 from tracestill.records import Problem
@@ -14,6 +15,7 @@ from tracestill.records import Problem
 _LETTERS = "ABCDEFGHIJ"
 # An answer after the reasoning is short; of a longer one the beginning and the end count.
 _HEAD, _TAIL = 4_000, 40_000
+_LINE = 2_000
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BOLD = re.compile(r"\*\*\s?(\(?[A-Z1-9]\)?)[.:)]?(?:\s[^*\n]{0,200})?\*\*")
 _GOLD = re.compile(r"\(?(?P<label>[A-Za-z1-9])(?:\)?[.:]|\)|(?=\s*$))(?P<text>.*)", re.DOTALL)
@@ -21,7 +23,9 @@ _GOLD_SET = re.compile(
     r"[\[({]?\s*['\"]?[A-Z]['\"]?(?:(?:\s*(?:,|;|、|和|and|&)\s*|\s*)['\"]?[A-Z]['\"]?)+\s*[\])}]?"
 )
 _NEGATED = re.compile(
-    r"\b(?:not|no|isn't|never|can't|cannot|nicht|kein\w*|or|oder)\b|n't|不|或", re.I
+    r"\b(?:not|no|isn't|never|can't|cannot|nicht|kein\w*|or|oder|if|wenn|would|were"
+    r"|could|might|may|könnte)\b|n't|不|或|如果",
+    re.I,
 )
 
 
@@ -146,8 +150,9 @@ def _decide(
         return lone
     wavering = [m for m in mentions if m.how == "wavering"]
     if wavering:
-        left = frozenset[str]().union(*(m.labels for m in wavering)) - out
-        return Reading(labels=left, end=0, undecided=len(left) != 1), "wavering"
+        among = frozenset[str]().union(*(m.labels for m in wavering))
+        left = among - out
+        return Reading(labels=left, end=0, undecided=len(left) != 1 or left == among), "wavering"
     if len(bold) == 1 and not bold & out:
         return Reading(labels=frozenset(bold), end=0), "the only label in bold"
     label = _text_in(lines[-1], options) if lines else None
@@ -200,32 +205,35 @@ def _settle(text: str, mentions: Sequence[Mention]) -> Mention | None:
 
 def _lone(lines: Sequence[str], options: Options, words: Grammar) -> tuple[Reading, str] | None:
     """A label that has the last lines or the first line to itself, or with its option's text."""
-    labels: frozenset[str] = frozenset()
-    undecided = False
-    for line in reversed(lines):
-        reading = _lone_line(line, options, words)
-        if reading is None:
-            break
-        labels, undecided = labels | reading.labels, undecided or reading.undecided
-    if labels:
-        return Reading(labels=labels, end=0, undecided=undecided), "alone on the last line"
-    first = _lone_line(lines[0], options, words) if lines else None
-    return (first, "alone on the first line") if first else None
+    readings = [_lone_line(line, options, words) for line in lines]
+    last = list(itertools.takewhile(lambda reading: reading is not None, reversed(readings)))
+    for place, found in (("last", last), ("first", readings[:1])):
+        lone = [reading for reading in found if reading is not None]
+        labels = frozenset[str]().union(*(reading.labels for reading in lone))
+        others = frozenset[str]().union(*(r.labels for r in readings if r is not None))
+        if labels and (place == "last" or others == labels):
+            undecided = any(reading.undecided for reading in lone)
+            return Reading(labels=labels, end=0, undecided=undecided), f"alone on the {place} line"
+    return None
 
 
 def _lone_line(line: str, options: Options, words: Grammar) -> Reading | None:
-    line = line.strip("*•>#- ")
-    if len(line) > 2000:
-        return None
+    line = line.strip("*•>#- ")[:_LINE]
     label = match_text(line, options)
+    if label:
+        return Reading(labels=frozenset(label), end=len(line))
     spaced = ",".join(line.split()) if re.fullmatch(r"(?:\(?\w\)?\s+)+\(?\w\)?", line) else line
-    reading = read(spaced, 0, {} if label else options, words)
-    if reading is None or reading.denied:
-        return Reading(labels=frozenset(label), end=0) if label else None
-    rest = spaced[reading.end :].strip(" .:)!。,")
-    if not rest or (len(reading.labels) == 1 and match_text(rest, options) in reading.labels):
+    reading = read_list(spaced.strip("⟦⟧\"'"), 0, words)
+    if reading is None:
+        return None
+    rest = spaced[reading.end :]
+    other = match_text(rest.strip(" .:)("), options)
+    if other and other not in reading.labels:  # "C. 41", where 41 is the text of B
+        return Reading(labels=reading.labels | {other}, end=len(line), undecided=True)
+    stopped = spaced[reading.end - 1] in ")]" or re.match(r"[.:]|\s[(–—-]", rest)
+    if len(reading.labels) == 1 and stopped:  # "C. Paris is the capital"
         return reading
-    return Reading(labels=frozenset(label), end=0) if label else None
+    return None if rest.strip(" .:)!。,⟧\"'") else reading
 
 
 def _text_in(line: str, options: Options) -> str | None:

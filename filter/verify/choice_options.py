@@ -6,6 +6,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from tracestill.records import Problem
@@ -15,12 +16,21 @@ Options = Mapping[str, str]
 
 # One character for one, and no normalize() of whole texts: that takes quadratic time on a long
 # run of combining marks.
-_WIDTHS: dict[int, str | None] = {
-    code: plain
+_WIDTHS: dict[int, str] = {
+    code: same
     for first, last in ((0xFF01, 0xFF5E), (0x2460, 0x2468), (0x24B6, 0x24E9), (0x1D400, 0x1D6A3))
     for code in range(first, last + 1)
-    if len(plain := unicodedata.normalize("NFKC", chr(code))) == 1 and plain.isascii()
-} | {0x3000: " ", 0xA0: " ", 0x2019: "'", 0x200B: None, 0x200E: None, 0x200F: None, 0xFEFF: None}
+    if len(same := unicodedata.normalize("NFKC", chr(code))) == 1 and same.isascii()
+} | {
+    0xFF08: " (",
+    0x3000: " ",
+    0xA0: " ",
+    0x2019: "'",
+    0x200B: "",
+    0x200E: "",
+    0x200F: "",
+    0xFEFF: "",
+}
 _STYLE = re.compile(
     r"\\(?:text(?:bf|rm|it|sf|tt|up|normal)?|math(?:rm|bf|it|sf|tt)|mbox|emph|bf|rm|bm)"
     r"\s{0,3}\{([^{}]{0,400})\}"
@@ -36,7 +46,7 @@ _STAR = re.compile(r"(?<![\w*])[*_](\(?[A-Za-z1-9]\)?[.:]?)[*_](?![\w*])")
 _MARK = re.compile(
     r"(?:^[ \t>*#•-]{0,8}|(?<![A-Za-z_^\\({]))"
     r"(?:\((?P<round>[A-Za-z1-9])\)|\[(?P<square>[A-Z1-9])\])"
-    r"|(?:^[ \t>*#•-]{0,8}|(?<=[\s,;|}\]。，；]))"
+    r"|(?:^[ \t>*#•-]{0,8}|(?<=[\s,;:?|}\]。]))"
     r"(?P<bare>[A-Za-z](?![.:)][.])|[1-9](?![.:)][.\d]))(?P<stop>[.):、])",
     re.MULTILINE,
 )
@@ -113,20 +123,20 @@ def _runs(text: str) -> list[dict[str, Span]]:
             if run and not first and mark[0] == chr(ord(run[-1][0]) + 1):
                 run.append(mark)
             elif first or not mark[0]:
-                spans = _spans(text, run)
-                if len(spans) > 1:
+                if len(run) > 1 and (spans := _spans(text, run, mark[1])):
                     found.append((run[0][1], spans))
                 run = [mark]
     return [spans for _, spans in sorted(found, key=lambda item: item[0])]
 
 
-def _spans(text: str, run: list[tuple[str, int, int]]) -> dict[str, Span]:
-    """Where each option's text lies; none where a label has no text, as in "(A), (B) or (C)"."""
+def _spans(text: str, run: list[tuple[str, int, int]], stop: int) -> dict[str, Span]:
+    """Where each option's text lies, the last one's on its line and before `stop`; none where a
+    label has no text, as in "(A), (B) or (C)".
+    """
     spans: dict[str, Span] = {}
-    for number, (label, start, begin) in enumerate(run):
-        last = number + 1 == len(run)
-        end = text.find("\n", begin) if last else run[number + 1][1]
-        end = len(text) if end < 0 else end
+    line_end = text.find("\n", run[-1][2], stop)
+    ends = [start for _, start, _ in run[1:]] + [line_end if line_end >= 0 else stop]
+    for (label, start, begin), end in zip(run, ends, strict=True):
         content = text[begin:end].strip(" \t\n,;|")
         if not any(c.isalnum() or c in "\\+-=∅∞√" for c in content) or content in ("or", "and"):
             return {}
@@ -149,7 +159,7 @@ def match_text(text: str, options: Options) -> str | None:
     wanted = normalise(text)
     if not wanted or len(text) > 2000:
         return None
-    forms = {label: normalise(option) for label, option in options.items()}
+    forms = {label: _form(option) for label, option in options.items()}
     for same in (
         lambda form: form == wanted,
         lambda form: form.casefold() == wanted.casefold(),
@@ -159,6 +169,9 @@ def match_text(text: str, options: Options) -> str | None:
         if labels:
             return labels[0] if len(labels) == 1 else None
     return None
+
+
+_form = lru_cache(maxsize=1024)(normalise)
 
 
 def _value(form: str) -> str | None:

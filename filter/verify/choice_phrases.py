@@ -17,15 +17,17 @@ from filter.verify.choice_words import (
     JOIN,
     LEAD,
     NEGATION,
+    OPEN,
     PICK,
     PREDICATE,
-    QUESTION,
     SUBJECT,
     THUS,
     VOID,
     WAVER,
     Grammar,
 )
+
+_LINE = 1000  # characters of a line in which an option's text is looked for
 
 How = Literal["boxed", "stated", "concluded", "verdict", "wavering", "rejected", "ruled out"]
 
@@ -91,38 +93,38 @@ def _boxes(text: str, options: Options, words: Grammar) -> Iterator[Mention]:
 
 
 def _leads(text: str, options: Options, words: Grammar) -> Iterator[Mention]:
-    for pattern, how in ((LEAD, "stated"), (PICK, "stated"), (THUS, "concluded")):
-        for match in pattern.finditer(text):
+    for pattern in (LEAD, PICK, THUS):
+        at = 0
+        while match := pattern.search(text, at):
+            at = max(match.end(), at + 1)
             before = text[max(0, match.start() - 60) : match.start()]
-            if VOID.search(before):
-                continue
             named = match.groupdict()
             if pattern is LEAD and _is_no_lead(named, before, words):
+                at = match.end("noun")  # another noun may lie between this one and the verb
                 continue
             # In passing only a label counts: the words after "so" may well be an option's text.
             reading = read(text, match.end(), options if pattern is LEAD else {}, words)
-            if reading is None or QUESTION.match(text, reading.end):
+            if reading is None or VOID.search(before) or OPEN.match(text, reading.end):
                 continue
-            no = named.get("no") or named.get("zh_no") or named.get("bare_no")
-            perhaps = named.get("perhaps") or named.get("zh_perhaps")
-            kind: How = "stated" if how == "stated" else "concluded"
+            how: How = "concluded" if pattern is THUS else "stated"
             undecided = reading.undecided
-            if no or reading.denied or (pattern is PICK and DENIED.search(before)):
-                kind, undecided = "rejected", False
+            perhaps = named.get("perhaps") or named.get("zh_perhaps")
+            no = named.get("no") or named.get("zh_no") or named.get("bare_no") or reading.denied
+            if no or (pattern is PICK and DENIED.search(before)):
+                how, undecided = "rejected", False
             elif perhaps:
                 also = re.search("also|auch", perhaps, re.IGNORECASE) is not None
-                kind, undecided = ("stated", True) if also else ("wavering", True)
-            elif kind == "concluded" and not END.match(text, reading.end):
+                how, undecided = ("stated" if also else "wavering"), True
+            elif how == "concluded" and not END.match(text, reading.end):
                 continue
-            yield Mention(at=match.start(), how=kind, labels=reading.labels, undecided=undecided)
+            yield Mention(at=match.start(), how=how, labels=reading.labels, undecided=undecided)
 
 
 def _is_no_lead(named: dict[str, str | None], before: str, words: Grammar) -> bool:
-    """Whether a lead speaks of an option ("option A is …") or of all of them ("the options are")."""
+    """Whether a lead speaks of an option ("option A is …") or of all ("the options are")."""
     noun, gap = (named["noun"] or "").lower(), named["gap"] or ""
-    if noun in ("options", "choices") and not re.search(
-        r"(?:correct|right|true)\s+$", before, re.I
-    ):
+    all_of_them = noun in ("options", "choices")
+    if all_of_them and not re.search(r"(?:correct|right|true)\s+$", before, re.IGNORECASE):
         return True
     return any(_labels(gap, match) for match in words.atom.finditer(gap))
 
@@ -134,7 +136,7 @@ def _verdicts(text: str, words: Grammar) -> Iterator[Mention]:
         if subject is None:
             continue
         at = begin + subject.start()
-        reading = _read_list(text, begin + subject.start("list"), words, whole=True)
+        reading = read_list(text, begin + subject.start("list"), words, whole=True)
         if reading is None or VOID.search(text[max(0, at - 60) : at]):
             continue
         bad = any(match[name] for name in ("bad", "de_bad", "zh_bad"))
@@ -150,7 +152,9 @@ def _verdicts(text: str, words: Grammar) -> Iterator[Mention]:
     for match in words.row.finditer(text):
         labels = _labels(text, words.atom.match(text, match.start("label")))
         yield Mention(
-            at=match.start(), how="verdict" if match["good"] else "ruled out", labels=labels
+            at=match.start(),
+            how="verdict" if match["good"] or match["tick"] else "ruled out",
+            labels=labels,
         )
 
 
@@ -163,47 +167,43 @@ def read(text: str, at: int, options: Options, words: Grammar) -> Reading | None
     waver = WAVER.match(text, begin)
     if waver:
         begin = FILLER.match(text, waver.end()).end()  # type: ignore[union-attr]
-    line_end = text.find("\n", begin)
-    line = text[begin : line_end if line_end >= 0 else len(text)]
-    listed = _read_list(text, begin, words)
-    if listed is None or (len(listed.labels) == 1 and line[listed.end - begin :].strip(" .⟧)")):
-        label = _read_text(text[at : begin + len(line)], line, options)
-        if listed is None and label:
-            listed = Reading(labels=frozenset(label[0]), end=begin + label[1])
-        elif listed is not None and label and label[2]:
-            listed = Reading(labels=frozenset(label[0]), end=begin + len(line))
+    line = text[begin : begin + _LINE].partition("\n")[0]
+    listed = read_list(text, begin, words)
+    rest = line[listed.end - begin :].strip(" .:)(,⟧–—-") if listed else ""
+    # Text that is more than a label goes first: "B vitamins" may be the text of option A.
+    if options and (listed is None or rest):
+        raw = text[at : begin + len(line)].lstrip(" \n:=⟦")
+        label = match_text(line.strip(" ⟧"), options) or match_text(raw.strip(" ⟧"), options)
+        if label:
+            return Reading(
+                labels=frozenset(label),
+                end=begin + len(line),
+                undecided=waver is not None,
+                denied=negation is not None,
+            )
+        if listed is None:
+            listed = _read_text(begin, (line, raw), options)
     if listed is None:
         return None
     labels, undecided = listed.labels, listed.undecided or waver is not None
     if len(labels) == 1:
-        rest = line[listed.end - begin :].strip(" .:)(,⟧–—-")
         other = match_text(rest, options)
         if other and other not in labels:  # "C. 41", where 41 is the text of B
             labels, undecided = labels | {other}, True
     return Reading(labels=labels, end=listed.end, undecided=undecided, denied=negation is not None)
 
 
-def _read_text(raw: str, line: str, options: Options) -> tuple[str, int, bool] | None:
-    """The option whose text begins a line, how long it is, and whether it is the whole line."""
-    if not options:
-        return None
-    for begin in (raw.lstrip(" \n:=⟦"), line):
-        for number, cut in enumerate(_cuts(begin)):
-            label = match_text(cut, options)
-            if label:
-                return label, min(len(cut), len(line)), number == 0
+def _read_text(at: int, lines: tuple[str, ...], options: Options) -> Reading | None:
+    """The option whose text is the beginning of one of the lines, up to where a sentence ends."""
+    for line in lines:
+        for mark in ("⟧", ". ", "。", ";", " because ", " since ", " (", " as ", ",", ":"):
+            cut, found, _ = line.partition(mark)
+            if found and (label := match_text(cut, options)):
+                return Reading(labels=frozenset(label), end=at + len(cut))
     return None
 
 
-def _cuts(line: str) -> Iterator[str]:
-    """The line, and shorter and shorter beginnings of it that a sentence could end with."""
-    yield line.strip(" ⟧")
-    for mark in ("⟧", ". ", "。", ";", " because ", " since ", " (", " as ", ",", ":"):
-        if mark in line:
-            yield line.partition(mark)[0]
-
-
-def _read_list(text: str, at: int, words: Grammar, whole: bool = False) -> Reading | None:
+def read_list(text: str, at: int, words: Grammar, whole: bool = False) -> Reading | None:
     """Labels in a row: `A`, `A and C`, `A, B or C`, `AC`. `whole`: they are a subject."""
     match = words.atom.match(text, at)
     labels = _labels(text, match)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 _NOUN = (
-    r"(?:(?:answer|choice|option)s?|solution|pick|selection|one|response"
+    r"(?:(?:answer|choice|option)s?|ans|letter|solution|pick|selection|one|response"
     r"|antwort\w{0,12}|lösung\w{0,12}|auswahl|wahl|alternative)"
 )
 _NOT = (
@@ -28,24 +28,26 @@ _ZH_IS = r"(?:应该?|就|只能|必定|一定|显然)?(?:是|为|选)"
 # The answer is …  Answer: …  答案是 …  richtig ist …
 LEAD = re.compile(
     rf"\b(?P<noun>{_NOUN})\b(?P<gap>[^.\n:=?!;]{{0,60}}?)"
-    rf"(?:\b(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS})\b\s{{0,3}}:?|\s{{0,3}}[:=→])"
-    rf"|(?:答案|选项|正确的)(?:项|选项|的是)?"
-    rf"(?:(?P<zh_no>{_ZH_NOT})|(?P<zh_perhaps>可能(?:是|为)?|也许是)|{_ZH_IS}|:)"
-    rf"|\b(?:richtig|korrekt|correct)\s+(?:ist|is)\b:?|^####",
+    rf"(?:\b(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS})\b\s{{0,3}}:?|\s{{0,3}}[:=→]|'s\b)"
+    rf"|(?:答案|选项|正确的|答)(?:项|选项|的是)?"
+    rf"(?:(?P<zh_no>{_ZH_NOT})|(?P<zh_perhaps>可能(?:是|为)?|也许是)|{_ZH_IS}|[:】\]])"
+    rf"|\b(?:richtig|korrekt|correct)\s+(?:ist|is)\b:?|^####|\bans\."
+    rf"|\bist\s+(?:die\s+)?(?:(?:richtige|korrekte)\s+)?(?:antwort|lösung|option)\b",
     re.IGNORECASE | re.MULTILINE,
 )
 # I choose …  which corresponds to …  选 …
 PICK = re.compile(
     r"\b(?:choose|chose|choosing|pick|select|selecting|go(?:ing)?\s+(?:with|for)|went\s+with"
     r"|opt\s+for|settle\s+(?:on|for)|vote\s+for|correspond(?:s|ing)?\s+to|match(?:es)?"
-    r"|wähle|nehme|entscheide\s+mich\s+für|(?:is|as)\s+(?=(?:option|choice|answer)\b))\b:?"
-    r"|(?<!待)选择?(?:项|答案)?:?",
-    re.IGNORECASE,
+    r"|wähle|nehme|entscheide\s+mich\s+für|(?:is|as)\s+(?=(?:option|choice|answer)\b)|makes"
+    r"|(?:i|we)(?:'d|'ll|\s+would|\s+will)?\s+(?:answer|say|vote|guess))\b:?"
+    r"|(?<!待)选择?(?:项|答案)?:?|^[ \t>*#•-]{0,8}[✓✔✅]",
+    re.IGNORECASE | re.MULTILINE,
 )
 # so …  it must be …  it can't be …  not …  也就是 …
 THUS = re.compile(
     rf"\b(?:so|hence|thus|therefore|consequently|leav(?:es|ing)(?:\s+us\s+with)?|namely|rather"
-    rf"|instead|actually|no|but|also|daher|somit|folglich|sondern|bleibt(?:\s+nur)?)\b[,:]?"
+    rf"|instead|actually|no|wait|but|also|daher|somit|folglich|sondern|bleibt(?:\s+nur)?)\b[,:]?"
     rf"|\b(?:it|this|that|es|das)(?:'s|\s+(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS}))(?!\w)"
     rf"|(?:故|因此|所以|而)(?:应该?)?(?:是|为|选)?[:,]?|(?P<zh_no>{_ZH_NOT}|排除)了?"
     rf"|(?P<zh_perhaps>可能是)"
@@ -57,11 +59,12 @@ PREDICATE = re.compile(
     rf"[\s⟧]{{0,3}}(?:\b(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS}|seems|looks)\s{{1,3}}"
     r"(?:(?:indeed|clearly|therefore|thus|definitely|also|both|all|be|(?P<de_no>nicht)|not)\s{1,3})"
     r"{0,3}(?:(?P<good>(?:the\s+|a\s+|die\s+)?(?:(?:only|single|most|one|best|einzige)\s+)?"
-    r"(?:(?:correct|right|best|richtige?|korrekte?|appropriate)"
+    r"(?:(?:correct|right|best|richtige?|korrekte?|appropriate|true|wahr)"
     r"(?P<noun>\s+(?:answer|option|choice|one|antwort|lösung|selection))?|answer|lösung))"
     r"(?=\s{0,3}(?:[.,;!)\n]|$|because|since|as\b|weil|denn|and\b))"
     r"|(?P<bad>incorrect|wrong|false|invalid|impossible|out|ruled\s+out|eliminated|excluded"
     r"|falsch|ausgeschlossen|unmöglich)\b)"
+    r"|\b(?P<works>works|fits|holds)\b(?=\s{0,3}(?:[.,;!\n]|$))"
     r"|\b(?P<it_is>it\s+is)\b(?=\s?(?:[.!,]|$))|\b(?P<de_bad>scheide[tn]\s+aus)"
     r"|(?P<zh_bad>是?(?:错误|错|不正确|不对|不符合|有误|可以排除)的?)"
     r"|(?P<zh_good>(?:是|为)?正确(?:的|答案|选项)?|对(?=[,。;.]|$)|符合题意))",
@@ -74,15 +77,16 @@ DENIED = re.compile(
     re.IGNORECASE,
 )
 VOID = re.compile(
-    r"\b(?:if|unless|suppose|supposing|assum(?:e|ing)|whether|wenn|falls)(?:\s+that)?"
+    r"\b(?:if|unless|suppose|supposing|assum(?:e|ing)|whether|wenn|falls|doubt"
+    r"|(?:\w{1,9}n't|not)\s+(?:think|believe|say|agree))(?:\s+(?:that|if|whether))?"
     r"(?:\s+(?:the|my|our|i|we|you|die))?(?:\s+(?:correct|right|final|richtige))?\s{0,3}$"
-    r"|\b(?:thought|guessed|at\s+first|initially|dachte)\b[^.\n]{0,30}$|(?:如果|假设|若)$",
+    r"|\b(?:thought|guessed|at\s+first|initially|dachte)\b[^.,;\n]{0,30}$|\banything\s{0,3}$|(?:如果|假设|若)$",
     re.IGNORECASE,
 )
 FILLER = re.compile(
     r"(?:[\s:\"'“”«»„*=>→⟦,]|(?:the|option|choice|letter|answer|alternative|clearly|then|thus"
     r"|therefore|indeed|definitely|probably|likely|most|simply|just|both|only|be|in|case|i|we"
-    r"|have|would|say|think|should|must|correct|right|one|is|die|antwort|also|eindeutig|wohl"
+    r"|have|would|say|think|should|must|correct|right|one|is|ist|die|antwort|also|eindeutig|wohl"
     r"|daher|somit|nur|auf|für)\b(?![.)\]])|选项|答案|是|为|选|应|该){0,24}",
     re.IGNORECASE,
 )
@@ -110,10 +114,13 @@ AFTER_ARTICLE = re.compile(
 )
 END = re.compile(
     r"[\s)\]}⟧\"'”’*]{0,6}(?:[.,;!。:]|$|\n|(?:because|since|as|due|weil|denn|da|and\s+not|sein)\b"
-    r"|,?因为)|\s{1,3}[(–—-]",
+    r"|,?因为)|\s{1,3}[(–—-]|\s{1,3}(?:the|die)\s+(?:correct|right|best|richtige|korrekte)\b",
     re.IGNORECASE,
 )
-QUESTION = re.compile(r"[\s)\]}⟧\"'”’]{0,6}[?？]")
+# After a label: it is asked about, or the answer only on a condition.
+OPEN = re.compile(
+    r"[\s)\]}⟧\"'”’]{0,6}(?:\?|(?:only\s+)?(?:if(?!\s+i\b)|unless|wenn|falls)\b)", re.IGNORECASE
+)
 # A change of mind: what is said in passing after it outweighs an answer stated before it.
 CUE = re.compile(
     r"\b(?:wait|actually|correction|sorry|oops|hmm+|however|instead|scratch|mistake|no|moment|halt"
@@ -165,10 +172,11 @@ def grammar(labels: str) -> Grammar:
             r"(?:\s?\([^()\n]{1,80}\)|[:,]\s[^.,;\n]{1,60},)?\s{0,3}$"
         ),
         row=re.compile(
-            rf"^[ \t>*#•-]{{0,8}}(?:(?i:option|选项)\s?)?(?P<label>{single})(?P<text>[^\n]{{0,100}}?)"
-            r"(?:[.:(–—)-]|\s|(?<=[.:)]))\s{0,3}(?i:(?P<good>(?:correct|right|true|richtig)\b"
-            r"(?=\s{0,3}(?:[.,;!)\n]|$|because))|✓|✔|✅|正确)"
-            r"|(?P<bad>(?:incorrect|wrong|false|not\s+correct|falsch)\b|✗|✘|❌|错误))",
+            rf"^[ \t>*#•-]{{0,8}}(?:(?i:option|选项)\s?)?(?P<label>{single})"
+            r"(?:(?:[^\n]{0,100}?[.:(–—-])?\s{0,3}(?i:(?P<good>(?:correct|right|true|richtig)\b"
+            r"(?=\s{0,3}(?:[.,;!)\n]|$|because))|正确)"
+            r"|(?P<bad>(?:incorrect|wrong|false|not\s+correct|falsch)\b|错误))"
+            r"|[^\n]{0,100}?(?:(?P<tick>[✓✔✅])|(?P<cross>[✗✘❌])))",
             re.MULTILINE,
         ),
     )
