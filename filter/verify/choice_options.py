@@ -30,6 +30,7 @@ _WIDTHS: dict[int, str] = {
     0x200E: "",
     0x200F: "",
     0xFEFF: "",
+    0x130: "I",  # the one letter that becomes two in lower case
 }
 _STYLE = re.compile(
     r"\\(?:text(?:bf|rm|it|sf|tt|up|normal)?|math(?:rm|bf|it|sf|tt)|mbox|emph|bf|rm|bm)"

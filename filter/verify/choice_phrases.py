@@ -63,10 +63,11 @@ def find_mentions(text: str, options: Options, words: Grammar) -> list[Mention]:
 
     A box is written `⟦…⟧` there. Time is linear in the text.
     """
+    lower = text.lower()
     found = [
         *_boxes(text, options, words),
-        *_leads(text, options, words),
-        *_verdicts(text, words),
+        *_leads(text, lower, options, words),
+        *_verdicts(text, lower, words),
     ]
     return sorted(found, key=lambda mention: mention.at)
 
@@ -92,14 +93,14 @@ def _boxes(text: str, options: Options, words: Grammar) -> Iterator[Mention]:
             )
 
 
-def _leads(text: str, options: Options, words: Grammar) -> Iterator[Mention]:
+def _leads(text: str, lower: str, options: Options, words: Grammar) -> Iterator[Mention]:
     for pattern in (LEAD, PICK, THUS):
         at = 0
-        while match := pattern.search(text, at):
+        while match := pattern.search(lower, at):
             at = max(match.end(), at + 1)
             before = text[max(0, match.start() - 60) : match.start()]
             named = match.groupdict()
-            if pattern is LEAD and _is_no_lead(named, before, words):
+            if pattern is LEAD and _is_no_lead(text, match, before, words):
                 at = match.end("noun")  # another noun may lie between this one and the verb
                 continue
             # In passing only a label counts: the words after "so" may well be an option's text.
@@ -120,17 +121,19 @@ def _leads(text: str, options: Options, words: Grammar) -> Iterator[Mention]:
             yield Mention(at=match.start(), how=how, labels=reading.labels, undecided=undecided)
 
 
-def _is_no_lead(named: dict[str, str | None], before: str, words: Grammar) -> bool:
+def _is_no_lead(text: str, match: re.Match[str], before: str, words: Grammar) -> bool:
     """Whether a lead speaks of an option ("option A is …") or of all ("the options are")."""
-    noun, gap = (named["noun"] or "").lower(), named["gap"] or ""
-    all_of_them = noun in ("options", "choices")
+    if match["noun"] is None:
+        return False
+    all_of_them = match["noun"] in ("options", "choices")
     if all_of_them and not re.search(r"(?:correct|right|true)\s+$", before, re.IGNORECASE):
         return True
-    return any(_labels(gap, match) for match in words.atom.finditer(gap))
+    gap = text[match.start("gap") : match.end("gap")]
+    return any(_labels(gap, atom) for atom in words.atom.finditer(gap))
 
 
-def _verdicts(text: str, words: Grammar) -> Iterator[Mention]:
-    for match in PREDICATE.finditer(text):
+def _verdicts(text: str, lower: str, words: Grammar) -> Iterator[Mention]:
+    for match in PREDICATE.finditer(lower):
         begin = max(0, match.start() - 150)
         subject = words.subject.search(text[begin : match.start()])
         if subject is None:

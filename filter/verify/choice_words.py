@@ -25,38 +25,41 @@ _IS = (
 _ZH_NOT = r"(?:不(?:应该?|可能|会|能)?(?:是|为|选)|并非)"
 _ZH_IS = r"(?:应该?|就|只能|必定|一定|显然)?(?:是|为|选)"
 
+
+def _lower(pattern: str) -> re.Pattern[str]:
+    """A pattern for text in lower case, which takes a quarter of the time of one for any case."""
+    return re.compile(rf"(?:(?<![a-z])|(?![\x00-\x7f]))(?:{pattern})", re.MULTILINE)
+
+
 # The answer is …  Answer: …  答案是 …  richtig ist …
-LEAD = re.compile(
+LEAD = _lower(
     rf"\b(?P<noun>{_NOUN})\b(?P<gap>[^.\n:=?!;]{{0,60}}?)"
     rf"(?:\b(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS})\b\s{{0,3}}:?|\s{{0,3}}[:=→]|'s\b)"
     rf"|(?:答案|选项|正确的|答)(?:项|选项|的是)?"
     rf"(?:(?P<zh_no>{_ZH_NOT})|(?P<zh_perhaps>可能(?:是|为)?|也许是)|{_ZH_IS}|[:】\]])"
     rf"|\b(?:richtig|korrekt|correct)\s+(?:ist|is)\b:?|^####|\bans\."
     rf"|\bist\s+(?:die\s+)?(?:(?:richtige|korrekte)\s+)?(?:antwort|lösung|option)\b",
-    re.IGNORECASE | re.MULTILINE,
 )
 # I choose …  which corresponds to …  选 …
-PICK = re.compile(
+PICK = _lower(
     r"\b(?:choose|chose|choosing|pick|select|selecting|go(?:ing)?\s+(?:with|for)|went\s+with"
     r"|opt\s+for|settle\s+(?:on|for)|vote\s+for|correspond(?:s|ing)?\s+to|match(?:es)?"
     r"|wähle|nehme|entscheide\s+mich\s+für|(?:is|as)\s+(?=(?:option|choice|answer)\b)|makes"
     r"|(?:i|we)(?:'d|'ll|\s+would|\s+will)?\s+(?:answer|say|vote|guess))\b:?"
     r"|(?<!待)选择?(?:项|答案)?:?|^[ \t>*#•-]{0,8}[✓✔✅]",
-    re.IGNORECASE | re.MULTILINE,
 )
 # so …  it must be …  it can't be …  not …  也就是 …
-THUS = re.compile(
+THUS = _lower(
     rf"\b(?:so|hence|thus|therefore|consequently|leav(?:es|ing)(?:\s+us\s+with)?|namely|rather"
     rf"|instead|actually|no|wait|but|also|daher|somit|folglich|sondern|bleibt(?:\s+nur)?)\b[,:]?"
     rf"|\b(?:it|this|that|es|das)(?:'s|\s+(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS}))(?!\w)"
     rf"|(?:故|因此|所以|而)(?:应该?)?(?:是|为|选)?[:,]?|(?P<zh_no>{_ZH_NOT}|排除)了?"
     rf"|(?P<zh_perhaps>可能是)"
     rf"|\b(?P<bare_no>not|nicht|neither|weder)\b",
-    re.IGNORECASE,
 )
 # … is correct   … is the right one   … ist falsch   …正确
-PREDICATE = re.compile(
-    rf"[\s⟧]{{0,3}}(?:\b(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS}|seems|looks)\s{{1,3}}"
+PREDICATE = _lower(
+    rf"(?:\b(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS}|seems|looks)\s{{1,3}}"
     r"(?:(?:indeed|clearly|therefore|thus|definitely|also|both|all|be|(?P<de_no>nicht)|not)\s{1,3})"
     r"{0,3}(?:(?P<good>(?:the\s+|a\s+|die\s+)?(?:(?:only|single|most|one|best|einzige)\s+)?"
     r"(?:(?:correct|right|best|richtige?|korrekte?|appropriate|true|wahr)"
@@ -68,7 +71,6 @@ PREDICATE = re.compile(
     r"|\b(?P<it_is>it\s+is)\b(?=\s?(?:[.!,]|$))|\b(?P<de_bad>scheide[tn]\s+aus)"
     r"|(?P<zh_bad>是?(?:错误|错|不正确|不对|不符合|有误|可以排除)的?)"
     r"|(?P<zh_good>(?:是|为)?正确(?:的|答案|选项)?|对(?=[,。;.]|$)|符合题意))",
-    re.IGNORECASE | re.MULTILINE,
 )
 BOX = re.compile(r"⟦[^⟦⟧]*⟧(?:[\s,;&]{0,5}(?:and|or|/)?\s{0,3}⟦[^⟦⟧]*⟧){0,12}")
 # What stands just before a statement and takes it back: "do not" choose, "if the" answer is.
@@ -169,7 +171,7 @@ def grammar(labels: str) -> Grammar:
         atom=re.compile(rf"(?:{single}{several})"),
         subject=re.compile(
             rf"{noun}(?P<list>{single}(?:(?i:{join}){noun}{single}){{0,9}})(?:选项|项)?"
-            r"(?:\s?\([^()\n]{1,80}\)|[:,]\s[^.,;\n]{1,60},)?\s{0,3}$"
+            r"(?:\s?\([^()\n]{1,80}\)|[:,]\s[^.,;\n]{1,60},)?[\s⟧]{0,3}$"
         ),
         row=re.compile(
             rf"^[ \t>*#•-]{{0,8}}(?:(?i:option|选项)\s?)?(?P<label>{single})"
