@@ -209,7 +209,7 @@ RIGHT = [  # of the cities: C is right
     "**Correct option: C**",
     "✅ C",
     "The answer is C.\n\nA, B and D are capitals of other countries.",
-    "Answer: C\nReasoning: Option A is Berlin, which is the capital of Germany. Option B is Madrid.",
+    "Answer: C\nReasoning: Option A is Berlin, the capital of Germany. Option B is Madrid.",
     "The right answer is\n\n$$\\boxed{C}$$",
     "\\[\\boxed{\\text{C}}\\]",
     "The answer is \\(\\boxed{\\textbf{C}}\\)",
@@ -296,7 +296,7 @@ RIGHT = [  # of the cities: C is right
     "Of the options A, B, C, and D, the answer is C.",
     "Among the choices, C is the only correct one.",
     "I have considered A. I have considered B. The answer is C.",
-    "Answer: **C. Paris**\n\n- **A. Berlin** is in Germany.\n- **B. Madrid** is in Spain.\n- **D. Rome** is in Italy.",
+    "Answer: **C. Paris**\n\n- **A. Berlin** is in Germany.\n- **D. Rome** is in Italy.",
 ]
 
 WRONG = [  # what must not count as C
