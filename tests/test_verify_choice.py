@@ -297,6 +297,77 @@ RIGHT = [  # of the cities: C is right
     "Among the choices, C is the only correct one.",
     "I have considered A. I have considered B. The answer is C.",
     "Answer: **C. Paris**\n\n- **A. Berlin** is in Germany.\n- **D. Rome** is in Italy.",
+    "After comparing all four, I'm going with option C.",
+    "In conclusion, C is our answer.",
+    "Option C (Paris) is therefore the correct choice.",
+    "The correct answer to the question is (C): Paris.",
+    "So we pick (C).",
+    "The solution is C.",
+    "**Solution:** C",
+    "Result: C",
+    "C) Paris is the capital of France.",
+    "C) Paris\n\nThe other cities are in other countries.",
+    "[Answer] C",
+    "Answer - C",
+    "Answer → C",
+    "FINAL ANSWER: C",
+    "Final answer is (C)",
+    "Thus the final answer is **(C)**.",
+    "> C",
+    "- C",
+    "1. Berlin is German.\n2. Rome is Italian.\nAnswer: C",
+    "The answer is $\\boxed{C}$, not $\\boxed{A}$.",
+    "Hence, the correct option is: $\\boxed{\\text{C}}$",
+    "\\boxed{\\text{C: Paris}}",
+    "\\boxed{\\mathbf{C}}",
+    "\\boxed{\\textbf{C) Paris}}",
+    "$\\boxed{\\text{paris}}$",
+    "A) Berlin – incorrect\nB) Madrid – incorrect\nC) Paris – correct\nD) Rome – incorrect",
+    "It's not A. It's not B. It's C.",
+    "I would say the answer is C, but let me check. Yes, C.",
+    "Is it A? No. Is it B? No. The answer is C.",
+    "Could it be A? No, since Berlin is German. So the answer is C.",
+    "Let's see: (A) is wrong, (B) is wrong, (D) is wrong. Thus (C).",
+    "The answer is A. Wait, let me reconsider. The answer is C.",
+    "The answer is A? No, it's C.",
+    "正确的是C",
+    "正确的选项是C",
+    "答案是：C、Paris",
+    "本题正确答案为C选项。",
+    "故答案选C.",
+    "所以选C",
+    "因此选项C是正确的",
+    "选择C选项",
+    "答案：**C**",
+    "最终答案：C",
+    "答案选择C",
+    "正确答案：C",
+    "Die richtige Antwort ist (C) Paris.",
+    "**Antwort:** C",
+    "Die Antwort: C",
+    "Antwort C",
+    "Korrekte Antwort: C",
+    "Die Lösung lautet: C",
+    "Es muss C sein.",
+    "Richtig ist Option C.",
+    "C ist die richtige Antwort.",
+    "A und B sind falsch, D ebenso; also C.",
+    "Meine Wahl: C",
+    "Nicht A, nicht B, sondern C.",
+    "The most accurate answer is C.",
+    "The answer is (c) Paris",
+    "answer is (c)",
+    "Therefore, option (C) is the right answer",
+    "Paris → C",
+    "I pick C",
+    "Select C",
+    "The answer: C",
+    "The answer - C",
+    "So, the answer is:\n\n**C**",
+    "C\n",
+    "\n\nC\n\n",
+    "The answer is C!!",
+    "The answer is C :)",
 ]
 
 WRONG = [  # what must not count as C
@@ -447,6 +518,70 @@ WRONG = [  # what must not count as C
     "If C is correct, then B is wrong.",
     "C would be correct if Paris were there.",
     "The answer is C only if Paris is big; otherwise B.",
+    "The answer is (A) or (C).",
+    "A and B and C",
+    "Only A and C are correct.",
+    "The answer is B: C is wrong.",
+    "It's B.",
+    "B, since C is wrong.",
+    "The answer is B since C is incorrect.",
+    "C is tempting, but B is correct.",
+    "While C is plausible, the answer is B.",
+    "Answer: B (not C)",
+    "The answer is D, because C does not work.",
+    "C? No. B.",
+    "C isn't it.",
+    "C does not work.",
+    "C doesn't fit.",
+    "C fails.",
+    "Cannot be C.",
+    "Definitely not C.",
+    "never C",
+    "The answer is no C.",
+    "Could the answer be C?",
+    "What if the answer is C?",
+    "Let us assume the answer is C.",
+    "Let's check option C.",
+    "Consider option C.",
+    "Let me look at C.",
+    "Looking at C, it is a city.",
+    "So C is a city.",
+    "Therefore C can be excluded.",
+    "Hence C fails.",
+    "The answer isn't option C.",
+    "\\boxed{\\text{A and C}}",
+    "\\boxed{A/C}",
+    "\\boxed{C?}",
+    "\\boxed{A} \\boxed{B} \\boxed{C} \\boxed{D}",
+    "The possible answers are A, B, C.",
+    "A\nC",
+    "A, B, C or D?",
+    "Answer: A, B, C, D",
+    "答案是A或者C",
+    "答案是A和C",
+    "C选项错误",
+    "排除选项C",
+    "不能选C",
+    "C是不对的",
+    "并非C",
+    "Die Antwort ist A oder C.",
+    "A und C sind richtig.",
+    "C kann es nicht sein.",
+    "C ist nicht die richtige Antwort.",
+    "Nicht C, sondern B.",
+    "I give up: C or B",
+    "Sorry, I cannot help with that.",
+    "As an AI model, I cannot choose.",
+    "C was my first guess, but the answer is B.",
+    "Paris is wrong.",
+    "It isn't Paris.",
+    "Not Paris.",
+    "The answer is not Paris but Rome.",
+    "The answer is Rome, not Paris.",
+    "\\boxed{Paris or Rome}",
+    "\\boxed{Paris, Rome}",
+    "Berlin, Madrid, Paris, Rome",
+    "The answer is Option D (Paris).",
 ]
 
 
@@ -593,6 +728,18 @@ def test_lists_of_options_are_read(prompt: str) -> None:
     assert verify(problem("C", prompt), r"\boxed{Paris}", "t").outcome == "correct"
 
 
+@pytest.mark.parametrize(
+    "choices", [{"]": "x", "^": "y"}, {"option 1": "x"}, {}, [], [None, 3], {"text": ["x"]}, "x", 7]
+)
+@pytest.mark.parametrize("reference", ["C", "]", "x", "3"])
+def test_odd_options_raise_nothing(choices: Any, reference: str) -> None:
+    for answer in ("C", "]", "x", "3", "\x00", "\ud800", "C\u202e", "(" * 99, "\\boxed{C"):
+        outcome = verify(problem(reference, "Which?", choices=choices), answer, "t").outcome
+        assert outcome in ("correct", "incorrect", "unverifiable")
+        if reference == "C" and not isinstance(choices, list):
+            assert (outcome == "correct") == (answer.startswith("C"))
+
+
 def test_a_gold_answer_that_two_options_share_is_unverifiable() -> None:
     verdict = verify(problem("4", "?", choices=["4", "4", "5"]), "A", "t")
     assert verdict.outcome == "unverifiable"
@@ -628,8 +775,8 @@ def test_the_verdict_says_how_the_answer_was_found() -> None:
     ],
 )
 def test_a_megabyte_is_judged_in_a_moment(text: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()  # other processes' load is none of ours
     verify(problem("C"), text, "t")
     verify(problem("C", text), "C", "t")
     verify(problem(text), "C", "t")
-    assert time.perf_counter() - begin < 6.0
+    assert time.process_time() - begin < 6.0

@@ -24,7 +24,7 @@ _GOLD_SET = re.compile(
 )
 _NEGATED = re.compile(
     r"\b(?:not|no|isn't|never|can't|cannot|nicht|kein\w*|or|oder|if|wenn|would|were"
-    r"|could|might|may|könnte)\b|n't|不|或|如果",
+    r"|could|might|may|könnte|wrong|incorrect|false|falsch)\b|n't|不|或|错|如果",
     re.I,
 )
 

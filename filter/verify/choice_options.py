@@ -26,12 +26,11 @@ _WIDTHS: dict[int, str] = {
     0x3000: " ",
     0xA0: " ",
     0x2019: "'",
-    0x200B: "",
-    0x200E: "",
-    0x200F: "",
-    0xFEFF: "",
     0x130: "I",  # the one letter that becomes two in lower case
 }
+# Zero-width spaces and marks of direction are not seen.
+_WIDTHS |= dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), 0x2060, 0xFEFF], "")
+_WIDTHS |= dict.fromkeys(range(0x2066, 0x206A), "")
 _STYLE = re.compile(
     r"\\(?:text(?:bf|rm|it|sf|tt|up|normal)?|math(?:rm|bf|it|sf|tt)|mbox|emph|bf|rm|bm)"
     r"\s{0,3}\{([^{}]{0,400})\}"
@@ -76,7 +75,9 @@ def find_options(problem: Problem) -> Options:
     if isinstance(given, (list, tuple)):
         given = dict(zip(string.ascii_uppercase, given, strict=False))
     if isinstance(given, dict) and given:
-        return {str(label).strip("(). ").upper(): str(text) for label, text in given.items()}
+        labelled = {str(label).strip("(). ").upper(): str(text) for label, text in given.items()}
+        if all(re.fullmatch("[A-Z1-9]", label) for label in labelled):
+            return labelled
     runs = option_runs(plain(problem.prompt))
     letters = [run for run in runs if "A" in run]
     # Numbered lines are often statements that the lettered options are about.

@@ -79,7 +79,7 @@ def _boxes(text: str, options: Options, words: Grammar) -> Iterator[Mention]:
         for part in match.group().split("⟦")[1:]:
             content = part.partition("⟧")[0]
             reading = read(content, 0, options, words)
-            if reading and not reading.denied:
+            if reading and not reading.denied and not OPEN.match(content, reading.end):
                 labels |= reading.labels
                 undecided = undecided or reading.undecided
         if labels:
@@ -200,9 +200,10 @@ def _read_text(at: int, lines: tuple[str, ...], options: Options) -> Reading | N
     """The option whose text is the beginning of one of the lines, up to where a sentence ends."""
     for line in lines:
         for mark in ("⟧", ". ", "。", ";", " because ", " since ", " (", " as ", ",", ":"):
-            cut, found, _ = line.partition(mark)
+            cut, found, rest = line.partition(mark)
             if found and (label := match_text(cut, options)):
-                return Reading(labels=frozenset(label), end=at + len(cut))
+                more = match_text(rest, options) or label
+                return Reading(labels=frozenset({label, more}), end=at + len(cut))
     return None
 
 

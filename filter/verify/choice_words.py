@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 _NOUN = (
-    r"(?:(?:answer|choice|option)s?|ans|letter|solution|pick|selection|one|response"
+    r"(?:(?:answer|choice|option)s?|ans|letter|solution|pick|selection|one|response|result|ergebnis"
     r"|antwort\w{0,12}|lösung\w{0,12}|auswahl|wahl|alternative)"
 )
 _NOT = (
@@ -34,7 +34,8 @@ def _lower(pattern: str) -> re.Pattern[str]:
 # The answer is …  Answer: …  答案是 …  richtig ist …
 LEAD = _lower(
     rf"\b(?P<noun>{_NOUN})\b(?P<gap>[^.\n:=?!;]{{0,60}}?)"
-    rf"(?:\b(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS})\b\s{{0,3}}:?|\s{{0,3}}[:=→]|'s\b)"
+    rf"(?:\b(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS})\b\s{{0,3}}:?|\s{{0,3}}[:=→\]]|'s\b"
+    rf"|\s[-–—]\s(?=\W{{0,3}}\w\b))"
     rf"|(?:答案|选项|正确的|答)(?:项|选项|的是)?"
     rf"(?:(?P<zh_no>{_ZH_NOT})|(?P<zh_perhaps>可能(?:是|为)?|也许是)|{_ZH_IS}|[:】\]])"
     rf"|\b(?:richtig|korrekt|correct)\s+(?:ist|is)\b:?|^####|\bans\."
@@ -45,13 +46,14 @@ PICK = _lower(
     r"\b(?:choose|chose|choosing|pick|select|selecting|go(?:ing)?\s+(?:with|for)|went\s+with"
     r"|opt\s+for|settle\s+(?:on|for)|vote\s+for|correspond(?:s|ing)?\s+to|match(?:es)?"
     r"|wähle|nehme|entscheide\s+mich\s+für|(?:is|as)\s+(?=(?:option|choice|answer)\b)|makes"
+    r"|(?:answer|antwort)(?=\s{1,3}\(?[a-z1-9]\)?[.!]?\s{0,3}$)"
     r"|(?:i|we)(?:'d|'ll|\s+would|\s+will)?\s+(?:answer|say|vote|guess))\b:?"
     r"|(?<!待)选择?(?:项|答案)?:?|^[ \t>*#•-]{0,8}[✓✔✅]",
 )
 # so …  it must be …  it can't be …  not …  也就是 …
 THUS = _lower(
     rf"\b(?:so|hence|thus|therefore|consequently|leav(?:es|ing)(?:\s+us\s+with)?|namely|rather"
-    rf"|instead|actually|no|wait|but|also|daher|somit|folglich|sondern|bleibt(?:\s+nur)?)\b[,:]?"
+    rf"|instead|actually|no(?=\s?[,:.!])|wait|but|also|daher|somit|folglich|sondern|bleibt(?:\s+nur)?)\b[,:]?"
     rf"|\b(?:it|this|that|es|das)(?:'s|\s+(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS}))(?!\w)"
     rf"|(?:故|因此|所以|而)(?:应该?)?(?:是|为|选)?[:,]?|(?P<zh_no>{_ZH_NOT}|排除)了?"
     rf"|(?P<zh_perhaps>可能是)"
@@ -61,7 +63,7 @@ THUS = _lower(
 PREDICATE = _lower(
     rf"(?:\b(?:(?P<no>{_NOT})|(?P<perhaps>{_PERHAPS})|{_IS}|seems|looks)\s{{1,3}}"
     r"(?:(?:indeed|clearly|therefore|thus|definitely|also|both|all|be|(?P<de_no>nicht)|not)\s{1,3})"
-    r"{0,3}(?:(?P<good>(?:the\s+|a\s+|die\s+)?(?:(?:only|single|most|one|best|einzige)\s+)?"
+    r"{0,3}(?:(?P<good>(?:(?:the|a|our|my|die)\s+)?(?:(?:only|single|most|one|best|einzige)\s+)?"
     r"(?:(?:correct|right|best|richtige?|korrekte?|appropriate|true|wahr)"
     r"(?P<noun>\s+(?:answer|option|choice|one|antwort|lösung|selection))?|answer|lösung))"
     r"(?=\s{0,3}(?:[.,;!)\n]|$|because|since|as\b|weil|denn|and\b))"
@@ -75,7 +77,7 @@ PREDICATE = _lower(
 BOX = re.compile(r"⟦[^⟦⟧]*⟧(?:[\s,;&]{0,5}(?:and|or|/)?\s{0,3}⟦[^⟦⟧]*⟧){0,12}")
 # What stands just before a statement and takes it back: "do not" choose, "if the" answer is.
 DENIED = re.compile(
-    r"(?:\b(?:not|never|neither|none\s+of|cannot|weder|nicht)|n't|不|不能|不应该?|不要)\s{0,3}⟦?$",
+    r"(?:\b(?:not|never|neither|none\s+of|cannot|weder|nicht)|n't|不|不能|不应该?|不要|排除(?:了|掉)?)\s{0,3}⟦?$",
     re.IGNORECASE,
 )
 VOID = re.compile(
