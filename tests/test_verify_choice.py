@@ -736,7 +736,7 @@ def test_odd_options_raise_nothing(choices: Any, reference: str) -> None:
     for answer in ("C", "]", "x", "3", "\x00", "\ud800", "C\u202e", "(" * 99, "\\boxed{C"):
         outcome = verify(problem(reference, "Which?", choices=choices), answer, "t").outcome
         assert outcome in ("correct", "incorrect", "unverifiable")
-        if reference == "C" and not isinstance(choices, list):
+        if reference == "C" and choices in ("x", 7, {}):
             assert (outcome == "correct") == (answer.startswith("C"))
 
 
