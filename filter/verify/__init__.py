@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 
+from filter.verify.choice import choice
 from filter.verify.code import code
 from filter.verify.judgement import Judgement, Verifier
 from filter.verify.maths import maths
@@ -18,8 +19,9 @@ __all__ = ["Judgement", "Verifier", "verifier_for", "verifier_name", "verify"]
 # For each kind the verifier's factory and the distribution that decides, whose version counts.
 _VERIFIERS: dict[Kind, tuple[Callable[[], Verifier], str]] = {
     "math": (maths, "math-verify"),
-    "reasoning_gym": (reasoning_gym, "reasoning-gym"),
+    "choice": (choice, "tracestill"),
     "code": (code, "tracestill"),
+    "reasoning_gym": (reasoning_gym, "reasoning-gym"),
 }
 
 
@@ -43,7 +45,8 @@ def verifier_name(kind: Kind) -> str:
     if kind not in _VERIFIERS:
         return "none"
     distribution = _VERIFIERS[kind][1]
-    return f"{distribution.replace('-', '_')}/{importlib.metadata.version(distribution)}"
+    name = kind if distribution == "tracestill" else distribution.replace("-", "_")
+    return f"{name}/{importlib.metadata.version(distribution)}"
 
 
 def verify(problem: Problem, answer: str | None, trace_id: str) -> Verdict:
