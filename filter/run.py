@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from filter.config import FilterSection
+from filter.ensemble import settle
 from filter.steps import build_steps
 from filter.verify import verify
-from tracestill.records import Drop, Problem, Trace, Verdict
+from filter.verify.judge import Judge
+from tracestill.records import Dispute, Drop, Problem, Trace, Verdict
 
 Progress = Callable[[dict[str, Any]], None]
 _PROGRESS_SECONDS = 0.5
@@ -22,11 +24,13 @@ class FilterResult:
     """What the filter says of its traces, each list in the order of problems and samples.
 
     A trace is in `kept` (ids) or has exactly one of `drops`. `verdicts` has one for each trace
-    with an answer, kept or not. `funnel` has for each step that ran, in order, how many traces
-    came in and how many of them it dropped.
+    with an answer, kept or not; `disputes` are those that people should decide.
+    `funnel` has for each step that ran, in order, how many traces came in and how many of them it
+    dropped.
     """
 
     verdicts: list[Verdict]
+    disputes: list[Dispute]
     drops: list[Drop]
     kept: list[str]
     funnel: dict[str, tuple[int, int]]
@@ -43,10 +47,12 @@ def run(
     heldout: Sequence[Problem],
     settings: FilterSection,
     progress: Progress,
+    judge: Judge | None = None,
 ) -> FilterResult:
     """Judge the traces of `problems` (by id) and drop those that the settings do not want.
 
-    The order of `traces` changes nothing. `progress` gets `done` (traces judged), `total` and
+    The order of `traces` changes nothing. `judge` is asked about what the rules leave open.
+    `progress` gets `done` (traces judged), `total` and
     `kept` (not dropped so far) now and then, and at the end.
 
     Raises:
@@ -56,6 +62,7 @@ def run(
     """
     ordered = _in_order(traces, problems)
     verdicts = _judge(ordered, problems, settings, progress)
+    verdicts, disputes = settle(ordered, problems, verdicts, settings.agreement, judge)
     live, drops, funnel = ordered, dict[str, Drop](), dict[str, tuple[int, int]]()
     for name, step in build_steps(settings, problems, heldout, verdicts).items():
         dropped = {drop.trace_id: drop for drop in step(live)}
@@ -68,6 +75,7 @@ def run(
     progress({"done": len(ordered), "total": len(ordered), "kept": len(live)})
     return FilterResult(
         verdicts=list(verdicts.values()),
+        disputes=disputes,
         drops=[drops[trace.id] for trace in ordered if trace.id in drops],
         kept=[trace.id for trace in live],
         funnel=funnel,
