@@ -4,15 +4,53 @@ from __future__ import annotations
 
 import re
 
-# A backslash takes the character after it along, so that `\{` is no brace and `\\{` is one.
-_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_BOX_OPENS = re.compile(r"\s*\{")
+# A backslash takes the character after it along, so that `\{` is no brace; but not that of a box.
+_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?!\\(?:boxed|fbox)).|[{}]", re.DOTALL)
+
 _STATED = re.compile(
     r"####\s*(?P<marked>[^\n]+)"
-    r"|\b(?:answer|result)\b\**\s*(?:\bis\b|[:=])[:*\s]*(?P<said>[^\n]+)",
-    re.IGNORECASE,
+    r"|^[ \t]{0,8}A:[ \t]*(?P<line>[^\n]+)"
+    r"|(?:\banswers?\b|\bresult\b|\bantwort\b|\bergebnis\b|答案)\**[^\n.:=$\\：]{0,40}?"
+    r"(?:\bis\b|\bare\b|\bequals\b|\bbe\b|\bist\b|\blautet\b|[:=：是为為])[:*\s：]*(?P<said>[^\n]+)",
+    re.IGNORECASE | re.MULTILINE,
 )
-_MATHS = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL)
+_NEGATED = re.compile(r"\s*(?:not\b|never\b|nicht\b|kein|不)", re.IGNORECASE)
+_INSTEAD = re.compile(r"\b(?:but|rather|sondern|it is|it's)\b(?:\s+(?:is|rather))?", re.IGNORECASE)
+# A dollar sign opens a formula only where no space follows it and closes one only where none
+# precedes it, so that "$5 and $6" holds no formula.
+_MATHS = re.compile(
+    r"\$\$([^$]+)\$\$|(?<![\\$])\$(?![\s$])([^$\n]*[^\s$\\])\$(?!\d)|\\\[(.+?)\\\]|\\\((.+?)\\\)",
+    re.DOTALL,
+)
+_JOINT = re.compile(r"\s*(?:,|;|and|or|und|oder|和|或)[\s,]*(?=\$|\\[(\[])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
+_SENTENCE_ENDS = re.compile(r"[.!?](?=\s+[A-Z(\\$]|[\s*]*$)|。")
+_ASIDE = re.compile(r",?\s+\(?(?:because|since|which|where|as|so|when|weil|denn|da)\b", re.IGNORECASE)
+
+_NEAR = 2_000  # characters in which a final statement is looked for first
+_FAR = 100_000
+
+
+def after_reasoning(text: str) -> str:
+    """What stands after the last `</think>`. Of a reasoning that never ends, what precedes it:
+    what is only reasoned is no answer.
+    """
+    end = text.rfind("</think>")
+    if end >= 0:
+        return text[end + 8 :]
+    begin = text.find("<think>")
+    return text if begin < 0 else text[:begin]
+
+
+def final_answer(text: str) -> str | None:
+    r"""The answer in a completion: of what follows the reasoning the last balanced `\boxed{…}`,
+    else the last answer that is stated. None where there is none.
+    """
+    answer = after_reasoning(text)
+    boxed = last_boxed(answer)
+    return last_stated(answer) if boxed is None else boxed
 
 
 def last_boxed(text: str) -> str | None:
@@ -21,6 +59,37 @@ def last_boxed(text: str) -> str | None:
     Of two boxes in one another the inner one is the last. An empty box is `""`; None where there
     is no box that closes. Takes time linear in the text, whatever the text.
     """
+    end = len(text)
+    for _ in range(16):  # from the end, since that is where the answer stands in a long trace
+        end = text.rfind("box", 0, end)
+        if end < 0:
+            return None
+        if text.startswith("\\boxed", end - 1):
+            opens = _BOX_OPENS.match(text, end + 5)
+        elif text.startswith("\\fbox", end - 2) and end > 1:
+            opens = _BOX_OPENS.match(text, end + 3)
+        else:
+            continue
+        content = _balanced(text, opens.end()) if opens else None
+        if content is not None:
+            return content
+    return _last_boxed_of_all(text)
+
+
+def _balanced(text: str, begin: int) -> str | None:
+    depth = 1
+    for match in _BRACE.finditer(text, begin):
+        token = match.group()
+        if token == "{":
+            depth += 1
+        elif token == "}":
+            depth -= 1
+            if not depth:
+                return text[begin : match.start()].strip()
+    return None
+
+
+def _last_boxed_of_all(text: str) -> str | None:
     opened: list[tuple[int, int] | None] = []  # a box's begin and its content's, None: a brace
     best: tuple[int, int, int] | None = None
     for match in _TOKEN.finditer(text):
@@ -37,19 +106,67 @@ def last_boxed(text: str) -> str | None:
 
 
 def last_stated(text: str) -> str | None:
-    r"""The last answer that is stated without a box: after `####`, `answer is`, `Answer:`; else
-    the last formula (`$…$`, `\[…\]`, `\(…\)`); else the last number. None where there is none.
+    r"""The last answer that is stated without a box: after `####`, `answer is`, `Answer:`, or
+    `A:` at a line's begin; else the last formula (`$…$`, `\[…\]`, `\(…\)`); else the last number.
+    None where there is none, or where the last statement only says what the answer is not.
     """
-    stated = None
-    for match in _STATED.finditer(text):
-        stated = match
-    if stated is not None:
-        said = (stated["marked"] or stated["said"]).strip(" \t*")
-        formula = _MATHS.match(said)
-        return _group(formula) if formula else said.rstrip(".") or None
-    formulas = _MATHS.findall(text)
-    if formulas:
-        return next((part.strip() for part in formulas[-1] if part), None)
+    answer, denied = _explicit(text)
+    return answer if answer or denied else _last_formula_or_number(text[-_FAR:])
+
+
+def explicitly_stated(text: str) -> str | None:
+    """The last answer that is announced as one, as `last_stated` reads it; None: none is."""
+    return _explicit(text)[0]
+
+
+def _explicit(text: str) -> tuple[str | None, bool]:
+    """The answer that is announced, and whether one is only said not to be the answer."""
+    denied = False
+    statements = list(_STATED.finditer(text, max(0, len(text) - _NEAR)))
+    if not statements and len(text) > _NEAR:
+        statements = list(_STATED.finditer(text, max(0, len(text) - _FAR)))
+    for stated in reversed(statements):
+        said = (stated["marked"] or stated["line"] or stated["said"]).strip(" \t*")
+        if _NEGATED.match(said):
+            instead = _INSTEAD.search(said)
+            if instead is None:
+                denied = True
+                continue
+            said = said[instead.end() :].strip()
+        answer = _answer_of(said)
+        if answer:
+            return answer, False
+    return None, denied
+
+
+def _answer_of(said: str) -> str | None:
+    formula = _MATHS.match(said)
+    if formula:
+        end = formula.end()
+        while joint := _JOINT.match(said, end):
+            following = _MATHS.match(said, joint.end())
+            if following is None:
+                break
+            end = following.end()
+        return _group(formula) if end == formula.end() else said[:end]
+    ends = _SENTENCE_ENDS.search(said)
+    if ends:
+        said = said[: ends.start()]
+    aside = _ASIDE.search(said)
+    if aside and aside.start():
+        said = said[: aside.start()]
+    formula = _MATHS.search(said)
+    if formula and not _NUMBER.match(said):
+        return _group(formula)
+    return said.strip(" \t*,") or None
+
+
+def _last_formula_or_number(text: str) -> str | None:
+    last = None
+    for formula in _MATHS.finditer(text):
+        last = formula
+    if last is not None:
+        return _group(last)
     numbers = _NUMBER.findall(text)
     return numbers[-1].rstrip(",") if numbers else None
 
