@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOX_OPENS = re.compile(r"\s*\{")
@@ -20,17 +22,14 @@ _NEGATED = re.compile(r"\s*(?:not\b|never\b|nicht\b|kein|不)", re.IGNORECASE)
 _INSTEAD = re.compile(r"\b(?:but|rather|sondern|it is|it's)\b(?:\s+(?:is|rather))?", re.IGNORECASE)
 # A dollar sign opens a formula only where no space follows it and closes one only where none
 # precedes it, so that "$5 and $6" holds no formula.
-_MATHS = re.compile(
-    r"\$\$([^$]+)\$\$|(?<![\\$])\$(?![\s$])([^$\n]*[^\s$\\])\$(?!\d)|\\\[(.+?)\\\]|\\\((.+?)\\\)",
-    re.DOTALL,
-)
+_OPENS = re.compile(r"\$\$([^$]+)\$\$|(?<![\\$])\$(?![\s$])([^$\n]*[^\s$\\])\$(?!\d)|\\[\[(]")
 _JOINT = re.compile(r"\s*(?:,|;|and|or|und|oder|和|或)[\s,]*(?=\$|\\[(\[])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
 _SENTENCE_ENDS = re.compile(r"[.!?](?=\s+[A-Z(\\$]|[\s*]*$)|。")
 _ASIDE = re.compile(r",?\s+\(?(?:because|since|which|where|as|so|when|weil|denn|da)\b", re.IGNORECASE)
 
-_NEAR = 2_000  # characters in which a final statement is looked for first
-_FAR = 100_000
+_FAR = 100_000  # characters from the end in which an answer without a box is looked for
+_WINDOWS = (300, 3_000, _FAR)  # the last statement stands near the end, mostly
 
 
 def after_reasoning(text: str) -> str:
@@ -122,9 +121,11 @@ def explicitly_stated(text: str) -> str | None:
 def _explicit(text: str) -> tuple[str | None, bool]:
     """The answer that is announced, and whether one is only said not to be the answer."""
     denied = False
-    statements = list(_STATED.finditer(text, max(0, len(text) - _NEAR)))
-    if not statements and len(text) > _NEAR:
-        statements = list(_STATED.finditer(text, max(0, len(text) - _FAR)))
+    statements: list[re.Match[str]] = []
+    for window in _WINDOWS:
+        statements = list(_STATED.finditer(text, max(0, len(text) - window)))
+        if statements or window >= len(text):
+            break
     for stated in reversed(statements):
         said = (stated["marked"] or stated["line"] or stated["said"]).strip(" \t*")
         if _NEGATED.match(said):
@@ -140,36 +141,62 @@ def _explicit(text: str) -> tuple[str | None, bool]:
 
 
 def _answer_of(said: str) -> str | None:
-    formula = _MATHS.match(said)
-    if formula:
-        end = formula.end()
-        while joint := _JOINT.match(said, end):
-            following = _MATHS.match(said, joint.end())
-            if following is None:
-                break
-            end = following.end()
-        return _group(formula) if end == formula.end() else said[:end]
+    begin = end = 0
+    first = None
+    for formula in _formulas(said):
+        if formula.start != begin:
+            break
+        first, end = first or formula, formula.end
+        joint = _JOINT.match(said, end)
+        if joint is None:
+            break
+        begin = joint.end()
+    if first:
+        return first.inner if end == first.end else said[:end]
     ends = _SENTENCE_ENDS.search(said)
     if ends:
         said = said[: ends.start()]
     aside = _ASIDE.search(said)
     if aside and aside.start():
         said = said[: aside.start()]
-    formula = _MATHS.search(said)
-    if formula and not _NUMBER.match(said):
-        return _group(formula)
+    if not _NUMBER.match(said):
+        for formula in _formulas(said):
+            return formula.inner
     return said.strip(" \t*,") or None
 
 
 def _last_formula_or_number(text: str) -> str | None:
     last = None
-    for formula in _MATHS.finditer(text):
+    for formula in _formulas(text):
         last = formula
     if last is not None:
-        return _group(last)
+        return last.inner
     numbers = _NUMBER.findall(text)
     return numbers[-1].rstrip(",") if numbers else None
 
 
-def _group(match: re.Match[str]) -> str:
-    return next(part for part in match.groups() if part).strip()
+class _Formula(NamedTuple):
+    start: int
+    end: int
+    inner: str
+
+
+def _formulas(text: str) -> Iterator[_Formula]:
+    r"""The formulas in `$…$`, `$$…$$`, `\[…\]` and `\(…\)`; in time linear in the text, since a
+    bracket that closes nowhere is looked for once.
+    """
+    place, missing = 0, set[str]()
+    while match := _OPENS.search(text, place):
+        place = match.end()
+        if match.lastindex:
+            yield _Formula(match.start(), place, match[match.lastindex].strip())
+            continue
+        closes = "\\]" if match.group() == "\\[" else "\\)"
+        end = -1 if closes in missing else text.find(closes, place)
+        if end < 0:
+            missing.add(closes)
+        else:
+            inner = text[place:end].strip()
+            if inner:
+                yield _Formula(match.start(), end + 2, inner)
+            place = end + 2

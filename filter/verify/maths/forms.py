@@ -118,7 +118,7 @@ _BASES = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
     "ten": 10, "twelve": 12, "sixteen": 16,
 }  # fmt: skip
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s?(?:([aApP])\.?\s?[mM]\.?)?")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s?(?:([aApP])\.?\s?(?:[mM]\.?)?)?")
 _HOUR = re.compile(r"(\d{1,2})\s?([aApP])\.?\s?[mM]\.?")
 _RATIO = re.compile(r"(\d+)\s?:\s?(\d+)")
 _NOTHING = re.compile(

@@ -7,6 +7,7 @@ import re
 MAX_LENGTH = 1_000
 _MAX_DIGITS = 60
 _MAX_EXPONENT = 400
+_MAX_SUM_EXPONENT = 24
 _MAX_NESTING = 25
 _MAX_SIGNS = 40
 _MAX_FACTORIAL = 150
@@ -16,6 +17,9 @@ _MAX_ENTRIES = 16
 _RUN = re.compile(r"\d+")
 _EXPONENT = re.compile(r"\^\s*(\{|\(|-?\s*\d+|\\?[A-Za-z]+)")
 _FACTORIAL = re.compile(r"(\d+|[)}\]])\s*!")
+_POWER_FACTORIAL = re.compile(r"\^\s*\w+\s*!")
+_SUM_POWER = re.compile(r"[)}\]]\s*\^\s*\{?\s*(\d+)")
+_MATRIX_POWER = re.compile(r"\\end\{[a-zA-Z]*\}\s*(?:\\right\S?\s*)?[)\]]?\s*\^")
 _BIG = re.compile(r"\\(?:sum|prod|int|iint|iiint|oint|bigcup|bigcap|lim)(?![a-zA-Z])")
 _ITERATED = re.compile(r"\\(?:sum|prod|bigcup|bigcap)(?![a-zA-Z])")
 _COMBINATORIAL = re.compile(r"\\(?:[dt]?binom|choose|gcd|lcm|Gamma|zeta)(?![a-zA-Z])|\b(?:gcd|lcm)\b")
@@ -83,6 +87,10 @@ def _powers(text: str) -> str | None:
             digits = begins.lstrip("- ")
             if digits.isdigit() and int(digits) > _MAX_EXPONENT:
                 return f"an exponent beyond {_MAX_EXPONENT}"
+    if any(int(match[1]) > _MAX_SUM_EXPONENT for match in _SUM_POWER.finditer(text)):
+        return f"a bracket to a power beyond {_MAX_SUM_EXPONENT}"
+    if _MATRIX_POWER.search(text):
+        return "a power of a matrix"
     return "too many exponents" if exponents > _MAX_SIGNS else None
 
 
@@ -108,7 +116,9 @@ def _functions(text: str, largest: int) -> str | None:
         return f"a sum or product over more than {_MAX_TERMS} terms"
     if len(_BIG.findall(text)) > 1 or "\\int" in text or "\\oint" in text or "\\iint" in text:
         return "integrals, or nested sums, products or limits"
-    if _COMBINATORIAL.search(text) and largest > 5_000:
+    if _POWER_FACTORIAL.search(text):
+        return "a factorial of a power"
+    if _COMBINATORIAL.search(text) and (largest > 5_000 or "^" in text):
         return "a large combinatorial number"
     if _ROUNDING.search(text) and ("!" in text or "^" in text):
         return "the integer part or remainder of a power"
