@@ -26,7 +26,9 @@ _OPENS = re.compile(r"\$\$([^$]+)\$\$|(?<![\\$])\$(?![\s$])([^$\n]*[^\s$\\])\$(?
 _JOINT = re.compile(r"\s*(?:,|;|and|or|und|oder|和|或)[\s,]*(?=\$|\\[(\[])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
 _SENTENCE_ENDS = re.compile(r"[.!?](?=\s+[A-Z(\\$]|[\s*]*$)|。")
-_ASIDE = re.compile(r",?\s+\(?(?:because|since|which|where|as|so|when|weil|denn|da)\b", re.IGNORECASE)
+_ASIDE = re.compile(
+    r",?\s+\(?(?:because|since|which|where|as|so|when|weil|denn|da)\b", re.IGNORECASE
+)
 
 _FAR = 100_000  # characters from the end in which an answer without a box is looked for
 _WINDOWS = (300, 3_000, _FAR)  # the last statement stands near the end, mostly

@@ -52,6 +52,7 @@ class Worker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
+        self._batch = 0
         self._serving = 0  # the forked process's id
         self._unread = b""
 
@@ -95,11 +96,14 @@ class Worker:
         """Send rows and append their values until all are there or the process is gone."""
         process = self._running()
         assert process.stdin is not None
+        self._batch += 1
         with contextlib.suppress(BrokenPipeError):  # it is gone, as the reply that is none tells
-            process.stdin.write(json.dumps(rows).encode() + b"\n")
+            process.stdin.write(json.dumps([self._batch, rows]).encode() + b"\n")
             process.stdin.flush()
         for _ in rows:
             reply = self._read(self._seconds)
+            while reply is not None and reply.get("batch", self._batch) != self._batch:
+                reply = self._read(self._seconds)  # to what its predecessor was asked
             if reply is None:
                 values.append(WorkerError(f"timed out after {self._seconds:g} s"))
                 with contextlib.suppress(ProcessLookupError):
@@ -118,8 +122,12 @@ class Worker:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._owner != os.getpid():  # forked: the process is the parent's, which talks to it
             self._process, self._owner, self._unread = None, os.getpid(), b""
-        if self._process is not None:
-            return self._process
+        while self._process is not None:
+            news = self._read(0.0)
+            if news is None:
+                return self._process
+            if "ended" in news:  # while nobody asked anything, as where memory ran out elsewhere
+                self._await_ready(news)
         atexit.unregister(self.close)
         atexit.register(self.close)
         arguments = json.dumps([self._opener, self._seconds, self._memory])
@@ -137,10 +145,11 @@ class Worker:
             raise RuntimeError(f"the process for {self._opener} did not start")
         return self._process
 
-    def _await_ready(self) -> None:
+    def _await_ready(self, news: dict[str, Any] | None = None) -> None:
         """Wait until a fresh process serves; if none comes, leave no process at all."""
         while True:
-            reply = self._read(START_SECONDS)
+            reply = news or self._read(START_SECONDS)
+            news = None
             if reply is None or reply.get("ended") == "all":
                 self._end()
                 return
@@ -150,7 +159,8 @@ class Worker:
 
     def _read(self, seconds: float) -> dict[str, Any] | None:
         """One reply; None if it took too long."""
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         fd, end = self._process.stdout.fileno(), time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(fd, selectors.EVENT_READ)
@@ -184,9 +194,7 @@ class Pool:
     Threads may share it; each call takes a worker that is free.
     """
 
-    def __init__(
-        self, opener: str, *, workers: int, seconds: float, memory: int = MEMORY
-    ) -> None:
+    def __init__(self, opener: str, *, workers: int, seconds: float, memory: int = MEMORY) -> None:
         self._workers = workers
         self._free = [Worker(opener, seconds=seconds, memory=memory) for _ in range(workers)]
         self._changed = threading.Condition()
@@ -206,8 +214,17 @@ class Pool:
         rows = list(rows)
         size = max(1, min(BATCH, -(-len(rows) // (4 * self._workers))))
         batches = [rows[begin : begin + size] for begin in range(0, len(rows), size)]
-        with ThreadPoolExecutor(self._workers) as threads:
+        threads = ThreadPoolExecutor(self._workers)
+        try:
             return [value for part in threads.map(self._batch, batches) for value in part]
+        finally:  # where it was interrupted, only the batches that are under way are waited for
+            threads.shutdown(cancel_futures=True)
+
+    def close(self) -> None:
+        """End the processes of the workers that are free."""
+        with self._changed:
+            for worker in self._free:
+                worker.close()
 
     def _batch(self, rows: Sequence[Sequence[Any]]) -> list[Any]:
         worker = self._take()
@@ -258,7 +275,8 @@ def _answer(function: Any, replies: int, seconds: float, memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     _reply(replies, {"ready": os.getpid()})
     for line in sys.stdin:
-        for row in json.loads(line):
+        batch, rows = json.loads(line)
+        for row in rows:
             # Ends this process where the parent was killed and can't. No handler: the kernel's.
             signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 1)
             reply: dict[str, Any]
@@ -269,7 +287,7 @@ def _answer(function: Any, replies: int, seconds: float, memory: int) -> None:
             except Exception as error:  # whatever a checker raises is a finding about this row
                 reply = {"error": f"{type(error).__name__}: {error}"[:500]}
             signal.setitimer(signal.ITIMER_REAL, 0)
-            _reply(replies, reply)
+            _reply(replies, {**reply, "batch": batch})
             if "leaves" in reply:
                 os._exit(1)  # what the row left in memory goes with the process
     os._exit(0)

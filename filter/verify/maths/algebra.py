@@ -24,7 +24,9 @@ _MAX_TERMS = 200
 _MAX_BITS = 20_000
 _MAX_WORK = 400_000  # bits times products in one multiplication: some milliseconds
 _MAX_RADICAND = 10**8
-_PI_DIGITS = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628621")
+_PI_DIGITS = Decimal(
+    "3.14159265358979323846264338327950288419716939937510582097494459230781640628621"
+)
 
 
 class TooDearError(ValueError):
@@ -56,7 +58,7 @@ def variable(name: str) -> Ratio:
 
 
 def add(a: Ratio, b: Ratio) -> Ratio:
-    """a + b."""
+    """The sum a + b."""
     if a.bottom == b.bottom:
         return Ratio(_plus(a.top, b.top), a.bottom)
     top = _plus(_times(a.top, b.bottom), _times(b.top, a.bottom))
@@ -69,12 +71,12 @@ def negate(a: Ratio) -> Ratio:
 
 
 def multiply(a: Ratio, b: Ratio) -> Ratio:
-    """a · b."""
+    """The product a · b."""
     return Ratio(_times(a.top, b.top), _times(a.bottom, b.bottom))
 
 
 def divide(a: Ratio, b: Ratio) -> Ratio:
-    """a / b; `TooDearError` where b is zero."""
+    """The quotient a / b; `TooDearError` where b is zero."""
     if not b.top:
         raise TooDearError("division by zero")
     if len(b.top) == 1 and b.bottom == _UNIT and _ONE in b.top:
@@ -84,7 +86,7 @@ def divide(a: Ratio, b: Ratio) -> Ratio:
 
 
 def power(a: Ratio, exponent: Fraction) -> Ratio:
-    """a to a rational power: an integer, or a half of a rational a."""
+    """The value of a to a rational power: an integer, or a half of a rational a."""
     if exponent.denominator == 2:
         return power(square_root(a), Fraction(exponent.numerator))
     n = exponent.numerator

@@ -8,7 +8,6 @@ from fractions import Fraction
 
 from filter.verify.maths.algebra import (
     PI,
-    Ratio,
     TooDearError,
     approximate,
     divide,
@@ -141,9 +140,11 @@ def _same_group(gold: Group | Matrix, answer: Group | Matrix) -> bool | None:
             return False
         return _same_items(sum(gold.rows, ()), sum(answer.rows, ()), ordered=True)
     # A vector may be written in a row.
-    gold, answer = _as_group(gold), _as_group(answer)
-    if not isinstance(gold, Group) or not isinstance(answer, Group):
-        return False
+    row, other = _as_group(gold), _as_group(answer)
+    return False if row is None or other is None else _same_row(row, other)
+
+
+def _same_row(gold: Group, answer: Group) -> bool | None:
     brackets = (gold.opens, gold.closes, answer.opens, answer.closes)
     unordered = gold.opens in ("", "{")
     if unordered and answer.opens in ("", "{", gold.opens):
@@ -235,7 +236,8 @@ def _same_value(gold: Scalar, answer: Scalar) -> bool:
         return False
     rounded, exact = (gold, answer) if gold.decimals is not None else (answer, gold)
     shown = rational(rounded.value)
-    assert shown is not None and rounded.decimals is not None
+    assert shown is not None
+    assert rounded.decimals is not None
     if len(str(abs(shown.numerator * 10**rounded.decimals // shown.denominator))) < _ROUNDED_DIGITS:
         return False
     full = rational(exact.value)

@@ -77,7 +77,7 @@ class Matrix:
 @dataclass(frozen=True, slots=True)
 class Equation:
     """Sides that are said to be equal. `names` is whether the first only names what the last is:
-    `x`, `f(x)`, `m+n`, `\\text{area}`.
+    `x`, `f(x)`, `m+n`, `area`.
     """
 
     sides: tuple[Form, ...]
@@ -92,9 +92,7 @@ class Huge:
     digits: str
 
 
-Form = (
-    Scalar | Based | Clock | Words | Nothing | Group | Union | Matrix | Equation | Huge | None
-)
+Form = Scalar | Based | Clock | Words | Nothing | Group | Union | Matrix | Equation | Huge | None
 """None: not understood."""
 
 _MAX_LENGTH = 3_000
@@ -129,21 +127,28 @@ _NOTHING = re.compile(
 _COUNTS = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve".split()
+        (
+            "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+            "eleven", "twelve",
+        )
     )
-}
+}  # fmt: skip
 _SHORT_WORDS = frozenset({"yes", "no", "odd"})
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'\-]*(?:[ ,]+[A-Za-z'\-]+)*")
 _MATRIX = re.compile(r"\\begin\{([pbvB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _MEMBER = re.compile(r"[a-zA-Z](?:_\w|_\{\w+\})?\s?(?:\\in(?![a-zA-Z])|:)\s?(?=[(\[\\])")
 _RELATION = re.compile(r"<=|>=|!=|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<|>|=")
 _ORDERS = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "\\le": "<=", "\\ge": ">="}
-_CONNECTIVE = re.compile(r"(?<![A-Za-z\\])(?:and|or|und|oder)(?![A-Za-z])|\\(?:lor|land|vee|wedge)(?![a-zA-Z])|;")
+_CONNECTIVE = re.compile(
+    r"(?<![A-Za-z\\])(?:and|or|und|oder)(?![A-Za-z])|\\(?:lor|land|vee|wedge)(?![a-zA-Z])|;"
+)
 _UNIT_AFTER = re.compile(
-    r"(?P<unit>\\usd|\\euro|\\pound|\^\s?\\circ(?: ?[CF](?![a-zA-Z]))?|[A-Za-z][A-Za-z \-/'.]*(?:\^\s?[23])?)$"
+    r"(?P<unit>\\usd|\\euro|\\pound|\^\s?\\circ(?: ?[CF](?![a-zA-Z]))?"
+    r"|(?<![\\A-Za-z])[A-Za-z][A-Za-z \-/'.]*(?:\^\s?[23])?)$"
 )
 _NAMING = re.compile(
-    r"(?:[a-zA-Z]'*|\\[a-zA-Z]+|_\w|_\{[^{}]*\}|[ +|*]|\([a-zA-Z0-9, ]*\)|\\cdot)+|[A-Za-z][A-Za-z ,']*"
+    r"(?:[a-zA-Z]'*|\\[a-zA-Z]+|_\w|_\{[^{}]*\}|[ +|*]|\([a-zA-Z0-9, ]*\)|\\cdot)+"
+    r"|[A-Za-z][A-Za-z ,']*"
 )
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\w|_\{\w+\})?'*(?:\([a-zA-Z, ]+\))?")
 
@@ -233,7 +238,11 @@ def _read(text: str, triples: bool, depth: int) -> Form:
 
 def _read_special(text: str, triples: bool, depth: int) -> Form:
     based = _BASED.fullmatch(text)
-    if based and not (len(based[1]) == 1 and based[1].isalpha()) and any(map(str.isdigit, based[1])):
+    if (
+        based
+        and not (len(based[1]) == 1 and based[1].isalpha())
+        and any(map(str.isdigit, based[1]))
+    ):
         return Based(based[1].lstrip("0").upper(), int(based[2]) if based[2] else _BASES[based[3]])
     based = _BASED_WORDS.fullmatch(text)
     if based:
@@ -286,6 +295,7 @@ def _read_relation(text: str, triples: bool, depth: int) -> Form:
     if all(sign == "=" for sign in signs):
         forms = tuple(_read(side, triples, depth + 1) for side in sides)
         first = squeeze(sides[0])
+        first = "y" if first == "f(x)" else first
         names = _NAMING.fullmatch(sides[0]) is not None and sides[0] not in ("e", "\\pi", "i")
         return Equation(forms, names, first)
     if any(sign not in _ORDERS for sign in signs):
@@ -435,5 +445,5 @@ def _split_depth_fails(inner: str) -> bool:
 
 
 def difference(a: Ratio, b: Ratio) -> Ratio:
-    """a - b."""
+    """The difference a - b."""
     return add(a, negate(b))

@@ -22,7 +22,9 @@ _SUM_POWER = re.compile(r"[)}\]]\s*\^\s*\{?\s*(\d+)")
 _MATRIX_POWER = re.compile(r"\\end\{[a-zA-Z]*\}\s*(?:\\right\S?\s*)?[)\]]?\s*\^")
 _BIG = re.compile(r"\\(?:sum|prod|int|iint|iiint|oint|bigcup|bigcap|lim)(?![a-zA-Z])")
 _ITERATED = re.compile(r"\\(?:sum|prod|bigcup|bigcap)(?![a-zA-Z])")
-_COMBINATORIAL = re.compile(r"\\(?:[dt]?binom|choose|gcd|lcm|Gamma|zeta)(?![a-zA-Z])|\b(?:gcd|lcm)\b")
+_COMBINATORIAL = re.compile(
+    r"\\(?:[dt]?binom|choose|gcd|lcm|Gamma|zeta)(?![a-zA-Z])|\b(?:gcd|lcm)\b"
+)
 _ROUNDING = re.compile(r"\\(?:lfloor|lceil|floor|ceil|bmod|pmod|mod)(?![a-zA-Z])|⌊|⌈")
 _FORBIDDEN = re.compile(r"__|[\"`;#@?&]|\\(?:def|input|write|include|read|catcode|csname)|lambda\s")
 _SIGNS = re.compile(r"[-+]\s*(?:[-+]\s*){8}")

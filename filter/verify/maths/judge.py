@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 from filter.extract import after_reasoning, explicitly_stated, final_answer, last_boxed
 from filter.verify.judgement import Judgement, Verifier
 from filter.verify.maths.compare import same
-from filter.verify.maths.forms import Form, is_list_of_triples, read
+from filter.verify.maths.forms import Form, Scalar, is_list_of_triples, read
 from filter.verify.maths.guard import too_dear
 from filter.verify.maths.normalise import clean, squeeze
 from filter.verify.worker import Pool, WorkerError
@@ -20,12 +21,15 @@ from tracestill.records import Problem
 MEMORY = 900 * 2**20  # address space of a process that runs math-verify
 _MAX_ANSWER = 20_000  # characters of an answer that are read; a longer one is no answer
 _FORMULAS = re.compile(r"(?<!\\)\$([^$]+)\$")
+_COMMAND_OR_FUNCTION = re.compile(
+    r"\\[A-Za-z]+(?:\{[a-z]*matrix\})?|(?:a|ar|arc)?(?:sinh?|cosh?|tanh?|cot|sec|csc)|sqrt|floor|ceil"
+)
 _PROSE = re.compile(r"[A-Za-z]{4,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gold:
-    """A reference in the spellings that are needed: whole, the answer in it, and that one's form."""
+    """A reference: all of it, the answer in it, and that answer's spellings and form."""
 
     whole: str
     text: str
@@ -37,11 +41,10 @@ class Gold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Open:
-    """What is left for math-verify: the reference and the answer, cleaned."""
+    """What is left for math-verify: the reference and the answer, both cleaned."""
 
     extracted: str
-    reference: str
-    answer: str
+    question: tuple[str, str]
 
 
 def maths(seconds: float = 5.0) -> Verifier:
@@ -59,10 +62,10 @@ def maths(seconds: float = 5.0) -> Verifier:
         if isinstance(found, Judgement):
             return found
         try:
-            outcome, detail = _pool(seconds, _cores()).call(found.reference, found.answer)
+            value = _pool(seconds, _cores()).call(*found.question)
         except WorkerError as error:
-            return Judgement(outcome="error", extracted=found.extracted, detail=str(error))
-        return Judgement(outcome=outcome, extracted=found.extracted, detail=detail)
+            value = error
+        return _judgement(found, value)
 
     return judge
 
@@ -76,16 +79,22 @@ def maths_many(
     found = [_decide(problem.reference, answer) for problem, answer in pairs]
     rest = [item for item in found if isinstance(item, _Open)]
     pool = _pool(seconds, _cores() if workers is None else workers)
-    values = iter(pool.map((item.reference, item.answer) for item in rest) if rest else ())
+    values = iter(pool.map(item.question for item in rest) if rest else ())
     judgements: list[Judgement] = []
     for item in found:
         if isinstance(item, Judgement):
             judgements.append(item)
             continue
         value = next(values)
-        outcome, detail = ("error", str(value)) if isinstance(value, WorkerError) else value
-        judgements.append(Judgement(outcome=outcome, extracted=item.extracted, detail=detail))
+        judgements.append(_judgement(item, value))
     return judgements
+
+
+def _judgement(asked: _Open, value: Any) -> Judgement:
+    if isinstance(value, WorkerError):
+        return Judgement(outcome="error", extracted=asked.extracted, detail=str(value))
+    outcome, detail = value
+    return Judgement(outcome=outcome, extracted=asked.extracted, detail=detail)
 
 
 @cache
@@ -126,18 +135,17 @@ def _decide(reference: str, answer: str | None) -> Judgement | _Open:
         return whole
     if verdict is False:
         return Judgement(outcome="incorrect", extracted=extracted, detail="not equal")
-    for outcome, name, text in (
-        ("unverifiable", "reference", gold.cleaned),
-        ("error", "answer", cleaned),
-    ):
-        reason = too_dear(text)
-        if reason is not None:
-            return Judgement(
-                outcome=outcome,  # type: ignore[arg-type]  # one of two literals above
-                extracted=extracted,
-                detail=f"the {name} is too costly to evaluate: {reason}",
-            )
-    return _Open(extracted=extracted, reference=gold.cleaned, answer=cleaned)
+    if isinstance(gold.form, Scalar) and _PROSE.search(_COMMAND_OR_FUNCTION.sub("", cleaned)):
+        return Judgement(outcome="incorrect", extracted=extracted, detail="prose, no value")
+    dear = too_dear(gold.cleaned)
+    if dear is not None:
+        detail = f"the reference is too costly to evaluate: {dear}"
+        return Judgement(outcome="unverifiable", extracted=extracted, detail=detail)
+    dear = too_dear(cleaned)
+    if dear is not None:
+        detail = f"the answer is too costly to evaluate: {dear}"
+        return Judgement(outcome="error", extracted=extracted, detail=detail)
+    return _Open(extracted=extracted, question=(gold.cleaned, cleaned))
 
 
 def _whole(gold: Gold, answer: str, extracted: str | None) -> Judgement:

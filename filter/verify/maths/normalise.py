@@ -48,12 +48,16 @@ _SIZES = re.compile(
     r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|biggl?|biggr?|Biggl?|Biggr?|displaystyle|textstyle"
     r"|limits|rm|bf|it)(?![a-zA-Z])\s?\.?(?=\s*(?:[^.\d\s]|\s|$|\d))"
 )
-_SPACES = re.compile(r"(?<!\\)\\(?:[,;:! ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|hspace\{[^{}]*\})|~|\s+")
+_SPACES = re.compile(
+    r"(?<!\\)\\(?:[,;:! ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|hspace\{[^{}]*\})|~|\s+"
+)
 _THOUSANDS_MARKED = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!)\s?(?=\d{3}(?!\d))")
 _WRAPPED = re.compile(
     r"\\(?:text|mathrm|mathbf|textbf|textit|textrm|mbox|mathit|boldsymbol|operatorname\*?|bm|hbox"
     r"|textnormal|mathsf|mathcal|ensuremath|emph)\s*\{([^{}]*)\}"
 )
+_PERCENT = re.compile(r"(?<=[\d}]) ?(?:percent|pct)(?![a-zA-Z])")
+_ABOUT = re.compile(r"(?:approximately|approx\.?|about|roughly|exactly|\\approx|=) ?(?=\S)")
 _DOLLARS = re.compile(r"\\\$|(?<!\\)\$")
 _DISPLAY = re.compile(r"\\[\[\]()]")
 _SIMPLE_BRACES = re.compile(r"([\^_])\{([0-9a-zA-Z])\}")
@@ -63,8 +67,8 @@ _COMMANDS = (
     ("\\neq", "\\ne"), ("\\times", "\\cdot "), ("\\ast", "\\cdot "), ("\\degrees", "^\\circ "),
     ("\\degree", "^\\circ "), ("\\deg", "^\\circ "), ("\\varnothing", "\\emptyset "),
     ("\\div", "/"), ("\\%", "%"), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"), ("\\lbrack", "["),
-    ("\\rbrack", "]"), ("\\colon", ":"), ("\\mid", "|"), ("\\dots", "\\ldots"), ("^{\\circ}", "^\\circ "),
-    ("^{^\\circ}", "^\\circ "), ("\\infin", "\\infty"), ("\\inftyty", "\\infty"),
+    ("\\rbrack", "]"), ("\\colon", ":"), ("\\mid", "|"), ("\\dots", "\\ldots"),
+    ("^{\\circ}", "^\\circ "), ("^{^\\circ}", "^\\circ "),
     ("\\overline{", "\\bar{"), ("\\dot{", "\\bar{"), ("\\lt", "<"), ("\\gt", ">"), ("**", "^"),
 )  # fmt: skip
 
@@ -93,10 +97,15 @@ def clean(text: str) -> str:
     else:
         text = _THOUSANDS_MARKED.sub("", text)
         text = text.replace("**", "^")
+    if "p" in text:
+        text = _PERCENT.sub("%", text)
     if "$" in text:
         text = _money(text)
     text = _SIMPLE_BRACES.sub(r"\1\2", text)
     text = " ".join(text.split())
+    about = _ABOUT.match(text)
+    if about:
+        text = text[about.end() :]
     while text.endswith((".", ",", ";", ":")) and not text.endswith("\\ldots"):
         text = text[:-1].rstrip()
     return text

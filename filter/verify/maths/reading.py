@@ -32,12 +32,9 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<repeat>\d*\.\d*\\bar\{\d+\})|(?P<number>\d+(?:\.\d+)?|\.\d+)(?:\.(?=\s|$))?"
     r"|(?P<command>\\[a-zA-Z]+)|(?P<word>[a-zA-Z]+)|(?P<mark>[-+*/^_(){}\[\]!%']))"
 )
-_GREEK = frozenset(
-    "\\" + name
-    for name in (
-        "alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi rho "
-        "sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
-    ).split()
+_GREEK = re.compile(
+    r"\\(?:alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma"
+    r"|tau|(?:var)?phi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Phi|Psi|Omega|ell)"
 )
 _FUNCTIONS = re.compile(
     r"a?(?:sin|cos|tan|cot|sec|csc)h?|arc[a-z]*|log|ln|lg|exp|max|min|gcd|lcm|mod|det|sqrt|abs|sgn"
@@ -48,7 +45,7 @@ _STARTS = frozenset({"number", "repeat", "word", "command"})
 
 
 class Unreadable(TooDearError):  # noqa: N818  (no error of anybody's)
-    """This reader does not understand the text."""
+    """Text that this reader does not understand."""
 
 
 def read_value(text: str) -> Ratio | None:
@@ -228,7 +225,7 @@ class _Reader:
             if not 0 <= k <= n <= _MAX_FACTORIAL:
                 raise Unreadable("binomial")
             return number(comb(n.numerator, k.numerator))
-        if kind == "word" or text == PI or text == "\\infty" or text in _GREEK:
+        if kind == "word" or text == PI or text == "\\infty" or _GREEK.fullmatch(text):
             return variable(self._name(text))
         raise Unreadable(text)
 
@@ -253,7 +250,7 @@ class _Reader:
         return text
 
     def _mixed(self, text: str) -> Ratio:
-        r"""A number; with a proper fraction of numbers after it, as in `1\frac{4}{5}`, their sum."""
+        r"""A number, with a fraction of numbers after it as in `1\frac{4}{5}` their sum."""
         value = _decimal(text)
         if self._peek() == "_":
             raise Unreadable("base")

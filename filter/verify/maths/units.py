@@ -72,7 +72,9 @@ def _table() -> dict[str, tuple[str, Fraction]]:
 
 _UNITS = _table()
 _POWERS = {"square": 2, "sq": 2, "cubic": 3}
-_PARTS = re.compile(r"^(?:(square|sq\.?|cubic) )?(.+?)\.?(?:\s?\^\s?\{?([23])\}?)?(?: (squared|cubed))?$")
+_PARTS = re.compile(
+    r"^(?:(square|sq\.?|cubic) )?(.+?)\.?(?:\s?\^\s?\{?([23])\}?)?(?: (squared|cubed))?$"
+)
 
 
 def read_unit(text: str) -> Unit | None:
