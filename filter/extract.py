@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOX_OPENS = re.compile(r"\s*\{")
@@ -20,12 +23,24 @@ _STATED = re.compile(
 )
 _NEGATED = re.compile(r"\s*(?:not\b|never\b|nicht\b|kein|不)", re.IGNORECASE)
 _INSTEAD = re.compile(r"\b(?:but|rather|sondern|it is|it's)\b(?:\s+(?:is|rather))?", re.IGNORECASE)
-# A dollar sign opens a formula only where no space follows it and closes one only where none
-# precedes it, so that "$5 and $6" holds no formula.
-_OPENS = re.compile(r"\$\$([^$]+)\$\$|(?<![\\$])\$(?![\s$])([^$\n]*[^\s$\\])\$(?!\d)|\\[\[(]")
+_OPENS = re.compile(r"\$\$([^$]+)\$\$|(?<![\\$])\$([^$\n]*[^$\\])\$(?!\d)|\\[\[(]")
+# "$5 and $6" holds no formula: words, and nothing that only LaTeX has.
+_PROSE = re.compile(r"(?<![A-Za-z\\{])[A-Za-z]{2,}")
+_LATEX = re.compile(r"[\\^_=]")
+_SHORT = 300  # characters of an answer that may be nothing but the answer
+_CONNECTING = re.compile(r"\b(?:and|or|percent|pct)\b")
+_IS = re.compile(r"\b(?:is|are|was|be|equals|ist|lautet)\b\**:?\s+(?=[-\d$\\.(\[{])", re.IGNORECASE)
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
+_HENCE = re.compile(r"\b(?:therefore|thus|hence|so|final|finally)\b", re.IGNORECASE)
+# What may stand between two boxes that are one answer; and at most so many are joined.
+_BETWEEN_BOXES = re.compile(
+    r"\}\s*(?:\$|\\\)|\\\])*\s*(?:(?:,|;|\\quad|\\qquad|\\text\s?\{\s*(?:and|or|,)\s*\}|and|or)\s*)+"
+    r"(?:\$|\\\(|\\\[)*\s*$"
+)
+_MAX_BOXES = 50
 _JOINT = re.compile(r"\s*(?:,|;|and|or|und|oder|和|或)[\s,]*(?=\$|\\[(\[])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
-_SENTENCE_ENDS = re.compile(r"[.!?](?=\s+[A-Z(\\$]|[\s*]*$)|。")
+_SENTENCE_ENDS = re.compile(r"[.!?](?=\s+[A-Z(\\$<]|[\s*]*$)|。")
 _ASIDE = re.compile(
     r",?\s+\(?(?:because|since|which|where|as|so|when|weil|denn|da)\b", re.IGNORECASE
 )
@@ -50,8 +65,29 @@ def final_answer(text: str) -> str | None:
     else the last answer that is stated. None where there is none.
     """
     answer = after_reasoning(text)
-    boxed = last_boxed(answer)
+    boxed = boxed_answer(answer)
     return last_stated(answer) if boxed is None else boxed
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""The last box's content; where boxes stand side by side (`\boxed{1} and \boxed{2}`), that of
+    each, separated by commas. None where there is no box.
+    """
+    found = _last_box(text)
+    if found is None:
+        return None
+    contents = [text[found.content : found.end].strip()]
+    while len(contents) < _MAX_BOXES:
+        before = max(0, found.begin - 60)
+        between = _BETWEEN_BOXES.search(text, before, found.begin)
+        if between is None:
+            break
+        previous = _last_box(text[: between.start() + 1])
+        if previous is None or previous.end != between.start():
+            break
+        contents.append(text[previous.content : previous.end].strip())
+        found = previous
+    return ", ".join(reversed(contents))
 
 
 def last_boxed(text: str) -> str | None:
@@ -60,24 +96,35 @@ def last_boxed(text: str) -> str | None:
     Of two boxes in one another the inner one is the last. An empty box is `""`; None where there
     is no box that closes. Takes time linear in the text, whatever the text.
     """
-    end = len(text)
+    found = _last_box(text)
+    return None if found is None else text[found.content : found.end].strip()
+
+
+class _Box(NamedTuple):
+    begin: int
+    content: int  # where its content begins
+    end: int  # and where that ends
+
+
+def _last_box(text: str) -> _Box | None:
+    begin = len(text)
     for _ in range(16):  # from the end, since that is where the answer stands in a long trace
-        end = text.rfind("box", 0, end)
-        if end < 0:
+        begin = text.rfind("box", 0, begin)
+        if begin < 0:
             return None
-        if text.startswith("\\boxed", end - 1):
-            opens = _BOX_OPENS.match(text, end + 5)
-        elif text.startswith("\\fbox", end - 2) and end > 1:
-            opens = _BOX_OPENS.match(text, end + 3)
+        if text.startswith("\\boxed", begin - 1):
+            opens = _BOX_OPENS.match(text, begin + 5)
+        elif begin > 1 and text.startswith("\\fbox", begin - 2):
+            opens = _BOX_OPENS.match(text, begin + 3)
         else:
             continue
-        content = _balanced(text, opens.end()) if opens else None
-        if content is not None:
-            return content
-    return _last_boxed_of_all(text)
+        end = _closing_brace(text, opens.end()) if opens else None
+        if opens and end is not None:
+            return _Box(begin - 1, opens.end(), end)
+    return _last_box_of_all(text)
 
 
-def _balanced(text: str, begin: int) -> str | None:
+def _closing_brace(text: str, begin: int) -> int | None:
     depth = 1
     for match in _BRACE.finditer(text, begin):
         token = match.group()
@@ -86,13 +133,13 @@ def _balanced(text: str, begin: int) -> str | None:
         elif token == "}":
             depth -= 1
             if not depth:
-                return text[begin : match.start()].strip()
+                return match.start()
     return None
 
 
-def _last_boxed_of_all(text: str) -> str | None:
+def _last_box_of_all(text: str) -> _Box | None:
     opened: list[tuple[int, int] | None] = []  # a box's begin and its content's, None: a brace
-    best: tuple[int, int, int] | None = None
+    best: _Box | None = None
     for match in _TOKEN.finditer(text):
         token = match.group()
         if token == "{":
@@ -100,10 +147,10 @@ def _last_boxed_of_all(text: str) -> str | None:
         elif token == "}":
             box = opened.pop() if opened else None
             if box is not None and (best is None or box[0] > best[0]):
-                best = (*box, match.start())
+                best = _Box(*box, match.start())
         elif token.endswith("{") and len(token) > 2:
             opened.append((match.start(), match.end()))
-    return None if best is None else text[best[1] : best[2]].strip()
+    return best
 
 
 def last_stated(text: str) -> str | None:
@@ -112,7 +159,13 @@ def last_stated(text: str) -> str | None:
     None where there is none, or where the last statement only says what the answer is not.
     """
     answer, denied = _explicit(text)
-    return answer if answer or denied else _last_formula_or_number(text[-_FAR:])
+    if answer or denied:
+        return answer
+    whole = text.strip()
+    if 0 < len(whole) < _SHORT and not _PROSE.search(_CONNECTING.sub("", whole)):
+        only = next(_formulas(whole), None)
+        return only.inner if only and only.end - only.start == len(whole) else whole
+    return _last_formula_or_number(text[-_FAR:])
 
 
 def explicitly_stated(text: str) -> str | None:
@@ -162,19 +215,30 @@ def _answer_of(said: str) -> str | None:
     if aside and aside.start():
         said = said[: aside.start()]
     if not _NUMBER.match(said):
-        for formula in _formulas(said):
+        says = _last(_IS.finditer(said))
+        if says:
+            return _answer_of(said[says.end() :])
+        formula = _last(_formulas(said))
+        if formula:
             return formula.inner
+        numbers = _NUMBER.findall(said)
+        if numbers and _WORD.search(said):
+            return numbers[-1].rstrip(",")
     return said.strip(" \t*,") or None
 
 
 def _last_formula_or_number(text: str) -> str | None:
-    last = None
-    for formula in _formulas(text):
-        last = formula
+    last = _last(_formulas(text))
     if last is not None:
-        return last.inner
+        hence = _HENCE.search(text, last.end)
+        numbers = _NUMBER.findall(text, hence.end()) if hence else []
+        return numbers[-1].rstrip(",") if numbers else last.inner
     numbers = _NUMBER.findall(text)
     return numbers[-1].rstrip(",") if numbers else None
+
+
+def _last(items: Iterator[T]) -> T | None:
+    return next(iter(deque(items, maxlen=1)), None)
 
 
 class _Formula(NamedTuple):
@@ -191,7 +255,13 @@ def _formulas(text: str) -> Iterator[_Formula]:
     while match := _OPENS.search(text, place):
         place = match.end()
         if match.lastindex:
-            yield _Formula(match.start(), place, match[match.lastindex].strip())
+            inner = match[match.lastindex]
+            if inner.strip() and (
+                _LATEX.search(inner) or " " not in inner or not _PROSE.search(inner)
+            ):
+                yield _Formula(match.start(), place, inner.strip())
+            else:
+                place = match.start() + 1  # its second dollar may open one
             continue
         closes = "\\]" if match.group() == "\\[" else "\\)"
         end = -1 if closes in missing else text.find(closes, place)

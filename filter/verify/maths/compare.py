@@ -186,6 +186,8 @@ def _same_items(gold: Sequence[Form], answer: Sequence[Form], *, ordered: bool) 
 
 
 def _same_multiset(gold: Sequence[Form], answer: Sequence[Form]) -> bool | None:
+    if len(gold) < len(answer) <= 100 and None not in gold and None not in answer:
+        answer = _distinct(answer)  # a solution may be named twice
     if len(gold) != len(answer):
         return None if None in gold or None in answer else False
     left = list(answer)
@@ -200,6 +202,14 @@ def _same_multiset(gold: Sequence[Form], answer: Sequence[Form]) -> bool | None:
         else:
             return None if unsure else False
     return True
+
+
+def _distinct(items: Sequence[Form]) -> list[Form]:
+    kept: list[Form] = []
+    for item in items:
+        if not any(_same(other, item) for other in kept):
+            kept.append(item)
+    return kept
 
 
 def _same_scalar(gold: Scalar, answer: Scalar) -> bool:

@@ -100,6 +100,8 @@ _MAX_ITEMS = 200
 
 _PLAIN = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?|([+-]?)\.(\d+)")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_GROUPED = re.compile(r"((?:\\usd|\\euro|\\pound)? ?[+-]?)(\d{1,3}(?:,\d{3})+(?!\d))([^,]*)")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _ALL_TRIPLES = re.compile(r"[1-9]\d\d(?:,[1-9]\d\d)+")
 _MIXED = re.compile(r"([+-]?\d+)(?: |\s?-\s?|\s?\+\s?| and )(\d+)/(\d+)")
@@ -147,7 +149,7 @@ _UNIT_AFTER = re.compile(
     r"|(?<![\\A-Za-z])[A-Za-z][A-Za-z \-/'.]*(?:\^\s?[23])?)$"
 )
 _NAMING = re.compile(
-    r"(?:[a-zA-Z]'*|\\[a-zA-Z]+|_\w|_\{[^{}]*\}|[ +|*]|\([a-zA-Z0-9, ]*\)|\\cdot)+"
+    r"(?:[a-zA-Z]'*|\\[a-zA-Z]+|_\w|_\{[^{}]*\}|\{[A-Za-z]+\}|[ +|*:/]|\([a-zA-Z0-9, ]*\)|\\cdot)+"
     r"|[A-Za-z][A-Za-z ,']*"
 )
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\w|_\{\w+\})?'*(?:\([a-zA-Z, ]+\))?")
@@ -166,6 +168,11 @@ def infinity() -> Ratio:
     value = read_value("\\infty")
     assert value is not None
     return value
+
+
+def read_decimal_comma(cleaned: str) -> Form:
+    """The number that `3,14` is where the comma separates decimals."""
+    return read(cleaned.replace(",", ".")) if _DECIMAL_COMMA.fullmatch(cleaned) else None
 
 
 def read(cleaned: str, *, triples_are_lists: bool = False) -> Form:
@@ -214,6 +221,10 @@ def _read(text: str, triples: bool, depth: int) -> Form:
         return _read(text[member.end() :], triples, depth + 1)
     if "\\begin" in text:
         return None
+    if not triples:
+        grouped = _GROUPED.fullmatch(text)
+        if grouped:
+            text = grouped[1] + grouped[2].replace(",", "") + grouped[3]
     text = _CONNECTIVE.sub(",", text)
     if "\\cup" in text or " U " in text:
         parts = _split(text.replace(" U ", "\\cup "), "\\cup")
@@ -284,6 +295,10 @@ def _read_matrix(text: str, triples: bool, depth: int) -> Form:
 
 
 def _read_relation(text: str, triples: bool, depth: int) -> Form:
+    exact, approximately, rounded = text.partition("\\approx")
+    if approximately and exact.strip():
+        named = _VARIABLE.fullmatch(exact.strip())
+        return _read(rounded if named else exact, triples, depth + 1)
     marks = list(_RELATION.finditer(text))
     if not marks or len(marks) > 8:
         return None

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from filter.extract import after_reasoning, explicitly_stated, final_answer, last_boxed
+from filter.extract import after_reasoning, boxed_answer, explicitly_stated, final_answer
 from filter.verify.judgement import Judgement, Verifier
 from filter.verify.maths.compare import same
-from filter.verify.maths.forms import Form, Scalar, is_list_of_triples, read
+from filter.verify.maths.forms import Form, Scalar, is_list_of_triples, read, read_decimal_comma
 from filter.verify.maths.guard import too_dear
 from filter.verify.maths.normalise import clean, squeeze
 from filter.verify.worker import Pool, WorkerError
@@ -128,7 +128,7 @@ def _decide(reference: str, answer: str | None) -> Judgement | _Open:
     if cleaned == gold.cleaned or squeeze(cleaned) == gold.squeezed:
         return Judgement(outcome="correct", extracted=extracted, detail="same text")
     verdict = same(gold.form, read(cleaned, triples_are_lists=gold.triples))
-    if verdict:
+    if verdict or _same_with_comma(gold, cleaned):
         return Judgement(outcome="correct", extracted=extracted, detail="equal")
     whole = _whole(gold, answer, extracted)
     if whole.outcome == "correct":
@@ -148,6 +148,17 @@ def _decide(reference: str, answer: str | None) -> Judgement | _Open:
     return _Open(extracted=extracted, question=(gold.cleaned, cleaned))
 
 
+def _same_with_comma(gold: Gold, cleaned: str) -> bool:
+    """Whether the one is a decimal with a comma, as many languages write it, and the other the
+    same with a point.
+    """
+    if "," in gold.cleaned and "," not in cleaned and "." in cleaned:
+        return bool(same(read_decimal_comma(gold.cleaned), read(cleaned)))
+    if "," in cleaned and "," not in gold.cleaned and "." in gold.cleaned:
+        return bool(same(gold.form, read_decimal_comma(cleaned)))
+    return False
+
+
 def _whole(gold: Gold, answer: str, extracted: str | None) -> Judgement:
     """Correct where all of the answer is the reference, word by word."""
     said = after_reasoning(answer).strip()
@@ -159,7 +170,7 @@ def _whole(gold: Gold, answer: str, extracted: str | None) -> Judgement:
 @lru_cache(maxsize=4096)
 def _gold(reference: str) -> Gold:
     whole = reference.strip()
-    boxed = last_boxed(whole)
+    boxed = boxed_answer(whole)
     text = (explicitly_stated(whole) or whole) if boxed is None else boxed
     formulas = _FORMULAS.findall(text)
     if formulas and _PROSE.search(_FORMULAS.sub("", text)):

@@ -56,7 +56,7 @@ _WRAPPED = re.compile(
     r"\\(?:text|mathrm|mathbf|textbf|textit|textrm|mbox|mathit|boldsymbol|operatorname\*?|bm|hbox"
     r"|textnormal|mathsf|mathcal|ensuremath|emph)\s*\{([^{}]*)\}"
 )
-_PERCENT = re.compile(r"(?<=[\d}]) ?(?:percent|pct)(?![a-zA-Z])")
+_PERCENT = re.compile(r"(?<=[\d}]) ?(?:percent(?:age)?|pct)(?![a-zA-Z])")
 _ABOUT = re.compile(r"(?:approximately|approx\.?|about|roughly|exactly|\\approx|=) ?(?=\S)")
 _DOLLARS = re.compile(r"\\\$|(?<!\\)\$")
 _DISPLAY = re.compile(r"\\[\[\]()]")
@@ -97,10 +97,10 @@ def clean(text: str) -> str:
     else:
         text = _THOUSANDS_MARKED.sub("", text)
         text = text.replace("**", "^")
-    if "p" in text:
-        text = _PERCENT.sub("%", text)
     if "$" in text:
         text = _money(text)
+    if "p" in text:
+        text = _PERCENT.sub("%", text)
     text = _SIMPLE_BRACES.sub(r"\1\2", text)
     text = " ".join(text.split())
     about = _ABOUT.match(text)
