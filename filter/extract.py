@@ -218,9 +218,9 @@ def _answer_of(said: str) -> str | None:
         says = _last(_IS.finditer(said))
         if says:
             return _answer_of(said[says.end() :])
-        formula = _last(_formulas(said))
-        if formula:
-            return formula.inner
+        named = _last(_formulas(said))
+        if named:
+            return named.inner
         numbers = _NUMBER.findall(said)
         if numbers and _WORD.search(said):
             return numbers[-1].rstrip(",")

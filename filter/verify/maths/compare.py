@@ -145,17 +145,12 @@ def _same_group(gold: Group | Matrix, answer: Group | Matrix) -> bool | None:
 
 
 def _same_row(gold: Group, answer: Group) -> bool | None:
-    brackets = (gold.opens, gold.closes, answer.opens, answer.closes)
-    unordered = gold.opens in ("", "{")
-    if unordered and answer.opens in ("", "{", gold.opens):
+    brackets = (gold.opens + gold.closes, answer.opens + answer.closes)
+    if gold.opens in ("", "{") and answer.opens in ("", "{"):
         return _same_items(gold.items, answer.items, ordered=False)
-    if gold.opens == "{" or answer.opens == "{":
-        return False
-    if brackets[:2] == brackets[2:] or answer.opens == "" or gold.opens == "":
-        if gold.opens in ("(", "") or brackets[:2] == brackets[2:]:
-            return _same_items(gold.items, answer.items, ordered=True)
-        return False
-    if len(gold.items) != 2 and "".join(brackets[:2]) in ("()", "[]"):
+    if brackets[0] == brackets[1]:
+        return _same_items(gold.items, answer.items, ordered=True)
+    if len(gold.items) != 2 and set(brackets) == {"()", "[]"}:
         # Of more than two items neither is an interval: `[1,2,3]` is `(1,2,3)`.
         return _same_items(gold.items, answer.items, ordered=True)
     return False

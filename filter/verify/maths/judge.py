@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from filter.extract import after_reasoning, boxed_answer, explicitly_stated, final_answer
@@ -97,11 +98,24 @@ def _judgement(asked: _Open, value: Any) -> Judgement:
     return Judgement(outcome=outcome, extracted=asked.extracted, detail=detail)
 
 
-@cache
+_POOLS: dict[tuple[float, int], Pool] = {}
+_POOLS_LOCK = threading.Lock()
+
+
 def _pool(seconds: float, workers: int) -> Pool:
-    return Pool(
-        "filter.verify.maths:open_comparer", workers=workers, seconds=seconds, memory=MEMORY
-    )
+    with _POOLS_LOCK:
+        if (seconds, workers) not in _POOLS:
+            _POOLS[seconds, workers] = Pool(
+                "filter.verify.maths:open_comparer", workers=workers, seconds=seconds, memory=MEMORY
+            )
+        return _POOLS[seconds, workers]
+
+
+def close_pools() -> None:
+    """End the processes that run math-verify; what needs one starts another."""
+    with _POOLS_LOCK:
+        for pool in _POOLS.values():
+            pool.close()
 
 
 def _cores() -> int:

@@ -106,7 +106,7 @@ def clean(text: str) -> str:
     about = _ABOUT.match(text)
     if about:
         text = text[about.end() :]
-    while text.endswith((".", ",", ";", ":")) and not text.endswith("\\ldots"):
+    while text.endswith((".", ",", ";", ":", "=")) and not text.endswith("\\ldots"):
         text = text[:-1].rstrip()
     return text
 
