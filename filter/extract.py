@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T")
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BOX_OPENS = re.compile(r"\s*\{")
+_BOX_OPENS = re.compile(r"\\(?:boxed|fbox)\s*\{")
 # A backslash takes the character after it along, so that `\{` is no brace; but not that of a box.
 _TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?!\\(?:boxed|fbox)).|[{}]", re.DOTALL)
 
@@ -36,6 +36,7 @@ _HENCE = re.compile(r"\b(?:therefore|thus|hence|so|final|finally)\b", re.IGNOREC
 _BETWEEN_BOXES = re.compile(
     r"\}\s*(?:\$|\\\)|\\\])*\s*(?:(?:,|;|\\quad|\\qquad|\\text\s?\{\s*(?:and|or|,)\s*\}|and|or)\s*)+"
     r"(?:\$|\\\(|\\\[)*\s*$"
+    r"|\}[ \w()$\\{]{0,30}\band\b[ }$]*$"
 )
 _MAX_BOXES = 50
 _JOINT = re.compile(r"\s*(?:,|;|and|or|und|oder|和|或)[\s,]*(?=\$|\\[(\[])", re.IGNORECASE)
@@ -45,6 +46,8 @@ _ASIDE = re.compile(
     r",?\s+\(?(?:because|since|which|where|as|so|when|weil|denn|da)\b", re.IGNORECASE
 )
 
+_TAIL = 2_000  # characters at the end in which what is looked for stands, mostly
+_FRAMED = 10_000  # and those in which a `\\fbox` does, where there is no `\\boxed`
 _FAR = 100_000  # characters from the end in which an answer without a box is looked for
 _WINDOWS = (300, 3_000, _FAR)  # the last statement stands near the end, mostly
 
@@ -53,6 +56,8 @@ def after_reasoning(text: str) -> str:
     """What stands after the last `</think>`. Of a reasoning that never ends, what precedes it:
     what is only reasoned is no answer.
     """
+    if text.find("think>", -_TAIL) < 0 and "think>" not in text:
+        return text
     end = text.rfind("</think>")
     if end >= 0:
         return text[end + 8 :]
@@ -108,19 +113,22 @@ class _Box(NamedTuple):
 
 def _last_box(text: str) -> _Box | None:
     begin = len(text)
+    if (
+        text.find("\\boxed", -_TAIL) < 0
+        and text.find("\\fbox", -_FRAMED) < 0
+        and "\\boxed" not in text  # a search forwards is several times as fast as one backwards
+    ):
+        return None
     for _ in range(16):  # from the end, since that is where the answer stands in a long trace
-        begin = text.rfind("box", 0, begin)
+        before = begin
+        begin = text.rfind("\\boxed", 0, before)
+        begin = max(begin, text.rfind("\\fbox", max(begin, 0), before))
         if begin < 0:
             return None
-        if text.startswith("\\boxed", begin - 1):
-            opens = _BOX_OPENS.match(text, begin + 5)
-        elif begin > 1 and text.startswith("\\fbox", begin - 2):
-            opens = _BOX_OPENS.match(text, begin + 3)
-        else:
-            continue
+        opens = _BOX_OPENS.match(text, begin)
         end = _closing_brace(text, opens.end()) if opens else None
         if opens and end is not None:
-            return _Box(begin - 1, opens.end(), end)
+            return _Box(begin, opens.end(), end)
     return _last_box_of_all(text)
 
 
@@ -223,7 +231,7 @@ def _answer_of(said: str) -> str | None:
             return named.inner
         numbers = _NUMBER.findall(said)
         if numbers and _WORD.search(said):
-            return numbers[-1].rstrip(",")
+            return str(numbers[-1]).rstrip(",")
     return said.strip(" \t*,") or None
 
 

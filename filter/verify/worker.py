@@ -265,7 +265,10 @@ def serve() -> None:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status == 0:
             return
-        _reply(replies, {"ended": f"signal {-status}" if status < 0 else f"code {status}"})
+        try:
+            _reply(replies, {"ended": f"signal {-status}" if status < 0 else f"code {status}"})
+        except BrokenPipeError:  # whom to tell is gone too
+            return
 
 
 def _answer(function: Any, replies: int, seconds: float, memory: int) -> None:
