@@ -46,8 +46,6 @@ _ASIDE = re.compile(
     r",?\s+\(?(?:because|since|which|where|as|so|when|weil|denn|da)\b", re.IGNORECASE
 )
 
-_TAIL = 2_000  # characters at the end in which what is looked for stands, mostly
-_FRAMED = 10_000  # and those in which a `\\fbox` does, where there is no `\\boxed`
 _FAR = 100_000  # characters from the end in which an answer without a box is looked for
 _WINDOWS = (300, 3_000, _FAR)  # the last statement stands near the end, mostly
 
@@ -56,13 +54,11 @@ def after_reasoning(text: str) -> str:
     """What stands after the last `</think>`. Of a reasoning that never ends, what precedes it:
     what is only reasoned is no answer.
     """
-    if text.find("think>", -_TAIL) < 0 and "think>" not in text:
-        return text
     end = text.rfind("</think>")
     if end >= 0:
         return text[end + 8 :]
-    begin = text.find("<think>")
-    return text if begin < 0 else text[:begin]
+    # `rfind` alone is several times as fast as `find` and `in` in a long text without it
+    return text if text.rfind("<think>") < 0 else text[: text.find("<think>")]
 
 
 def final_answer(text: str) -> str | None:
@@ -113,12 +109,6 @@ class _Box(NamedTuple):
 
 def _last_box(text: str) -> _Box | None:
     begin = len(text)
-    if (
-        text.find("\\boxed", -_TAIL) < 0
-        and text.find("\\fbox", -_FRAMED) < 0
-        and "\\boxed" not in text  # a search forwards is several times as fast as one backwards
-    ):
-        return None
     for _ in range(16):  # from the end, since that is where the answer stands in a long trace
         before = begin
         begin = text.rfind("\\boxed", 0, before)
