@@ -12,6 +12,7 @@ from conftest import run_tracestill
 from filter.config import Agreement
 from filter.ensemble import settle
 from filter.verify import verify
+from filter.verify.golds import doubtful
 from filter.verify.judge import Judge, judge
 from tracestill.records import Problem, Sampling, Teacher, Trace, Verdict, read_table
 from tracestill.records import journal as journals
@@ -162,3 +163,26 @@ def _open_traces(run: Path) -> list[Trace]:
     problems = {p.id for p in read_table(run / "problems", "train", Problem) if p.kind == "open"}
     traces = read_table(run / "generate", "traces", Trace)
     return [t for t in traces if t.problem_id in problems and t.answer]
+
+
+def test_a_reference_that_is_not_right_by_itself_is_reported() -> None:
+    def made(kind: Any, reference: str, **meta: Any) -> Problem:
+        return Problem(
+            id=f"{kind} {reference}", prompt="?", reference=reference, kind=kind, source="test",
+            meta=meta,
+        )  # fmt: skip
+
+    problems = [
+        made("math", "\\frac{1}{2}"),
+        made("math", ""),
+        made("choice", "B", choices=["x", "y"]),
+        made("choice", "nothing like it", choices=["x", "y"]),
+        made("code", '{"inputs": ["1"], "outputs": ["1"]}'),
+        made("code", "assert True"),
+        made("open", ""),
+    ]
+    assert {doubt.problem_id for doubt in doubtful(problems)} == {
+        "math ",
+        "choice nothing like it",
+        "code assert True",
+    }

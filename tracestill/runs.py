@@ -111,6 +111,10 @@ class Run:
         """The answers on which verifiers disagree, for people to decide: the queue."""
         return self.frame("filter", "disputes")
 
+    def doubts(self) -> pd.DataFrame:
+        """The problems whose own reference, given as an answer, is not judged to be right."""
+        return self.frame("filter", "doubts")
+
     def drops(self) -> pd.DataFrame:
         """Which traces were dropped, and why."""
         return self.frame("filter", "drops")

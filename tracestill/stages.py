@@ -16,6 +16,7 @@ from tracestill.models import model_content, model_name
 from tracestill.recipe import Recipe
 from tracestill.records import (
     Dispute,
+    Doubt,
     Drop,
     Manifest,
     Problem,
@@ -229,6 +230,7 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
             "verdicts": write_table(folder, "verdicts", Verdict, result.verdicts),
             "drops": write_table(folder, "drops", Drop, result.drops),
             "disputes": write_table(folder, "disputes", Dispute, result.disputes),
+            "doubts": write_table(folder, "doubts", Doubt, result.doubts),
         },
     }
 

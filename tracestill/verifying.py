@@ -18,6 +18,8 @@ from tracestill.records import Kind, Outcome, Problem, Verdict
 if typing.TYPE_CHECKING:
     import pyarrow as pa
 
+    from filter.verify import Answer
+
 KINDS: tuple[Kind, ...] = typing.get_args(Kind)
 COLUMNS = ("id", "kind", "reference", "completion", "prompt", "meta", "choices")
 RESULTS = ("outcome", "extracted", "verifier", "detail", "seconds")
@@ -25,15 +27,6 @@ _CHUNK = 1024  # rows in memory at once
 _LONGEST_INT = 4000  # Python refuses to convert longer decimal numbers
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """An answer to judge."""
-
-    problem: Problem
-    answer: str | None
-    trace_id: str
 
 
 def verify_file(
@@ -107,18 +100,20 @@ class _Table:
 
     def judge(self, rows: Sequence[Any], first: int) -> list[Verdict]:
         """The rows' verdicts; `first` is the first row's number, for rows without an id."""
+        from filter.verify import verify_many
+
         verdicts: dict[int, Verdict] = {}
-        tasks: dict[int, Task] = {}
+        tasks: dict[int, Answer] = {}
         for number, row in enumerate(rows, first):
             try:
                 tasks[number] = self._task(row, number)
             except ValueError as error:
                 verdicts[number] = _failed(str(number), str(error))
-        for number, verdict in zip(tasks, judge_chunk([*tasks.values()]), strict=True):
+        for number, verdict in zip(tasks, verify_many([*tasks.values()]), strict=True):
             verdicts[number] = verdict
         return [verdicts[number] for number in sorted(verdicts)]
 
-    def _task(self, row: Any, number: int) -> Task:
+    def _task(self, row: Any, number: int) -> Answer:
         """The row as a task. Raises a ValueError that says why it can't be judged."""
         if not isinstance(row, dict):
             raise ValueError(f"the row is no object with columns but {str(row)[:60]!r}")
@@ -136,6 +131,7 @@ class _Table:
             meta["choices"] = _from_json(values["choices"], self.named("choices"))
         if kind == "reasoning_gym" and (lacks := {"family", "config", "entry"} - meta.keys()):
             raise ValueError(f"{self.named('meta')} lacks {', '.join(sorted(lacks))}")
+        from filter.verify import Answer
         from generate.reasoning import split_reasoning
 
         ident = str(number if values["id"] is None else values["id"])
@@ -147,25 +143,7 @@ class _Table:
             source="file",
             meta=meta,
         )
-        return Task(problem=problem, answer=split_reasoning(completion)[1], trace_id=ident)
-
-
-def judge_chunk(tasks: Sequence[Task]) -> list[Verdict]:
-    """A verdict for each task, in their order."""
-    return [_judge(task) for task in tasks]
-
-
-def _judge(task: Task) -> Verdict:
-    from filter.verify import verify
-
-    try:
-        return verify(task.problem, task.answer, task.trace_id)
-    except Exception as error:
-        # One row's fault must not cost the others their verdicts: it is told in the row. That no
-        # verifier starts at all is not the row's.
-        if type(error) is RuntimeError:
-            raise
-        return _failed(task.trace_id, f"{type(error).__name__}: {error}"[:500])
+        return Answer(problem=problem, text=split_reasoning(completion)[1], trace_id=ident)
 
 
 def _failed(ident: str, detail: str) -> Verdict:
