@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import run_tracestill
 
 from filter.config import Agreement
@@ -131,13 +133,13 @@ def test_a_rubric_with_a_wrong_name_is_one_line() -> None:
 
 def test_a_run_asks_a_real_model_once_and_names_it(copied: Path, recipe: Path, root: Path) -> None:
     """The miniature can't judge: all that counts here is that it is asked, and asked once."""
-    text = recipe.read_text().replace("{source: reasoning_gym, family: ab,", "{source: file,")
     rows = copied / "open.jsonl"
-    rows.write_text('{"prompt": "1 + 2 + 3 =", "reference": ""}\n' * 1)
-    head, _, tail = text.partition("    - {source: file,")
-    rest = tail.partition("  heldout:")[2]
+    asked = "State the final answer to the following arithmetic problem: 1 + 2 + 3 - 4 + 5 + 6 ="
+    rows.write_text(json.dumps({"prompt": asked, "reference": ""}) + "\n")
+    values = yaml.safe_load(recipe.read_text())
+    values["problems"]["train"].append({"source": "file", "path": str(rows), "kind": "open"})
     mine = copied / "open.yaml"
-    mine.write_text(f"{head}    - {{source: file, path: {rows}, kind: open}}\n  heldout:{rest}")
+    mine.write_text(yaml.safe_dump(values))
     options = [
         f"filter.judge={{model: {root}/miniature/teacher, max_model_len: 512, max_tokens: 32, "
         f"template: {root}/recipes/templates/judge.jinja}}",
