@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,33 @@ class Decontaminate(Section):
     """How many words in a row must be shared."""
 
 
+class Agreement(Section):
+    """Count the answer that most of a problem's samples give as right, where no rule decides."""
+
+    samples: int = Field(default=4, ge=2)
+    """The fewest samples of a problem."""
+    share: float = Field(default=0.5, ge=0.5, lt=1)
+    """The answer must be that of more than this share of them."""
+
+
+class Judge(Section):
+    """A language model that judges what no rule decides."""
+
+    model: str
+    """A hub id, or a folder: a path that begins with `.`, `/` or `~`, relative to the recipe."""
+    template: str
+    """The rubric (a .jinja file, relative to the recipe) with `problem`, `reference`, `answer`."""
+    revision: str | None = None
+    quantization: str | None = None
+    dtype: str = "auto"
+    max_model_len: int | None = Field(default=None, ge=1)
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    """Any further argument of vLLM's engine."""
+    max_tokens: int = Field(default=4096, ge=1)
+    """The longest reply, reasoning included."""
+    temperature: float = Field(default=0.0, ge=0)
+
+
 class FilterSection(Section):
     """Which traces are dropped, and why. Every check can be switched off with null or false."""
 
@@ -35,6 +62,10 @@ class FilterSection(Section):
     """Drop traces whose outcome is not in `keep`; verdicts are recorded either way."""
     keep: list[Keep] = ["correct"]
     """The outcomes that pass."""
+    agreement: Agreement | None = None
+    """Settle what the rules leave open by the agreement of a problem's samples; null: don't."""
+    judge: Judge | None = None
+    """Settle it by a model; with `agreement` too, both must say the same."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Drop traces with more completion tokens."""
     exact_duplicates: bool = True

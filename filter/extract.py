@@ -3,16 +3,92 @@
 from __future__ import annotations
 
 import re
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
 
-# A backslash takes the character after it along, so that `\{` is no brace and `\\{` is one.
-_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+T = TypeVar("T")
+
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_BOX_OPENS = re.compile(r"\\(?:boxed|fbox)\s*\{")
+# A backslash takes the character after it along, so that `\{` is no brace; but not that of a box.
+_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?!\\(?:boxed|fbox)).|[{}]", re.DOTALL)
+
 _STATED = re.compile(
     r"####\s*(?P<marked>[^\n]+)"
-    r"|\b(?:answer|result)\b\**\s*(?:\bis\b|[:=])[:*\s]*(?P<said>[^\n]+)",
-    re.IGNORECASE,
+    r"|^[ \t]{0,8}A:[ \t]*(?P<line>[^\n]+)"
+    r"|(?:\banswers?\b|\bresult\b|\bantwort\b|\bergebnis\b|答案)\**[^\n.:=$\\：]{0,40}?"
+    r"(?:\bis\b|\bare\b|\bequals\b|\bbe\b|\bist\b|\blautet\b|[:=：是为為])[:*\s：]*(?P<said>[^\n]+)",
+    re.IGNORECASE | re.MULTILINE,
 )
-_MATHS = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL)
+_NEGATED = re.compile(r"\s*(?:not\b|never\b|nicht\b|kein|不)", re.IGNORECASE)
+_INSTEAD = re.compile(r"\b(?:but|rather|sondern|it is|it's)\b(?:\s+(?:is|rather))?", re.IGNORECASE)
+_OPENS = re.compile(r"\$\$([^$]+)\$\$|(?<![\\$])\$([^$\n]*[^$\\])\$(?!\d)|\\[\[(]")
+# "$5 and $6" holds no formula: words, and nothing that only LaTeX has.
+_PROSE = re.compile(r"(?<![A-Za-z\\{])[A-Za-z]{2,}")
+_LATEX = re.compile(r"[\\^_=]")
+_SHORT = 300  # characters of an answer that may be nothing but the answer
+_CONNECTING = re.compile(r"\b(?:and|or|percent|pct)\b")
+_IS = re.compile(r"\b(?:is|are|was|be|equals|ist|lautet)\b\**:?\s+(?=[-\d$\\.(\[{])", re.IGNORECASE)
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
+_HENCE = re.compile(r"\b(?:therefore|thus|hence|so|final|finally)\b", re.IGNORECASE)
+# What may stand between two boxes that are one answer; and at most so many are joined.
+_BETWEEN_BOXES = re.compile(
+    r"\}\s*(?:\$|\\\)|\\\])*\s*(?:(?:,|;|\\quad|\\qquad|\\text\s?\{\s*(?:and|or|,)\s*\}|and|or)\s*)+"
+    r"(?:\$|\\\(|\\\[)*\s*$"
+    r"|\}[ \w()$\\{]{0,30}\band\b[ }$]*$"
+)
+_MAX_BOXES = 50
+_JOINT = re.compile(r"\s*(?:,|;|and|or|und|oder|和|或)[\s,]*(?=\$|\\[(\[])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
+_SENTENCE_ENDS = re.compile(r"[.!?](?=\s+[A-Z(\\$<]|[\s*]*$)|。")
+_ASIDE = re.compile(
+    r",?\s+\(?(?:because|since|which|where|as|so|when|weil|denn|da)\b", re.IGNORECASE
+)
+
+_FAR = 100_000  # characters from the end in which an answer without a box is looked for
+_WINDOWS = (300, 3_000, _FAR)  # the last statement stands near the end, mostly
+
+
+def after_reasoning(text: str) -> str:
+    """What stands after the last `</think>`. Of a reasoning that never ends, what precedes it:
+    what is only reasoned is no answer.
+    """
+    end = text.rfind("</think>")
+    if end >= 0:
+        return text[end + 8 :]
+    # `rfind` alone is several times as fast as `find` and `in` in a long text without it
+    return text if text.rfind("<think>") < 0 else text[: text.find("<think>")]
+
+
+def final_answer(text: str) -> str | None:
+    r"""The answer in a completion: of what follows the reasoning the last balanced `\boxed{…}`,
+    else the last answer that is stated. None where there is none.
+    """
+    answer = after_reasoning(text)
+    boxed = boxed_answer(answer)
+    return last_stated(answer) if boxed is None else boxed
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""The last box's content; where boxes stand side by side (`\boxed{1} and \boxed{2}`), that of
+    each, separated by commas. None where there is no box.
+    """
+    found = _last_box(text)
+    if found is None:
+        return None
+    contents = [text[found.content : found.end].strip()]
+    while len(contents) < _MAX_BOXES:
+        before = max(0, found.begin - 60)
+        between = _BETWEEN_BOXES.search(text, before, found.begin)
+        if between is None:
+            break
+        previous = _last_box(text[: between.start() + 1])
+        if previous is None or previous.end != between.start():
+            break
+        contents.append(text[previous.content : previous.end].strip())
+        found = previous
+    return ", ".join(reversed(contents))
 
 
 def last_boxed(text: str) -> str | None:
@@ -21,8 +97,47 @@ def last_boxed(text: str) -> str | None:
     Of two boxes in one another the inner one is the last. An empty box is `""`; None where there
     is no box that closes. Takes time linear in the text, whatever the text.
     """
+    found = _last_box(text)
+    return None if found is None else text[found.content : found.end].strip()
+
+
+class _Box(NamedTuple):
+    begin: int
+    content: int  # where its content begins
+    end: int  # and where that ends
+
+
+def _last_box(text: str) -> _Box | None:
+    begin = len(text)
+    for _ in range(16):  # from the end, since that is where the answer stands in a long trace
+        before = begin
+        begin = text.rfind("\\boxed", 0, before)
+        begin = max(begin, text.rfind("\\fbox", max(begin, 0), before))
+        if begin < 0:
+            return None
+        opens = _BOX_OPENS.match(text, begin)
+        end = _closing_brace(text, opens.end()) if opens else None
+        if opens and end is not None:
+            return _Box(begin, opens.end(), end)
+    return _last_box_of_all(text)
+
+
+def _closing_brace(text: str, begin: int) -> int | None:
+    depth = 1
+    for match in _BRACE.finditer(text, begin):
+        token = match.group()
+        if token == "{":
+            depth += 1
+        elif token == "}":
+            depth -= 1
+            if not depth:
+                return match.start()
+    return None
+
+
+def _last_box_of_all(text: str) -> _Box | None:
     opened: list[tuple[int, int] | None] = []  # a box's begin and its content's, None: a brace
-    best: tuple[int, int, int] | None = None
+    best: _Box | None = None
     for match in _TOKEN.finditer(text):
         token = match.group()
         if token == "{":
@@ -30,29 +145,128 @@ def last_boxed(text: str) -> str | None:
         elif token == "}":
             box = opened.pop() if opened else None
             if box is not None and (best is None or box[0] > best[0]):
-                best = (*box, match.start())
+                best = _Box(*box, match.start())
         elif token.endswith("{") and len(token) > 2:
             opened.append((match.start(), match.end()))
-    return None if best is None else text[best[1] : best[2]].strip()
+    return best
 
 
 def last_stated(text: str) -> str | None:
-    r"""The last answer that is stated without a box: after `####`, `answer is`, `Answer:`; else
-    the last formula (`$…$`, `\[…\]`, `\(…\)`); else the last number. None where there is none.
+    r"""The last answer that is stated without a box: after `####`, `answer is`, `Answer:`, or
+    `A:` at a line's begin; else the last formula (`$…$`, `\[…\]`, `\(…\)`); else the last number.
+    None where there is none, or where the last statement only says what the answer is not.
     """
-    stated = None
-    for match in _STATED.finditer(text):
-        stated = match
-    if stated is not None:
-        said = (stated["marked"] or stated["said"]).strip(" \t*")
-        formula = _MATHS.match(said)
-        return _group(formula) if formula else said.rstrip(".") or None
-    formulas = _MATHS.findall(text)
-    if formulas:
-        return next((part.strip() for part in formulas[-1] if part), None)
+    answer, denied = _explicit(text)
+    if answer or denied:
+        return answer
+    whole = text.strip()
+    if 0 < len(whole) < _SHORT and not _PROSE.search(_CONNECTING.sub("", whole)):
+        only = next(_formulas(whole), None)
+        return only.inner if only and only.end - only.start == len(whole) else whole
+    return _last_formula_or_number(text[-_FAR:])
+
+
+def explicitly_stated(text: str) -> str | None:
+    """The last answer that is announced as one, as `last_stated` reads it; None: none is."""
+    return _explicit(text)[0]
+
+
+def _explicit(text: str) -> tuple[str | None, bool]:
+    """The answer that is announced, and whether one is only said not to be the answer."""
+    denied = False
+    statements: list[re.Match[str]] = []
+    for window in _WINDOWS:
+        statements = list(_STATED.finditer(text, max(0, len(text) - window)))
+        if statements or window >= len(text):
+            break
+    for stated in reversed(statements):
+        said = (stated["marked"] or stated["line"] or stated["said"]).strip(" \t*")
+        if _NEGATED.match(said):
+            instead = _INSTEAD.search(said)
+            if instead is None:
+                denied = True
+                continue
+            said = said[instead.end() :].strip()
+        answer = _answer_of(said)
+        if answer:
+            return answer, False
+    return None, denied
+
+
+def _answer_of(said: str) -> str | None:
+    begin = end = 0
+    first = None
+    for formula in _formulas(said):
+        if formula.start != begin:
+            break
+        first, end = first or formula, formula.end
+        joint = _JOINT.match(said, end)
+        if joint is None:
+            break
+        begin = joint.end()
+    if first:
+        return first.inner if end == first.end else said[:end]
+    ends = _SENTENCE_ENDS.search(said)
+    if ends:
+        said = said[: ends.start()]
+    aside = _ASIDE.search(said)
+    if aside and aside.start():
+        said = said[: aside.start()]
+    if not _NUMBER.match(said):
+        says = _last(_IS.finditer(said))
+        if says:
+            return _answer_of(said[says.end() :])
+        named = _last(_formulas(said))
+        if named:
+            return named.inner
+        numbers = _NUMBER.findall(said)
+        if numbers and _WORD.search(said):
+            return str(numbers[-1]).rstrip(",")
+    return said.strip(" \t*,") or None
+
+
+def _last_formula_or_number(text: str) -> str | None:
+    last = _last(_formulas(text))
+    if last is not None:
+        hence = _HENCE.search(text, last.end)
+        numbers = _NUMBER.findall(text, hence.end()) if hence else []
+        return numbers[-1].rstrip(",") if numbers else last.inner
     numbers = _NUMBER.findall(text)
     return numbers[-1].rstrip(",") if numbers else None
 
 
-def _group(match: re.Match[str]) -> str:
-    return next(part for part in match.groups() if part).strip()
+def _last(items: Iterator[T]) -> T | None:
+    return next(iter(deque(items, maxlen=1)), None)
+
+
+class _Formula(NamedTuple):
+    start: int
+    end: int
+    inner: str
+
+
+def _formulas(text: str) -> Iterator[_Formula]:
+    r"""The formulas in `$…$`, `$$…$$`, `\[…\]` and `\(…\)`; in time linear in the text, since a
+    bracket that closes nowhere is looked for once.
+    """
+    place, missing = 0, set[str]()
+    while match := _OPENS.search(text, place):
+        place = match.end()
+        if match.lastindex:
+            inner = match[match.lastindex]
+            if inner.strip() and (
+                _LATEX.search(inner) or " " not in inner or not _PROSE.search(inner)
+            ):
+                yield _Formula(match.start(), place, inner.strip())
+            else:
+                place = match.start() + 1  # its second dollar may open one
+            continue
+        closes = "\\]" if match.group() == "\\[" else "\\)"
+        end = -1 if closes in missing else text.find(closes, place)
+        if end < 0:
+            missing.add(closes)
+        else:
+            inner = text[place:end].strip()
+            if inner:
+                yield _Formula(match.start(), end + 2, inner)
+            place = end + 2

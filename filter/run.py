@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from filter.config import FilterSection
+from filter.ensemble import settle
 from filter.steps import build_steps
-from filter.verify import verify
-from tracestill.records import Drop, Problem, Trace, Verdict
+from filter.verify import Answer, verify_many
+from filter.verify.golds import doubtful
+from filter.verify.judge import Judge
+from tracestill.records import Dispute, Doubt, Drop, Problem, Trace, Verdict
 
 Progress = Callable[[dict[str, Any]], None]
-_PROGRESS_SECONDS = 0.5
+_CHUNK = 512  # traces that are judged together, and between two reports of progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +24,15 @@ class FilterResult:
     """What the filter says of its traces, each list in the order of problems and samples.
 
     A trace is in `kept` (ids) or has exactly one of `drops`. `verdicts` has one for each trace
-    with an answer, kept or not. `funnel` has for each step that ran, in order, how many traces
-    came in and how many of them it dropped.
+    with an answer, kept or not; `disputes` are those that people should decide,
+    `doubts` the problems whose own reference is not judged to be right.
+    `funnel` has for each step that ran, in order, how many traces came in and how many of them it
+    dropped.
     """
 
     verdicts: list[Verdict]
+    disputes: list[Dispute]
+    doubts: list[Doubt]
     drops: list[Drop]
     kept: list[str]
     funnel: dict[str, tuple[int, int]]
@@ -43,10 +49,12 @@ def run(
     heldout: Sequence[Problem],
     settings: FilterSection,
     progress: Progress,
+    judge: Judge | None = None,
 ) -> FilterResult:
     """Judge the traces of `problems` (by id) and drop those that the settings do not want.
 
-    The order of `traces` changes nothing. `progress` gets `done` (traces judged), `total` and
+    The order of `traces` changes nothing. `judge` is asked about what the rules leave open.
+    `progress` gets `done` (traces judged), `total` and
     `kept` (not dropped so far) now and then, and at the end.
 
     Raises:
@@ -56,6 +64,7 @@ def run(
     """
     ordered = _in_order(traces, problems)
     verdicts = _judge(ordered, problems, settings, progress)
+    verdicts, disputes = settle(ordered, problems, verdicts, settings.agreement, judge)
     live, drops, funnel = ordered, dict[str, Drop](), dict[str, tuple[int, int]]()
     for name, step in build_steps(settings, problems, heldout, verdicts).items():
         dropped = {drop.trace_id: drop for drop in step(live)}
@@ -68,6 +77,8 @@ def run(
     progress({"done": len(ordered), "total": len(ordered), "kept": len(live)})
     return FilterResult(
         verdicts=list(verdicts.values()),
+        disputes=disputes,
+        doubts=doubtful(problems[problem] for problem in {t.problem_id: None for t in ordered}),
         drops=[drops[trace.id] for trace in ordered if trace.id in drops],
         kept=[trace.id for trace in live],
         funnel=funnel,
@@ -100,15 +111,17 @@ def _judge(
 ) -> dict[str, Verdict]:
     """A verdict for each trace that has an answer, by trace id."""
     verdicts: dict[str, Verdict] = {}
-    kept, reported = 0, time.monotonic()
-    for done, trace in enumerate(traces):
-        if time.monotonic() - reported > _PROGRESS_SECONDS:
-            progress({"done": done, "total": len(traces), "kept": kept})
-            reported = time.monotonic()
-        wanted = not settings.verify
-        if trace.answer is not None and trace.answer.strip():
-            verdict = verify(problems[trace.problem_id], trace.answer, trace.id)
-            verdicts[trace.id] = verdict
-            wanted = wanted or verdict.outcome in settings.keep
-        kept += wanted
+    kept = 0
+    for begin in range(0, len(traces), _CHUNK):
+        progress({"done": begin, "total": len(traces), "kept": kept})
+        chunk = traces[begin : begin + _CHUNK]
+        answered = [
+            Answer(problem=problems[trace.problem_id], text=trace.answer, trace_id=trace.id)
+            for trace in chunk
+            if trace.answer is not None and trace.answer.strip()
+        ]
+        judged = verify_many(answered)
+        verdicts |= {verdict.trace_id: verdict for verdict in judged}
+        wanted = sum(verdict.outcome in settings.keep for verdict in judged)
+        kept += wanted if settings.verify else len(chunk)
     return verdicts

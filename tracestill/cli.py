@@ -127,6 +127,32 @@ def validate(recipe: RecipePath, set_: Set = None) -> None:
 
 
 @app.command()
+def verify(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows to judge: .jsonl, .parquet.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The same rows with verdicts.")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="NAME=COLUMN", help="Where a column has another name."),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="The kind of rows that name none: math, choice, …")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Judge answers in a file: rows of id, kind, reference and completion."""
+    from tracestill.terminal import print_outcomes, show_rows
+    from tracestill.verifying import verify_file
+
+    pairs = [entry.partition("=") for entry in column or ()]
+    if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
+        raise ValueError(f"--column {wrong[0]}: write it as --column completion=COLUMN")
+    with show_rows(quiet) as progress:
+        counts = verify_file(source, target, {k: v for k, _, v in pairs}, kind, progress)
+    if not quiet:
+        print_outcomes(counts, target)
+
+
+@app.command()
 def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
     """Say which stages of a run are complete and how far the others are."""
     from tracestill.terminal import print_status

@@ -16,8 +16,12 @@ from tracestill.recipe import Recipe
 
 Key = tuple[str | int, ...]
 
-_MODEL_KEYS: tuple[Key, ...] = (("generate", "model"), ("finetune", "student"))
-_FILE_KEYS: tuple[Key, ...] = (("finetune", "template"),)
+_MODEL_KEYS: tuple[Key, ...] = (
+    ("generate", "model"),
+    ("finetune", "student"),
+    ("filter", "judge", "model"),
+)
+_FILE_KEYS: tuple[Key, ...] = (("finetune", "template"), ("filter", "judge", "template"))
 
 
 class RecipeError(ValueError):
@@ -175,15 +179,21 @@ def check_paths(recipe: Recipe) -> None:
 
     """
     mistakes = []
-    for name, model in (
+    models = [
         ("generate.model", recipe.generate.model),
         ("finetune.student", recipe.finetune.student),
-    ):
+    ]
+    templates = [("finetune.template", recipe.finetune.template)]
+    if recipe.filter.judge is not None:
+        models.append(("filter.judge.model", recipe.filter.judge.model))
+        templates.append(("filter.judge.template", recipe.filter.judge.template))
+    for name, model in models:
         if model.startswith("/") and not (Path(model) / "config.json").is_file():
             state = "has no config.json" if Path(model).is_dir() else "does not exist"
             mistakes.append(f"{name}: the model folder {model} {state}")
-    if not Path(recipe.finetune.template).is_file():
-        mistakes.append(f"finetune.template: there is no file {recipe.finetune.template}")
+    for name, template in templates:
+        if not Path(template).is_file():
+            mistakes.append(f"{name}: there is no file {template}")
     for split, sources in (("train", recipe.problems.train), ("heldout", recipe.problems.heldout)):
         for index, source in enumerate(sources):
             if source.source == "file" and not Path(source.path).is_file():

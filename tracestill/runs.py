@@ -62,7 +62,7 @@ class Run:
 
     def frame(self, stage: str, table: str) -> pd.DataFrame:
         """A stage's table as a DataFrame. Columns are the record's fields; dicts that are stored
-        as JSON (a problem's `meta`) are dicts again.
+        as JSON (a problem's `meta`, a dispute's `opinions`) are dicts again.
 
         Raises:
             ValueError: the stage is not complete, has no such table, or a shard is damaged.
@@ -73,8 +73,8 @@ class Run:
         frame = pd.concat(
             [pd.read_parquet(path) for path in self._shards(stage, table)], ignore_index=True
         )
-        if "meta" in frame:
-            frame["meta"] = frame["meta"].map(json.loads)
+        for column in frame.columns.intersection(["meta", "opinions"]):
+            frame[column] = frame[column].map(json.loads)
         return frame
 
     def _shards(self, stage: str, table: str) -> list[Path]:
@@ -106,6 +106,14 @@ class Run:
     def verdicts(self) -> pd.DataFrame:
         """What the verifier said of each trace that has an answer."""
         return self.frame("filter", "verdicts")
+
+    def disputes(self) -> pd.DataFrame:
+        """The answers on which verifiers disagree, for people to decide: the queue."""
+        return self.frame("filter", "disputes")
+
+    def doubts(self) -> pd.DataFrame:
+        """The problems whose own reference, given as an answer, is not judged to be right."""
+        return self.frame("filter", "doubts")
 
     def drops(self) -> pd.DataFrame:
         """Which traces were dropped, and why."""

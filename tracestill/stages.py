@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracestill.judging import open_judge
 from tracestill.layout import INPUTS, Stage
 from tracestill.models import model_content, model_name
 from tracestill.recipe import Recipe
 from tracestill.records import (
+    Dispute,
+    Doubt,
     Drop,
     Manifest,
     Problem,
@@ -66,7 +69,13 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
         case "generate":
             return [recipe.generate.model_dump(exclude={"model"}), teacher, recipe.seed, VERSION]
         case "filter":
-            return recipe.filter.model_dump()
+            judge = recipe.filter.judge
+            asked = judge and [
+                model_content(judge.model, judge.revision),
+                file_fingerprint(Path(judge.template)),
+            ]
+            settings = recipe.filter.model_dump(exclude={"judge": {"model", "template"}})
+            return [settings, asked, judge and recipe.seed]
         case "finetune":
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
             template = file_fingerprint(Path(recipe.finetune.template))
@@ -206,8 +215,10 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
     heldout = list(read_table(run / "problems", "heldout", Problem))
     traces = read_table(run / "generate", "traces", Trace)
-    result = run_filters(traces, problems, heldout, recipe.filter, progress)
     folder = run / "filter"
+    asked = recipe.filter.judge
+    judge = open_judge(asked, recipe.seed, folder, progress) if asked else None
+    result = run_filters(traces, problems, heldout, recipe.filter, progress, judge)
     dropped: dict[str, int] = {}
     for drop in result.drops:
         dropped[drop.reason] = dropped.get(drop.reason, 0) + 1
@@ -218,6 +229,8 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         "tables": {
             "verdicts": write_table(folder, "verdicts", Verdict, result.verdicts),
             "drops": write_table(folder, "drops", Drop, result.drops),
+            "disputes": write_table(folder, "disputes", Dispute, result.disputes),
+            "doubts": write_table(folder, "doubts", Doubt, result.doubts),
         },
     }
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+import typing
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tracestill.layout import REPORT, STAGES, Stage
 from tracestill.pipeline import Listener
+from tracestill.records import Outcome
 
 _NAMES = {"student_before": "base", "student_after": "student", "teacher": "teacher"}
 
@@ -87,6 +90,33 @@ def show_progress(quiet: bool) -> Iterator[Listener]:
 
     with progress:
         yield Listener(begin=begin, event=event, end=end)
+
+
+@contextlib.contextmanager
+def show_rows(quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A function that shows how many rows are done, where there is a terminal to show it on."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.completed:,.0f} rows"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        disable=quiet or not sys.stderr.isatty(),
+        transient=True,
+    ) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda rows: progress.update(task, completed=rows)
+
+
+def print_outcomes(counts: Counter[Outcome], target: Path) -> None:
+    """A line for each outcome, and where the rows lie."""
+    total = counts.total()
+    for outcome in typing.get_args(Outcome):
+        share = counts[outcome] / total if total else 0.0
+        print(f"{outcome:<13} {counts[outcome]:>9,}  {share:6.1%}")
+    print(f"{'rows':<13} {total:>9,}  in {target}")
 
 
 def print_summary(summary: dict[str, Any], run: Path) -> None:

@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 
+from filter.verify.choice import choice
+from filter.verify.code import code
 from filter.verify.judgement import Judgement, Verifier
-from filter.verify.maths import maths
+from filter.verify.maths import maths, maths_many
 from filter.verify.reasoning_gym import reasoning_gym
 from tracestill.records import Kind, Problem, Verdict
 
-__all__ = ["Judgement", "Verifier", "verifier_for", "verifier_name", "verify"]
+__all__ = [
+    "Answer",
+    "Judgement",
+    "Verifier",
+    "verifier_for",
+    "verifier_name",
+    "verify",
+    "verify_many",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer to judge: the text after the reasoning, None where there is none."""
+
+    problem: Problem
+    text: str | None
+    trace_id: str
+
 
 # For each kind the verifier's factory and the distribution that decides, whose version counts.
 _VERIFIERS: dict[Kind, tuple[Callable[[], Verifier], str]] = {
     "math": (maths, "math-verify"),
+    "choice": (choice, "tracestill"),
+    "code": (code, "tracestill"),
     "reasoning_gym": (reasoning_gym, "reasoning-gym"),
 }
 
@@ -41,24 +66,74 @@ def verifier_name(kind: Kind) -> str:
     if kind not in _VERIFIERS:
         return "none"
     distribution = _VERIFIERS[kind][1]
-    return f"{distribution.replace('-', '_')}/{importlib.metadata.version(distribution)}"
+    name = kind if distribution == "tracestill" else distribution.replace("-", "_")
+    return f"{name}/{importlib.metadata.version(distribution)}"
 
 
 def verify(problem: Problem, answer: str | None, trace_id: str) -> Verdict:
     """Judge the answer to a problem. It is the text after the reasoning (`Trace.answer`): what
-    the reasoning says is not an answer.
+    the reasoning says is not an answer. Any thread may call this.
 
     Raises:
         RuntimeError: the verifier's process can't be started.
 
     """
     begin = time.perf_counter()
-    judgement = verifier_for(problem.kind)(problem, answer)
+    judgement = _isolated(problem, answer)
+    return _verdict(problem, trace_id, judgement, time.perf_counter() - begin)
+
+
+def verify_many(answers: Sequence[Answer]) -> list[Verdict]:
+    """Judge many answers as `verify` does, in order, on all cores where a kind needs processes.
+    A verdict's `seconds` is its share of the time that its kind took.
+
+    Raises:
+        RuntimeError: a verifier's process can't be started.
+
+    """
+    verdicts: dict[int, Verdict] = {}
+    for kind in dict.fromkeys(answer.problem.kind for answer in answers):
+        numbers = [n for n, answer in enumerate(answers) if answer.problem.kind == kind]
+        begin = time.perf_counter()
+        judgements = _judge_kind(kind, [answers[n] for n in numbers])
+        seconds = (time.perf_counter() - begin) / len(numbers)
+        for number, judgement in zip(numbers, judgements, strict=True):
+            answer = answers[number]
+            verdicts[number] = _verdict(answer.problem, answer.trace_id, judgement, seconds)
+    return [verdicts[number] for number in range(len(answers))]
+
+
+def _judge_kind(kind: Kind, answers: Sequence[Answer]) -> list[Judgement]:
+    if kind == "math":
+        try:
+            return maths_many([(answer.problem, answer.text) for answer in answers])
+        except RuntimeError as error:
+            if type(error) is RuntimeError:
+                raise
+        except Exception:  # one of the rows: judged alone, it costs no other its verdict
+            pass
+    if kind == "code" and len(answers) > 1:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+            return list(threads.map(lambda a: _isolated(a.problem, a.text), answers))
+    return [_isolated(answer.problem, answer.text) for answer in answers]
+
+
+def _isolated(problem: Problem, answer: str | None) -> Judgement:
+    """A judgement, whatever the verifier does: its failure on one row is told in that row."""
+    try:
+        return verifier_for(problem.kind)(problem, answer)
+    except Exception as error:
+        if type(error) is RuntimeError:  # no verifier starts at all: not the row's fault
+            raise
+        return Judgement(outcome="error", detail=f"{type(error).__name__}: {error}"[:500])
+
+
+def _verdict(problem: Problem, trace_id: str, judgement: Judgement, seconds: float) -> Verdict:
     return Verdict(
         trace_id=trace_id,
         verifier=verifier_name(problem.kind),
         outcome=judgement.outcome,
         extracted=judgement.extracted,
         detail=judgement.detail,
-        seconds=time.perf_counter() - begin,
+        seconds=seconds,
     )

@@ -119,10 +119,12 @@ def _answers(
 
 
 def _verdicts(traces: Sequence[Trace], problems: Sequence[Problem]) -> list[Verdict]:
-    from filter.verify import verify
+    from filter.verify import Answer, verify_many
 
     by_id = {problem.id: problem for problem in problems}
-    return [verify(by_id[trace.problem_id], trace.answer, trace.id) for trace in traces]
+    return verify_many(
+        [Answer(problem=by_id[t.problem_id], text=t.answer, trace_id=t.id) for t in traces]
+    )
 
 
 def _results(

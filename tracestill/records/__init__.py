@@ -10,6 +10,8 @@ from tracestill.records.identity import (
 )
 from tracestill.records.journal import Journal
 from tracestill.records.schema import (
+    Dispute,
+    Doubt,
     Drop,
     Finish,
     Kind,
@@ -35,6 +37,8 @@ from tracestill.records.tables import (
 )
 
 __all__ = [
+    "Dispute",
+    "Doubt",
     "Drop",
     "Finish",
     "Journal",

@@ -112,6 +112,27 @@ class Drop:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispute:
+    """An answer on which verifiers disagree, for people to decide. `opinions` are the outcomes
+    by verifier; it is stored as JSON.
+    """
+
+    trace_id: str
+    problem_id: str
+    answer: str
+    opinions: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A problem whose own reference, given as an answer, is not judged to be right."""
+
+    problem_id: str
+    outcome: Outcome
+    detail: str
+
+
 def _arrow_type(annotation: Any) -> tuple[pa.DataType, bool]:
     """The Arrow type of a field's annotation, and whether it may be null."""
     import pyarrow as pa

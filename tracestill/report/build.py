@@ -101,7 +101,9 @@ def _stages(run: Run) -> list[dict[str, Any]]:
 
 
 def _traces(run: Run, there: bool) -> dict[str, Any]:
-    empty = dict.fromkeys(("funnel", "funnel_plot", "lengths_plot", "solved_plot", "samples"))
+    empty = dict.fromkeys(
+        ("funnel", "funnel_plot", "lengths_plot", "solved_plot", "samples", "disputes", "doubts")
+    )
     if not there:
         return empty
     counts = [(str(reason), int(n)) for reason, n in run.funnel().itertuples(index=False)]
@@ -135,6 +137,8 @@ def _traces(run: Run, there: bool) -> dict[str, Any]:
             partial(plots.solved, shares=shares), "problems by pass rate", _HEIGHT, plots.HALF
         ),
         "samples": [_short(shown) for shown in run.shown(ids)],
+        "disputes": len(run.disputes()),
+        "doubts": len(run.doubts()),
     }
 
 

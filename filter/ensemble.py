@@ -1,0 +1,136 @@
+"""Settle what the rules leave open: by the agreement of a problem's samples and by a judge.
+
+Where two of these disagree, nothing is decided and the trace goes to a queue for people. So does
+a problem whose reference the rules hold against what most of its samples say, since then the
+reference may be wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from filter.config import Agreement
+from filter.extract import last_boxed, last_stated
+from filter.verify.judge import Judge
+from tracestill.records import Dispute, Outcome, Problem, Trace, Verdict
+from tracestill.records.identity import normalise_prompt
+
+_DECIDED: tuple[Outcome, ...] = ("correct", "incorrect")
+
+
+def settle(
+    traces: Sequence[Trace],
+    problems: Mapping[str, Problem],
+    verdicts: Mapping[str, Verdict],
+    agreement: Agreement | None,
+    judge: Judge | None,
+) -> tuple[dict[str, Verdict], list[Dispute]]:
+    """The verdicts (by trace id) with the open ones settled as far as the two agree, and what is
+    left to people.
+
+    Agreement is self-consistency (Wang et al. 2022, arXiv:2203.11171) with a threshold: the most
+    frequent answer counts as right if enough samples gave it. `judge` sees every open trace.
+    """
+    common = _common_answers(traces, agreement) if agreement else {}
+    open_traces = [t for t in traces if t.id in verdicts and verdicts[t.id].outcome not in _DECIDED]
+    opinions: dict[str, list[Verdict]] = {trace.id: [] for trace in open_traces}
+    for trace in open_traces:
+        if trace.problem_id in common:
+            opinions[trace.id].append(_agreed(trace, common[trace.problem_id]))
+    if judge is not None and open_traces:
+        judged = judge([(problems[trace.problem_id], trace) for trace in open_traces])
+        for verdict in judged:
+            opinions[verdict.trace_id].append(verdict)
+    settled = dict(verdicts)
+    disputes: list[Dispute] = []
+    for trace in open_traces:
+        said = [v for v in opinions[trace.id] if v.outcome in _DECIDED] or opinions[trace.id]
+        if not said:
+            continue
+        settled[trace.id] = _joined(said, verdicts[trace.id])
+        if len({v.outcome for v in said}) > 1:
+            disputes.append(_dispute(trace, said))
+    return settled, [*disputes, *_against_the_reference(traces, verdicts, common)]
+
+
+def answer_key(trace: Trace) -> str:
+    """What a trace answers, in a form that like answers share; empty where it answers nothing."""
+    text = trace.answer or ""
+    found = last_boxed(text) or last_stated(text) or text
+    return normalise_prompt(found).casefold().rstrip(".")
+
+
+def _common_answers(
+    traces: Sequence[Trace], agreement: Agreement
+) -> dict[str, tuple[str, int, int]]:
+    """For each problem whose samples agree: the answer, how many gave it, and how many there are.
+
+    Samples without an answer count among those that do not agree.
+    """
+    keys: dict[str, list[str]] = {}
+    for trace in traces:
+        keys.setdefault(trace.problem_id, []).append(answer_key(trace))
+    common = {}
+    for problem, given in keys.items():
+        counts = Counter(key for key in given if key)
+        for key, count in counts.most_common(1):
+            if len(given) >= agreement.samples and count > agreement.share * len(given):
+                common[problem] = (key, count, len(given))
+    return common
+
+
+def _agreed(trace: Trace, common: tuple[str, int, int]) -> Verdict:
+    key, count, total = common
+    return Verdict(
+        trace_id=trace.id,
+        verifier="agreement/1",
+        outcome="correct" if answer_key(trace) == key else "incorrect",
+        extracted=answer_key(trace) or None,
+        detail=f"{count} of {total} samples answer {key[:100]}",
+        seconds=0.0,
+    )
+
+
+def _joined(said: Sequence[Verdict], rules: Verdict) -> Verdict:
+    """One verdict of several opinions: theirs where they agree, `unverifiable` where not."""
+    outcomes = {verdict.outcome for verdict in said}
+    detail = "; ".join(f"{v.verifier}: {v.outcome}, {v.detail}" for v in said)
+    if len(said) == 1:
+        detail = said[0].detail
+    return dataclasses.replace(
+        said[-1],
+        verifier="+".join(verdict.verifier for verdict in said),
+        outcome=said[0].outcome if len(outcomes) == 1 else "unverifiable",
+        detail=detail,
+        seconds=rules.seconds + sum(verdict.seconds for verdict in said),
+    )
+
+
+def _dispute(trace: Trace, said: Sequence[Verdict]) -> Dispute:
+    return Dispute(
+        trace_id=trace.id,
+        problem_id=trace.problem_id,
+        answer=answer_key(trace),
+        opinions={verdict.verifier: verdict.outcome for verdict in said},
+    )
+
+
+def _against_the_reference(
+    traces: Sequence[Trace],
+    verdicts: Mapping[str, Verdict],
+    common: Mapping[str, tuple[str, int, int]],
+) -> list[Dispute]:
+    """One dispute for each problem most of whose samples give one answer that the rules refuse."""
+    found: dict[str, Dispute] = {}
+    for trace in traces:
+        if trace.problem_id in found or trace.problem_id not in common:
+            continue
+        verdict = verdicts.get(trace.id)
+        if verdict is None or verdict.outcome != "incorrect":
+            continue
+        agreed = _agreed(trace, common[trace.problem_id])
+        if agreed.outcome == "correct":
+            found[trace.problem_id] = _dispute(trace, [verdict, agreed])
+    return list(found.values())

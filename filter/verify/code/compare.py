@@ -1,0 +1,103 @@
+"""Compare what a program gave with what was expected, as the benchmarks do."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
+
+
+def difference(found: str, expected: str) -> str | None:
+    """Where an output first differs from the expected one; None if it does not.
+
+    As in LiveCodeBench: whitespace around the text and around each line does not count, and there
+    are as many lines; two lines are the same as text, or where both hold only numbers, and those
+    are equal as decimals, exactly.
+    """
+    ours, theirs = found.strip().split("\n"), expected.strip().split("\n")
+    for number, (our, their) in enumerate(zip(ours, theirs, strict=False), 1):
+        if our.strip() != their.strip() and not _same_numbers(our, their):
+            return f"line {number} is {short(our.strip())}, expected {short(their.strip())}"
+    if len(ours) != len(theirs):
+        return f"{len(ours)} lines, expected {len(theirs)}"
+    return None
+
+
+def _same_numbers(found: str, expected: str) -> bool:
+    ours, theirs = found.split(), expected.split()
+    if len(ours) != len(theirs) or not ours:
+        return False
+    return all(
+        _DECIMAL.fullmatch(our) and _DECIMAL.fullmatch(their) and Decimal(our) == Decimal(their)
+        for our, their in zip(ours, theirs, strict=True)
+    )
+
+
+def same_value(packed: Any, expected: Any) -> bool:
+    """Whether a value (as `inside.wire.pack` made it, or as a program forged it) is the expected
+    one, which came from JSON.
+
+    Types count, but a tuple is a list, an integer equals a float of its value, and an integer as
+    a dict's key is its text, since JSON has no other. Floats are equal exactly, NaN never.
+    """
+    if expected is None or isinstance(expected, (bool, str)):
+        return type(packed) is type(expected) and bool(packed == expected)
+    if isinstance(expected, (int, float)):
+        number = _number(packed)
+        return number is not None and number == expected
+    match packed:
+        case ["list" | "tuple", list(items)] if isinstance(expected, list):
+            return len(items) == len(expected) and all(map(same_value, items, expected))
+        case ["dict", list(pairs)] if isinstance(expected, dict):
+            return len(pairs) == len(expected) and _same_items(pairs, expected)
+    return False
+
+
+def _number(packed: Any) -> int | float | None:
+    if isinstance(packed, int) and not isinstance(packed, bool):
+        return packed
+    try:
+        match packed:
+            case ["int", str(text)]:
+                return int(text, 16)
+            case ["float", str(text)]:
+                return float.fromhex(text)
+    except (ValueError, OverflowError):  # forged
+        pass
+    return None
+
+
+def _same_items(pairs: list[Any], expected: dict[str, Any]) -> bool:
+    left = dict(expected)
+    for pair in pairs:
+        match pair:
+            case [str() | int() as key, value] if not isinstance(key, bool):
+                name = str(key)
+                if name not in left or not same_value(value, left.pop(name)):
+                    return False
+            case _:
+                return False
+    return not left
+
+
+def show(packed: Any) -> str:
+    """A packed value for people, cut to a line."""
+    match packed:
+        case ["float", str(text)]:
+            number = _number(packed)
+            return short(text if number is None else number)
+        case ["object", str(name)]:
+            return short(f"<{name} object>")
+        case ["list" | "tuple", list(items)] if len(items) <= 20:
+            return short("[" + ", ".join(map(show, items)) + "]", quote=False)
+    return short(packed)
+
+
+def short(value: Any, *, quote: bool = True) -> str:
+    """A value's text, cut to 80 characters."""
+    if isinstance(value, str):
+        value = value[:200]  # before repr, which makes it longer
+    text = repr(value) if quote else str(value)
+    return text if len(text) <= 80 else text[:77] + "…"

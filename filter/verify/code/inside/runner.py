@@ -1,0 +1,186 @@
+"""Run one program in the process that was confined for it: this is where a model's code runs.
+
+What the program can reach here it may also change: the channel, these functions, every builtin.
+So nothing here decides, and nothing here is secret.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import contextlib
+import io
+import json
+import os
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any
+
+from filter.verify.code.inside import wire
+
+CHANNEL = 3
+RECURSION = 50_000  # as deep as LiveCodeBench's runner allows
+
+
+def run(job: dict[str, Any]) -> None:
+    """Do a job and end the process. `job["mode"]` is one of
+
+    - `program`: run the program with its input on 0 and its output on 1;
+    - `calls`: load the program, then answer calls of the function `name` on the channel;
+    - `check`: load `prompt` and the test, where `name` is a stand-in that sends each call over
+      the channel, and call `check` with it, if there is one; the last line says how it ended.
+
+    Its source is the first of `sources` that compiles.
+    """
+    sys.setrecursionlimit(RECURSION)
+    module = types.ModuleType("__main__" if job["mode"] == "program" else "solution")
+    sys.modules[module.__name__] = module
+    namespace = module.__dict__
+    if job["prelude"]:
+        namespace.update(prelude())
+    code = 0
+    try:
+        {"program": _program, "calls": _calls, "check": _check}[job["mode"]](job, namespace)
+        threading._shutdown()  # type: ignore[attr-defined]  # waits, as the interpreter does
+    except SystemExit:
+        pass
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def _program(job: dict[str, Any], namespace: dict[str, Any]) -> None:
+    exec(_compile(job["sources"]), namespace)
+
+
+def _calls(job: dict[str, Any], namespace: dict[str, Any]) -> None:
+    channel = _Channel()
+    namespace.pop(job["name"], None)  # operator.add is not the program's add
+    try:
+        exec(_compile(job["sources"]), namespace)
+        function = _find(namespace, job["name"])
+    except BaseException as error:
+        channel.send({"raised": _describe(error)})
+        return
+    channel.send({"loaded": True})
+    while (request := channel.receive()) is not None:
+        try:
+            reply = {"value": wire.pack(function(*wire.unpack(request["arguments"])))}
+            channel.send(reply)
+        except BaseException as error:
+            channel.send({"raised": _describe(error)})
+
+
+def _compile(sources: list[str]) -> types.CodeType:
+    """The first that compiles."""
+    for source in sources[:-1]:
+        with contextlib.suppress(SyntaxError):
+            return compile(source, "program.py", "exec")
+    return compile(sources[-1], "program.py", "exec")
+
+
+def _find(namespace: dict[str, Any], name: str) -> Callable[..., Any]:
+    """The function of that name, a method of that name where the class is `Solution`."""
+    if name in namespace:
+        found: Callable[..., Any] = namespace[name]
+        return found
+    if "Solution" in namespace:
+        method: Callable[..., Any] = getattr(namespace["Solution"](), name)
+        return method
+    raise NameError(f"name {name!r} is not defined")
+
+
+def _check(job: dict[str, Any], namespace: dict[str, Any]) -> None:
+    channel = _Channel()
+    [source] = job["sources"]
+
+    def candidate(*arguments: Any) -> Any:
+        channel.send({"arguments": wire.pack(arguments)})
+        reply = channel.receive()
+        assert reply is not None
+        if "raised" in reply:
+            raise _exception(*reply["raised"])
+        return wire.unpack(reply["value"])
+
+    try:
+        with contextlib.suppress(SyntaxError):  # a prompt in words
+            exec(compile(job["prompt"], "prompt.py", "exec"), namespace)
+        namespace[job["name"]] = candidate
+        exec(compile(source, "test.py", "exec"), namespace)
+        if "check" in namespace:
+            namespace["check"](candidate)
+    except BaseException as error:
+        channel.send({"failed": [*_describe(error), _line_of(error, source)]})
+    else:
+        channel.send({"passed": True})
+
+
+def _exception(name: str, text: str) -> Exception:
+    """What the program raised, as far as it is one of Python's own exceptions."""
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        with contextlib.suppress(TypeError):  # some want more than a text
+            return kind(text)
+    return RuntimeError(f"{name}: {text}")
+
+
+def _describe(error: BaseException) -> list[str]:
+    return [type(error).__name__[:100], str(error)[:300]]
+
+
+def _line_of(error: BaseException, source: str) -> str:
+    """The line of the test that failed."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == "test.py"]
+    number = frames[-1].lineno if frames else None
+    return source.splitlines()[number - 1].strip()[:200] if number else ""
+
+
+class _Channel:
+    """Lines of JSON to and from the parent."""
+
+    def __init__(self) -> None:
+        self._lines = os.fdopen(os.dup(CHANNEL), "rb")
+        self._out = io.FileIO(os.dup(CHANNEL), "wb")
+
+    def send(self, message: dict[str, Any]) -> None:
+        rest = memoryview(json.dumps(message).encode() + b"\n")
+        while rest:
+            rest = rest[self._out.write(rest) or 0 :]
+
+    def receive(self) -> dict[str, Any] | None:
+        line = self._lines.readline()
+        return json.loads(line) if line else None
+
+
+_STARRED = (
+    "string", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics",
+    "itertools", "functools", "operator", "typing",
+)  # fmt: skip
+_NAMED = (
+    *_STARRED, "re", "sys", "os", "io", "json", "time", "decimal", "fractions", "queue", "array",
+    "dataclasses", "enum", "abc",
+)  # fmt: skip
+_names: dict[str, Any] = {}
+
+
+def prelude() -> dict[str, Any]:
+    """The names that LiveCodeBench's problems take for granted: what its harness imports before
+    every program, the standard library's modules for algorithms and what they export.
+    """
+    if not _names:
+        for module in _STARRED:
+            loaded = __import__(module)
+            public = getattr(loaded, "__all__", None) or [n for n in vars(loaded) if n[0] != "_"]
+            _names.update({name: getattr(loaded, name) for name in public})
+        _names.update({name: __import__(name) for name in _NAMED})
+        for name in vars(builtins):
+            _names.pop(name, None)  # such as math.pow and operator.abs
+    return _names

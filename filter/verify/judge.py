@@ -1,0 +1,73 @@
+"""Let a language model judge what no rule can decide."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from tracestill.records import Outcome, Problem, Trace, Verdict, digest
+
+Ask = Callable[[Mapping[str, str]], Mapping[str, str | None]]
+"""Sends prompts, each under a trace's id, to a model; its replies without their reasoning, None
+where there was none."""
+
+Judge = Callable[[Sequence[tuple[Problem, Trace]]], list[Verdict]]
+
+_VERDICT = re.compile(r"\bverdict\b\W{0,8}(correct|incorrect)\b", re.IGNORECASE)
+
+
+def judge(model: str, template: str, ask: Ask) -> Judge:
+    """A judge that asks `model` about each answer with a rubric.
+
+    `template` is Jinja text; it has `problem`, `reference` and `answer`, and must ask for a last
+    line `Verdict: correct` or `Verdict: incorrect`. The last such line of a reply counts; a reply
+    without one leaves the answer `unverifiable`. A verdict's `verifier` names the model and the
+    rubric by a hash of its text: `judge/<model>/<hash>`.
+
+    Raises:
+        ValueError: the template is no Jinja, or names something else than the three.
+
+    """
+    from jinja2 import Environment, StrictUndefined, TemplateError
+
+    name = f"judge/{model}/{digest(template)[:8]}"
+    environment = Environment(undefined=StrictUndefined)
+
+    def prompt(problem: Problem, trace: Trace) -> str:
+        try:
+            return environment.from_string(template).render(
+                problem=problem.prompt, reference=problem.reference, answer=trace.answer or ""
+            )
+        except TemplateError as error:
+            raise ValueError(
+                f"filter.judge.template: {error}; it has problem, reference and answer"
+            ) from error
+
+    def judge_all(pairs: Sequence[tuple[Problem, Trace]]) -> list[Verdict]:
+        begin = time.perf_counter()
+        replies = ask({trace.id: prompt(problem, trace) for problem, trace in pairs})
+        seconds = (time.perf_counter() - begin) / max(1, len(pairs))
+        return [_verdict(trace, replies.get(trace.id), name, seconds) for _, trace in pairs]
+
+    return judge_all
+
+
+def _verdict(trace: Trace, reply: str | None, name: str, seconds: float) -> Verdict:
+    outcome: Outcome = "unverifiable"
+    detail = "the judge did not answer"
+    if reply is not None:
+        found = _VERDICT.findall(reply)
+        detail = " ".join(reply.split())[-300:]
+        if not found:
+            detail = f"the judge gave no verdict: {detail}"
+        else:
+            outcome = "correct" if found[-1].lower() == "correct" else "incorrect"
+    return Verdict(
+        trace_id=trace.id,
+        verifier=name,
+        outcome=outcome,
+        extracted=trace.answer,
+        detail=detail,
+        seconds=seconds,
+    )

@@ -1,0 +1,143 @@
+r"""One spelling for what people write in several: unicode, spacing, wrappers, `\dfrac`."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# What NFKC would change beyond recognition (² to 2), or leave as it is.
+_CHARACTERS = {
+    **{ord(c): f"^{{{d}}}" for c, d in zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True)},
+    **{ord(c): f"_{{{d}}}" for c, d in zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)},
+    **{
+        ord(c): rf"\frac{{{a}}}{{{b}}}"
+        for c, (a, b) in {
+            "½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5),
+            "⅖": (2, 5), "⅗": (3, 5), "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅐": (1, 7),
+            "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8), "⅑": (1, 9), "⅒": (1, 10),
+        }.items()
+    },
+    **{ord(c): "-" for c in "−–—‐‑‒―﹣-"},
+    **{ord(c): r"\cdot " for c in "·⋅∙•×✕"},
+    **{ord(c): "/" for c in "÷∕⁄／"},
+    **{ord(c): rf"\{name} " for c, name in {
+        "π": "pi", "∞": "infty", "±": "pm", "∓": "mp", "≤": "le", "⩽": "le", "≥": "ge", "⩾": "ge",
+        "≠": "ne", "≈": "approx", "∪": "cup", "∩": "cap", "∈": "in", "∅": "emptyset",
+        "⌀": "emptyset", "α": "alpha", "β": "beta", "γ": "gamma", "θ": "theta", "λ": "lambda",
+        "φ": "phi", "μ": "mu", "σ": "sigma", "ω": "omega", "∠": "angle", "△": "triangle",
+        "→": "to", "∶": ":",
+    }.items()},
+    ord("∛"): r"\sqrt[3]",
+    ord("⁻"): "^-",
+    ord("°"): r"^\circ ",
+    ord("º"): r"^\circ ",
+    ord("℃"): r"^\circ C",
+    ord("′"): "'",
+    ord("’"): "'",
+    ord("，"): ", ",
+    ord("。"): ".",
+    ord("€"): r"\euro ",
+    ord("£"): r"\pound ",
+}  # fmt: skip
+_ROOT = re.compile(r"√\s*(?:(\d+|[a-zA-Z])|\(([^()]*)\)|(?=\{))")
+_POWERS = re.compile(r"\^(-)?\{(\d)\}(?:\^\{(\d)\})*")
+_DIGIT = re.compile(r"\d")
+
+_FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_SIZES = re.compile(
+    r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|biggl?|biggr?|Biggl?|Biggr?|displaystyle|textstyle"
+    r"|limits|rm|bf|it)(?![a-zA-Z])\s?\.?(?=\s*(?:[^.\d\s]|\s|$|\d))"
+)
+_SPACES = re.compile(
+    r"(?<!\\)\\(?:[,;:! ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|hspace\{[^{}]*\})|~|\s+"
+)
+_THOUSANDS_MARKED = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!)\s?(?=\d{3}(?!\d))")
+_WRAPPED = re.compile(
+    r"\\(?:text|mathrm|mathbf|textbf|textit|textrm|mbox|mathit|boldsymbol|operatorname\*?|bm|hbox"
+    r"|textnormal|mathsf|mathcal|ensuremath|emph)\s*\{([^{}]*)\}"
+)
+_PERCENT = re.compile(r"(?<=[\d}]) ?(?:percent(?:age)?|pct)(?![a-zA-Z])")
+_ABOUT = re.compile(r"(?:approximately|approx\.?|about|roughly|exactly|\\approx|=) ?(?=\S)")
+_DOLLARS = re.compile(r"\\\$|(?<!\\)\$")
+_DISPLAY = re.compile(r"\\[\[\]()]")
+_SIMPLE_BRACES = re.compile(r"([\^_])\{([0-9a-zA-Z])\}")
+_FRAC_BARE = re.compile(r"\\frac\s?(?:\{([^{}]*)\}|([0-9a-zA-Z]))\s?(?:\{([^{}]*)\}|([0-9a-zA-Z]))")
+_COMMANDS = (
+    ("\\leqslant", "\\le "), ("\\geqslant", "\\ge "), ("\\leq", "\\le"), ("\\geq", "\\ge"),
+    ("\\neq", "\\ne"), ("\\times", "\\cdot "), ("\\ast", "\\cdot "), ("\\degrees", "^\\circ "),
+    ("\\degree", "^\\circ "), ("\\deg", "^\\circ "), ("\\varnothing", "\\emptyset "),
+    ("\\div", "/"), ("\\%", "%"), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"), ("\\lbrack", "["),
+    ("\\rbrack", "]"), ("\\colon", ":"), ("\\mid", "|"), ("\\dots", "\\ldots"),
+    ("^{\\circ}", "^\\circ "), ("^{^\\circ}", "^\\circ "),
+    ("\\overline{", "\\bar{"), ("\\dot{", "\\bar{"), ("\\lt", "<"), ("\\gt", ">"), ("**", "^"),
+)  # fmt: skip
+
+
+def clean(text: str) -> str:
+    r"""The text in ASCII and plain LaTeX, with single spaces and without delimiters.
+
+    Text in `\text{…}` and its like stands bare between spaces; a dollar that is money becomes
+    `\usd`. Takes time linear in the text.
+    """
+    if not text.isascii():
+        text = _ascii(text)
+    if "\\" in text:
+        text = _FRAC.sub(r"\\frac", text)
+        text = _SIZES.sub("", text)
+        text = _THOUSANDS_MARKED.sub("", text)
+        for _ in range(3):
+            text, count = _WRAPPED.subn(r" \1 ", text)
+            if not count:
+                break
+        text = _DISPLAY.sub("", text) if "\\\\" not in text else text
+        text = _SPACES.sub(" ", text)
+        for command, replacement in _COMMANDS:
+            if command in text:
+                text = text.replace(command, replacement)
+    else:
+        text = _THOUSANDS_MARKED.sub("", text)
+        text = text.replace("**", "^")
+    if "$" in text:
+        text = _money(text)
+    if "p" in text:
+        text = _PERCENT.sub("%", text)
+    text = _SIMPLE_BRACES.sub(r"\1\2", text)
+    text = " ".join(text.split())
+    about = _ABOUT.match(text)
+    if about:
+        text = text[about.end() :]
+    while text.endswith((".", ",", ";", ":", "=")) and not text.endswith("\\ldots"):
+        text = text[:-1].rstrip()
+    return text
+
+
+def squeeze(cleaned: str) -> str:
+    r"""A cleaned text without what carries no meaning: two that are equal so are the same answer.
+
+    Spaces between two digits or two letters stay, since `1 2` is not `12`.
+    """
+    text = _FRAC_BARE.sub(_braced, cleaned)
+    return re.sub(r"(?<![0-9a-zA-Z]) | (?![0-9a-zA-Z])|(?<=\d) (?=[a-zA-Z])", "", text)
+
+
+def _braced(match: re.Match[str]) -> str:
+    a, b, c, d = match.groups()
+    return f"\\frac{{{b if a is None else a}}}{{{d if c is None else c}}}"
+
+
+def _money(text: str) -> str:
+    r"""Drop the dollars that delimit formulas; `\$`, and one before a number alone, is money."""
+    alone = text.count("$") - text.count("\\$") == 1
+    place = text.find("$")
+    if alone and "\\$" not in text and _DIGIT.match(text[place + 1 : place + 2].strip() or "x"):
+        return text.replace("$", r"\usd ")
+    return _DOLLARS.sub(lambda match: r"\usd " if len(match.group()) == 2 else "", text)
+
+
+def _ascii(text: str) -> str:
+    text = _ROOT.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}" if m[1] or m[2] else r"\sqrt", text)
+    text = text.translate(_CHARACTERS)
+    text = _POWERS.sub(lambda m: f"^{{{m[1] or ''}{''.join(_DIGIT.findall(m.group()))}}}", text)
+    text = unicodedata.normalize("NFKC", text)
+    # Marks of direction and other characters that a reader does not see.
+    return "".join(c for c in text if c.isascii() or unicodedata.category(c) not in ("Cf", "Cc"))

@@ -1,0 +1,80 @@
+"""No program gets out of the cage, none is judged correct, and nothing is left of any."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from escapes import problem, programs
+
+from filter.verify.code import code
+
+SECONDS = 1.0
+OVERTIME = 0.5
+
+pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    given: dict[str, Any]
+    judge: Any
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    """What the programs try to reach."""
+    file = tmp_path_factory.mktemp("secret") / "secret.txt"
+    file.write_text(f"SECRET-{secrets.token_hex(16)}")
+    os.environ["TRACESTILL_CANARY"] = f"SECRET-{secrets.token_hex(16)}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        given = {"port": server.getsockname()[1], "file": str(file), "pid": os.getpid()}
+        judge = code(SECONDS)
+        yield Outside(given=given, judge=judge)
+    del os.environ["TRACESTILL_CANARY"]
+
+
+def processes() -> list[psutil.Process]:
+    """Processes in cages, the first of each aside."""
+    cages = [p for p in psutil.Process().children() if p.name() == "bwrap"]
+    return [p for cage in cages for first in cage.children() for p in first.children(True)]
+
+
+def attempt(outside: Outside, row: dict[str, str]) -> float:
+    """Judge a program; the seconds that it took."""
+    # The cages are whole, whatever the program before did; one to be started takes its time.
+    right = problem("check", outside.given, "yes")
+    assert any(outside.judge(right, "    return 'yes'\n").outcome == "correct" for _ in range(3))
+    secret = f"SECRET-{secrets.token_hex(16)}"
+    begin = time.monotonic()
+    verdict = outside.judge(
+        problem(row["shape"], outside.given, secret), f"```python\n{row['source']}```"
+    )
+    seconds = time.monotonic() - begin
+    assert verdict.outcome == "incorrect", verdict.detail
+    assert "ESCAPED" not in verdict.detail
+    assert re.search(row["detail"], verdict.detail) or seconds > SECONDS, verdict.detail
+    psutil.wait_procs(processes(), timeout=1)  # of a cage that was just killed
+    assert not processes()
+    return seconds
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row["tries"]) for row in programs()])
+def test_a_program_stays_in_its_cage(outside: Outside, row: dict[str, str]) -> None:
+    # A machine that is busy with other things may take the time, but not three times.
+    assert any(attempt(outside, row) < SECONDS + OVERTIME for _ in range(3))
+
+
+def test_no_file_is_left() -> None:
+    folders = {"/tmp", "/dev/shm", "/var/tmp", "/", str(Path.home()), os.getcwd()}
+    assert not [path for folder in folders for path in Path(folder).glob("escapee*")]

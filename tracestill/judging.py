@@ -1,0 +1,90 @@
+"""A judge for the filter stage: a model behind the same journal as the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracestill.models import model_content, model_name
+from tracestill.records import Problem, Sampling, Teacher, problem_id
+
+if TYPE_CHECKING:
+    from filter.config import Judge as JudgeSection
+    from filter.verify.judge import Judge
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+def open_judge(settings: JudgeSection, seed: int, folder: Path, progress: Progress) -> Judge:
+    """The judge of a recipe. Its replies go to `folder/judge.journal.jsonl` before anything reads
+    them, so that none is paid for twice.
+
+    Raises:
+        ValueError: the model can't be loaded, or the template is not as it should be.
+
+    """
+    from filter.verify.judge import judge
+
+    def ask(prompts: Mapping[str, str]) -> Mapping[str, str | None]:
+        return _replies(settings, prompts, seed, folder / "judge.journal.jsonl", progress)
+
+    template = Path(settings.template).read_text(encoding="utf-8")
+    return judge(model_name(settings.model), template, ask)
+
+
+def _replies(
+    settings: JudgeSection,
+    prompts: Mapping[str, str],
+    seed: int,
+    journal: Path,
+    progress: Progress,
+) -> dict[str, str | None]:
+    from generate.config import Prices
+    from generate.run import sample
+    from generate.vllm_engine import Model, VllmEngine
+
+    sampling = Sampling(
+        temperature=settings.temperature,
+        top_p=1.0,
+        top_k=-1,
+        max_tokens=settings.max_tokens,
+        seed=seed,
+    )
+    model = Model(
+        path=settings.model,
+        revision=settings.revision,
+        quantization=settings.quantization,
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len,
+        engine_args=settings.engine_args,
+    )
+    questions = {
+        trace: Problem(
+            id=problem_id(prompt, ""), prompt=prompt, reference="", kind="open", source="judge"
+        )
+        for trace, prompt in prompts.items()
+    }
+    unique = {question.id: question for question in questions.values()}
+    replies = sample(
+        list(unique.values()),
+        samples=1,
+        teacher=Teacher(
+            model=model_name(settings.model),
+            revision=settings.revision,
+            content=model_content(settings.model, settings.revision),
+            engine="vllm",
+            engine_version="",
+            quantisation=settings.quantization,
+            provider="local",
+            sampling=sampling,
+        ),
+        system_prompt=None,
+        seed=seed,
+        open_engine=lambda: VllmEngine(model, sampling),
+        journal=journal,
+        prices=Prices(),
+        progress=progress,
+    )
+    answers = {reply.problem_id: reply.answer for reply in replies}
+    return {trace: answers[question.id] for trace, question in questions.items()}
