@@ -1,16 +1,7 @@
-"""What the judge of programs gets right, holds back and costs: `python benchmarks/verify_code.py`.
-
-- HumanEval (a local `HumanEval.jsonl.gz`): its own solutions, and their bodies replaced by `pass`;
-- the programs of tests/escapes.md: how many were judged correct or reported an escape;
-- milliseconds for one program that prints a line: in a warm cage, in a cold `bwrap` with
-  `python3`, and in a `python3` without a sandbox, in turns in the same run.
-
-Writes benchmarks/results/verify_code.json; prints the figures.
-"""
+"""The rows of benchmarks/verify.py that concern programs."""
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import os
@@ -27,7 +18,6 @@ from typing import Any
 
 from filter.verify.code import code
 from filter.verify.judgement import Verifier
-from tracestill.provenance import provenance
 from tracestill.records import Problem
 
 ROOT = Path(__file__).parent.parent
@@ -136,25 +126,3 @@ def timings(rounds: int) -> dict[str, Any]:
         }
         for name, times in taken.items()
     }
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--humaneval", type=Path, default=ROOT.parent / "shared/data/HumanEval.jsonl.gz"
-    )
-    parser.add_argument("--rounds", type=int, default=200)
-    arguments = parser.parse_args()
-    values = {"load_before": os.getloadavg()[0], "timings": timings(arguments.rounds)}
-    values["humaneval"] = humaneval(arguments.humaneval, code(5.0))
-    values["escapes"] = escapes()
-    values["load_after"] = os.getloadavg()[0]
-    print(json.dumps(values, indent=2))
-    path = ROOT / "benchmarks" / "results" / "verify_code.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**values, "provenance": provenance(0)}, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()

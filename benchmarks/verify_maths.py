@@ -1,16 +1,12 @@
-"""What the mathematics verifier gets right, and how fast: `python benchmarks/verify_maths.py`.
+"""The rows of benchmarks/verify.py that concern mathematics.
 
-Needs the real data (`--data`, by default ../shared/data). Prints a table and each disagreement;
-writes benchmarks/results/verify_maths.json. Rates on one core are rows per second of processor
-time, of all processes together, so that a busy machine does not change them; those of 1 and 2
-workers, and of hostile answers, are of the clock.
+Rates on one core are rows per second of processor time, of all processes together, so that a busy
+machine does not change them; those of 1 and 2 workers, and of hostile answers, are of the clock.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 import os
 import re
 import resource
@@ -24,7 +20,6 @@ from filter.extract import final_answer
 from filter.verify.maths import maths, maths_many
 from filter.verify.maths.judge import MEMORY, close_pools
 from filter.verify.worker import Pool, WorkerError
-from tracestill.provenance import provenance
 from tracestill.records import Problem
 
 ROOT = Path(__file__).parent.parent
@@ -336,47 +331,18 @@ def known_row() -> dict[str, Any]:
             "math_verify_right": theirs}  # fmt: skip
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--bound", type=float, default=5.0, help="seconds a hostile row may take")
-    arguments = parser.parse_args()
-    logging.disable()
-    data = arguments.data
-    found: dict[str, Any] = {}
-    for name, measure in {
-        "known": known_row,
-        "gsm8k_labels": lambda: labels_row(data),
-        "golds": lambda: golds_row(data),
-        "rate": lambda: rate_row(data),
-        "traces": traces_row,
-        "scaling": scaling_row,
-        "hostile": lambda: hostile_row(arguments.bound),
-    }.items():
-        found[name] = measure()
-        print(name, json.dumps(found[name], indent=1, ensure_ascii=False), flush=True)
-    found["provenance"] = provenance(0)
-    found["load_average"] = os.getloadavg()
-    path = ROOT / "benchmarks" / "results" / "verify_maths.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    known, labels, gold, rate = (found[n] for n in ("known", "gsm8k_labels", "golds", "rate"))
-    scaling, hostile = found["scaling"], found["hostile"]
-    slowest = min(value for key, value in found["traces"].items() if "math-verify" not in key)
-    print(f"""
-known-wrong table      {known["right"]} of {known["rows"]} (math-verify \
-{known["math_verify_right"]})
-GSM8K labels           {labels["agreeing"]} of {labels["rows"]}
-references, six forms  {gold["correct"]} of {gold["forms"]}; {len(gold["others_accepted"])} of \
-{gold["other_pairs"]} others accepted
-real solutions         {rate["rows_per_second"]:,.0f} rows/s, math-verify \
-{rate["math_verify_rows_per_second"]:,.0f}: {rate["times"]:.1f} times
-long traces            {slowest:,.0f} rows/s at the least
-1 to 2 workers         {scaling["times"]:.2f} times
-hostile                {len(hostile["late"])} late, {hostile["leaks"]} leaks of \
-{hostile["rows"]}""")
-
-
-if __name__ == "__main__":
-    main()
+def peer_cases_row(path: Path) -> dict[str, Any]:
+    """Math-Verify's own test cases: JSONL rows of `reference`, `answer`, `right`."""
+    rows = lines(path)
+    ours = judged([(row["reference"], row["answer"]) for row in rows])
+    theirs = [by_math_verify(row["reference"], row["answer"]) for row in rows]
+    return {
+        "rows": len(rows),
+        "right": sum((o == "correct") == r["right"] for o, r in zip(ours, rows, strict=True)),
+        "math_verify_right": sum(t == r["right"] for t, r in zip(theirs, rows, strict=True)),
+        "differing": [
+            {**row, "ours": outcome}
+            for row, outcome in zip(rows, ours, strict=True)
+            if (outcome == "correct") != row["right"]
+        ],
+    }
