@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from filter.config import Agreement
-from filter.extract import last_boxed, last_stated
+from filter.extract import final_answer
 from filter.verify.judge import Judge
 from tracestill.records import Dispute, Outcome, Problem, Trace, Verdict
 from tracestill.records.identity import normalise_prompt
@@ -58,7 +58,7 @@ def settle(
 def answer_key(trace: Trace) -> str:
     """What a trace answers, in a form that like answers share; empty where it answers nothing."""
     text = trace.answer or ""
-    found = last_boxed(text) or last_stated(text) or text
+    found = final_answer(text) or text
     return normalise_prompt(found).casefold().rstrip(".")
 
 

@@ -143,7 +143,7 @@ def test_a_run_asks_a_real_model_once_and_names_it(copied: Path, recipe: Path, r
     sets = (
         "--set",
         f"filter.judge={{model: {root}/miniature/teacher, max_model_len: 512, max_tokens: 32, "
-        f"template: {root}/recipes/templates/judge.jinja}}",
+        f"template: {root}/recipes/rubrics/judge.jinja}}",
     )
     out = copied.parent / "judged"
     done = run_tracestill("filter", mine, "--out", out, *sets)

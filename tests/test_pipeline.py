@@ -201,7 +201,11 @@ def test_a_kill_in_any_stage_is_gone_on_from(
 def test_ctrl_c_stops_cleanly_and_keeps_what_was_finished(recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "tracestill.cli", "run", str(recipe), "--out", str(run)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell has what it starts in the background ignore Ctrl-C, the tests among it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     while not (run / "logs" / "generate.log").exists():
         assert process.poll() is None
         time.sleep(0.05)
@@ -294,7 +298,8 @@ def test_a_missing_extra_is_one_line(
     recipe: Path, copied: Path, tmp_path: Path, stage: str, module: str
 ) -> None:
     before = (copied / "generate" / "journal.jsonl").read_bytes()
-    hidden = f"raise ModuleNotFoundError('No module named {module!r}', name={module!r})\n"
+    said = f"No module named {module!r}"
+    hidden = f"raise ModuleNotFoundError({said!r}, name={module!r})\n"
     (tmp_path / f"{module}.py").write_text(hidden)
     changes = ("--set", "generate.samples=4") if stage == "generate" else ("--from", stage)
     done = run_tracestill("run", recipe, "--out", copied, *changes, PYTHONPATH=str(tmp_path))
