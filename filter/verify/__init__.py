@@ -62,12 +62,14 @@ def verifier_for(kind: Kind) -> Verifier:
 
 @cache
 def verifier_name(kind: Kind) -> str:
-    """The verifier's name and version, such as `reasoning_gym/0.1.25`; `none` if there is none."""
+    """The verifier's name and the versions of what decides, such as
+    `math/tracestill-0.1.0+math-verify-0.9.0`; `none` if there is none.
+    """
     if kind not in _VERIFIERS:
         return "none"
-    distribution = _VERIFIERS[kind][1]
-    name = kind if distribution == "tracestill" else distribution.replace("-", "_")
-    return f"{name}/{importlib.metadata.version(distribution)}"
+    distributions = dict.fromkeys(["tracestill", _VERIFIERS[kind][1]])
+    versions = [f"{name}-{importlib.metadata.version(name)}" for name in distributions]
+    return f"{kind}/{'+'.join(versions)}"
 
 
 def verify(problem: Problem, answer: str | None, trace_id: str) -> Verdict:
