@@ -17,9 +17,13 @@ import psutil
 import pytest
 from conftest import run_tracestill
 
+import filter.verify
 from tracestill.layout import STAGES
+from tracestill.recipe import Recipe
 from tracestill.records import Trace, read_manifest, read_table
 from tracestill.records import journal as journals
+from tracestill.runs import load_run
+from tracestill.stages import fingerprint
 
 
 def summary(run: Path) -> dict[str, Any]:
@@ -73,6 +77,16 @@ def test_a_filter_option_leaves_generate_alone(recipe: Path, copied: Path) -> No
     assert (copied / "generate" / "journal.jsonl").read_bytes() == journal
     # What follows is no longer what the settings ask for.
     assert "finetune" not in reused(copied)
+
+
+def test_another_version_of_a_verifier_judges_anew(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe.model_validate(load_run(finished).recipe)
+    before = {stage: fingerprint(stage, recipe, finished) for stage in STAGES}
+    monkeypatch.setattr(filter.verify, "verifier_names", lambda: ["math/another"])
+    after = {stage: fingerprint(stage, recipe, finished) for stage in STAGES}
+    assert {s for s in STAGES if before[s] != after[s]} == {"filter", "evaluate"}
 
 
 def test_from_makes_a_stage_anew(recipe: Path, copied: Path) -> None:

@@ -58,6 +58,7 @@ def fingerprint(stage: Stage, recipe: Recipe, run: Path) -> str:
 
 def _settings(stage: Stage, recipe: Recipe) -> Any:
     """The part of a recipe that a stage's result depends on. Paths count by what lies there."""
+    from filter.verify import verifier_names
     from generate.reasoning import VERSION
 
     teacher = model_content(recipe.generate.model, recipe.generate.revision)
@@ -75,7 +76,7 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
                 file_fingerprint(Path(judge.template)),
             ]
             settings = recipe.filter.model_dump(exclude={"judge": {"model", "template"}})
-            return [settings, asked, judge and recipe.seed]
+            return [settings, asked, judge and recipe.seed, verifier_names()]
         case "finetune":
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
             template = file_fingerprint(Path(recipe.finetune.template))
@@ -85,7 +86,8 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
             models = [student, teacher] if "teacher" in recipe.evaluate.models else [student]
             settings = recipe.evaluate.model_dump()
-            return [settings, recipe.generate.max_tokens, models, recipe.seed, VERSION]
+            read = [VERSION, verifier_names()]  # how answers are found and judged
+            return [settings, recipe.generate.max_tokens, models, recipe.seed, read]
         case "report":
             return recipe.report.model_dump()
 

@@ -23,6 +23,7 @@ __all__ = [
     "Verifier",
     "verifier_for",
     "verifier_name",
+    "verifier_names",
     "verify",
     "verify_many",
 ]
@@ -70,6 +71,11 @@ def verifier_name(kind: Kind) -> str:
     distributions = dict.fromkeys(["tracestill", _VERIFIERS[kind][1]])
     versions = [f"{name}-{importlib.metadata.version(name)}" for name in distributions]
     return f"{kind}/{'+'.join(versions)}"
+
+
+def verifier_names() -> list[str]:
+    """Every verifier with its versions: verdicts made with others are not today's."""
+    return [verifier_name(kind) for kind in _VERIFIERS]
 
 
 def verify(problem: Problem, answer: str | None, trace_id: str) -> Verdict:
