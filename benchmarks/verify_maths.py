@@ -344,7 +344,7 @@ def peer_cases_row(path: Path) -> dict[str, Any]:
         "right": sum((o == "correct") == r["right"] for o, r in zip(ours, rows, strict=True)),
         "math_verify_right": sum(t == r["right"] for t, r in zip(theirs, rows, strict=True)),
         "differing": [
-            {**row, "ours": outcome}
+            {**{k: str(row[k])[-60:] for k in ("reference", "answer", "right")}, "ours": outcome}
             for row, outcome in zip(rows, ours, strict=True)
             if (outcome == "correct") != row["right"]
         ],
