@@ -54,8 +54,8 @@ def run(
     """Judge the traces of `problems` (by id) and drop those that the settings do not want.
 
     The order of `traces` changes nothing. `judge` is asked about what the rules leave open.
-    `progress` gets `done` (traces judged), `total` and
-    `kept` (not dropped so far) now and then, and at the end.
+    `progress` gets `done` (traces judged), `total` and `kept` (not dropped so far) now and then,
+    and at the end.
 
     Raises:
         ValueError: a trace's problem is not among the problems, or two traces have one id.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracestill.models import model_content, model_name
-from tracestill.records import Problem, Sampling, Teacher, problem_id
+from tracestill.models import as_teacher, engine_model, model_name
+from tracestill.records import Problem, Sampling, problem_id
 
 if TYPE_CHECKING:
     from filter.config import Judge as JudgeSection
@@ -42,7 +42,7 @@ def _replies(
 ) -> dict[str, str | None]:
     from generate.config import Prices
     from generate.run import sample
-    from generate.vllm_engine import Model, VllmEngine
+    from generate.vllm_engine import VllmEngine
 
     sampling = Sampling(
         temperature=settings.temperature,
@@ -51,14 +51,7 @@ def _replies(
         max_tokens=settings.max_tokens,
         seed=seed,
     )
-    model = Model(
-        path=settings.model,
-        revision=settings.revision,
-        quantization=settings.quantization,
-        dtype=settings.dtype,
-        max_model_len=settings.max_model_len,
-        engine_args=settings.engine_args,
-    )
+    model = engine_model(settings)
     questions = {
         trace: Problem(
             id=problem_id(prompt, ""), prompt=prompt, reference="", kind="open", source="judge"
@@ -69,16 +62,7 @@ def _replies(
     replies = sample(
         list(unique.values()),
         samples=1,
-        teacher=Teacher(
-            model=model_name(settings.model),
-            revision=settings.revision,
-            content=model_content(settings.model, settings.revision),
-            engine="vllm",
-            engine_version="",
-            quantisation=settings.quantization,
-            provider="local",
-            sampling=sampling,
-        ),
+        teacher=as_teacher(model, sampling),
         system_prompt=None,
         seed=seed,
         open_engine=lambda: VllmEngine(model, sampling),

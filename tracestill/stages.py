@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracestill.judging import open_judge
 from tracestill.layout import INPUTS, Stage
-from tracestill.models import model_content, model_name
+from tracestill.models import as_teacher, engine_model, model_content
 from tracestill.recipe import Recipe
 from tracestill.records import (
     Dispute,
@@ -21,7 +21,6 @@ from tracestill.records import (
     Manifest,
     Problem,
     Sampling,
-    Teacher,
     Trace,
     Verdict,
     digest,
@@ -141,20 +140,6 @@ def _vllm_model(path: str, revision: str | None, max_model_len: int | None) -> M
     return Model(path=path, revision=revision, max_model_len=max_model_len)
 
 
-def _teacher_model(recipe: Recipe) -> Model:
-    from generate.vllm_engine import Model
-
-    settings = recipe.generate
-    return Model(
-        path=settings.model,
-        revision=settings.revision,
-        quantization=settings.quantization,
-        dtype=settings.dtype,
-        max_model_len=settings.max_model_len,
-        engine_args=settings.engine_args,
-    )
-
-
 def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     from generate.run import sample
     from generate.vllm_engine import VllmEngine
@@ -167,17 +152,7 @@ def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         max_tokens=settings.max_tokens,
         seed=recipe.seed,
     )
-    model = _teacher_model(recipe)
-    teacher = Teacher(
-        model=model_name(settings.model),
-        revision=settings.revision,
-        content=model_content(settings.model, settings.revision),
-        engine=settings.engine,
-        engine_version="",
-        quantisation=settings.quantization,
-        provider="local",
-        sampling=sampling,
-    )
+    model = engine_model(settings)
     problems = list(read_table(run / "problems", "train", Problem))
     totals = {"tokens": 0, "cost": 0.0, "length": 0, "error": 0}
     rows = 0
@@ -187,7 +162,7 @@ def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         for trace in sample(
             problems,
             samples=settings.samples,
-            teacher=teacher,
+            teacher=as_teacher(model, sampling),
             system_prompt=settings.system_prompt,
             seed=recipe.seed,
             open_engine=lambda: VllmEngine(model, sampling),
@@ -291,7 +266,7 @@ def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
             name="student_after", model=_vllm_model(merged, None, teacher.max_model_len)
         ),
         "teacher": Judged(
-            name="teacher", model=_teacher_model(recipe), system_prompt=teacher.system_prompt
+            name="teacher", model=engine_model(teacher), system_prompt=teacher.system_prompt
         ),
     }
     return evaluate(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tracestill.evaluate.config import EvaluateSection, Subject
 from tracestill.evaluate.passrate import by_problem, pass_at_1
-from tracestill.models import model_content, model_name
-from tracestill.records import Problem, Sampling, Shard, Teacher, Trace, Verdict, write_table
+from tracestill.models import as_teacher
+from tracestill.records import Problem, Sampling, Shard, Trace, Verdict, write_table
 
 if TYPE_CHECKING:
     from generate.vllm_engine import Model
@@ -93,21 +93,11 @@ def _answers(
     from generate.vllm_engine import VllmEngine
 
     model = subject.model
-    answered_by = Teacher(
-        model=model_name(model.path),
-        revision=model.revision,
-        content=model_content(model.path, model.revision),
-        engine="vllm",
-        engine_version="",
-        quantisation=model.quantization,
-        provider="local",
-        sampling=sampling,
-    )
     return list(
         sample(
             problems,
             samples=samples,
-            teacher=answered_by,
+            teacher=as_teacher(model, sampling),
             system_prompt=subject.system_prompt,
             seed=seed,
             open_engine=lambda: VllmEngine(model, sampling),
