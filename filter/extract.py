@@ -37,12 +37,17 @@ _HENCE = re.compile(r"\b(?:therefore|thus|hence|so|final|finally)\b", re.IGNOREC
 # What may stand between two boxes that are one answer; and at most so many are joined.
 _BETWEEN_BOXES = re.compile(
     r"\}\s*(?:\$|\\\)|\\\])*\s*(?:(?:,|;|\\quad|\\qquad|\\text\s?\{\s*(?:and|or|,)\s*\}|and|or)\s*)+"
-    r"(?:\$|\\\(|\\\[)*\s*$"
+    r"(?:\$|\\\(|\\\[)*\s*(?:[A-Za-z](?:_\w|_\{\w+\})?\s*=\s*)?$"
     r"|\}[ \w()$\\{]{0,30}\band\b[ }$]*$"
+    r"|\}$"
 )
+# What makes of the number in a box so many hundredths.
+_PERCENT_AFTER = re.compile(r"\}\s*(?:\$|\\\)|\\\])*\s*(?:\\?%|per ?cent\b|pct\b)")
 _MAX_BOXES = 50
 _JOINT = re.compile(r"\s*(?:,|;|and|or|und|oder|和|或)[\s,]*(?=\$|\\[(\[])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
+# `5x + 3` and `5 + x` begin with a number, and are none; a sentence may go on after one.
+_GOES_ON = re.compile(r"(?![.!*]*(?:\s+[A-Za-z]{2,}|\s*$))")
 _SENTENCE_ENDS = re.compile(r"[.!?](?=\s+[A-Z(\\$<]|[\s*]*$)|。")
 _ASIDE = re.compile(
     r",?\s+\(?(?:because|since|which|where|as|so|when|weil|denn|da)\b", re.IGNORECASE
@@ -65,11 +70,35 @@ def after_reasoning(text: str) -> str:
 
 def final_answer(text: str) -> str | None:
     r"""The answer in a completion: of what follows the reasoning the last balanced `\boxed{…}`,
-    else the last answer that is stated. None where there is none.
+    unless the text calls another its final answer thereafter; without a box the last answer that
+    is stated. None where there is none.
     """
     answer = after_reasoning(text)
     boxed = boxed_answer(answer)
-    return last_stated(answer) if boxed is None else boxed
+    return last_stated(answer) if boxed is None else _final_after_box(answer) or boxed
+
+
+def percent_after_box(text: str) -> bool:
+    """Whether `%` or `percent` stands right after the last box."""
+    found = _last_box(text)
+    return found is not None and _PERCENT_AFTER.match(text, found.end) is not None
+
+
+def _final_after_box(text: str) -> str | None:
+    """The formula or number that is called the final answer after the last box, as where the box
+    holds a result on the way; None where there is none.
+    """
+    place = max(text.rfind("inal answer is"), text.rfind("inal Answer is"))
+    if place < 0 or place < text.rfind("boxed"):
+        return None
+    said = text[place + len("inal answer is") :].lstrip(" :*")
+    formula = next(_formulas(said), None)
+    if formula is not None and formula.start == 0:
+        return formula.inner
+    number = _NUMBER.match(said)
+    if number is None or _GOES_ON.match(said, number.end()):
+        return None
+    return number.group().rstrip(",")
 
 
 def boxed_answer(text: str) -> str | None:

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from filter.extract import after_reasoning, boxed_answer, explicitly_stated, final_answer
+from filter.extract import (
+    after_reasoning,
+    boxed_answer,
+    explicitly_stated,
+    final_answer,
+    percent_after_box,
+)
 from filter.verify.judgement import Judgement, Verifier
 from filter.verify.maths.compare import same
 from filter.verify.maths.forms import Form, Scalar, is_list_of_triples, read, read_decimal_comma
@@ -127,7 +133,24 @@ def _decide(reference: str, answer: str | None) -> Judgement | _Open:
     if not answer:
         return Judgement(outcome="incorrect", detail="no answer found")
     extracted = final_answer(answer)
-    gold = _gold(reference)
+    found = _compare(_gold(reference), answer, extracted)
+    if isinstance(found, _Open) or found.outcome == "correct" or not extracted:
+        return found
+    # A percent sign may stand in the box, after it, or be left to the question.
+    references = [reference]
+    if percent_after_box(reference):
+        references.append(f"{boxed_answer(reference)}\\%")
+    answers = [extracted]
+    if percent_after_box(after_reasoning(answer)):
+        answers.append(f"{extracted}\\%")
+    for one in references:
+        for other in answers:
+            if same(_gold(one).form, read(clean(other))):
+                return Judgement(outcome="correct", extracted=other, detail="equal")
+    return found
+
+
+def _compare(gold: Gold, answer: str, extracted: str | None) -> Judgement | _Open:
     if not extracted:
         return _whole(gold, answer, extracted)
     if extracted in (gold.text, gold.whole):
