@@ -19,9 +19,10 @@ from filter.extract import (
 )
 from filter.verify.judgement import Judgement, Verifier
 from filter.verify.maths.compare import same
-from filter.verify.maths.forms import Form, Scalar, is_list_of_triples, read, read_decimal_comma
+from filter.verify.maths.forms import Form, Scalar
 from filter.verify.maths.guard import too_dear
 from filter.verify.maths.normalise import clean, squeeze
+from filter.verify.maths.read_forms import is_list_of_triples, read, read_decimal_comma
 from filter.verify.worker import Pool, WorkerError
 from tracestill.records import Problem
 

@@ -1,0 +1,150 @@
+"""Read what is one thing: a number in any of its notations, with its unit, a time, a word."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from filter.verify.maths.algebra import number
+from filter.verify.maths.forms import Based, Clock, Form, Huge, Scalar, Words
+from filter.verify.maths.normalise import squeeze
+from filter.verify.maths.reading import read_value
+from filter.verify.maths.units import read_unit
+
+_PLAIN = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?|([+-]?)\.(\d+)")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_SPACED = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
+_MIXED = re.compile(r"([+-]?\d+)(?: |\s?-\s?|\s?\+\s?| and )(\d+)/(\d+)")
+_SCIENTIFIC = re.compile(
+    r"([+-]?\d+(?:\.\d+)?|[+-]?\.\d+)\s?(?:[eE]\s?([+-]?\d+)"
+    r"|(?:\\cdot|\*|x|X|\\cdot\s?10)\s?10\s?\^\s?(?:\{\s?([+-]?\d+)\s?\}|([+-]?\d+)))"
+)
+_BASED = re.compile(
+    r"\(?([0-9A-Fa-f]+)\)?\s?_\s?(?:\{?\s?(\d+)\s?\}?"
+    r"|\{?\s?(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen)\s?\}?)"
+)
+_BASED_WORDS = re.compile(r"([0-9A-Fa-f]+)\s?\(?(?:in )?base[ -](\d+)\)?")
+_BASES = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "twelve": 12, "sixteen": 16,
+}  # fmt: skip
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s?(?:([aApP])\.?\s?(?:[mM]\.?)?)?")
+_HOUR = re.compile(r"(\d{1,2})\s?([aApP])\.?\s?[mM]\.?")
+_RATIO = re.compile(r"(\d+)\s?:\s?(\d+)")
+_COUNTS = {
+    word: value
+    for value, word in enumerate(
+        (
+            "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+            "eleven", "twelve",
+        )
+    )
+}  # fmt: skip
+_SHORT_WORDS = frozenset({"yes", "no", "odd"})
+_WORDS = re.compile(r"[A-Za-z][A-Za-z'\-]*(?:[ ,]+[A-Za-z'\-]+)*")
+_UNIT_AFTER = re.compile(
+    r"(?P<unit>\\usd|\\euro|\\pound|\^\s?\\circ(?: ?[CF](?![a-zA-Z]))?"
+    r"|(?<![\\A-Za-z])[A-Za-z][A-Za-z \-/'.]*(?:\^\s?[23])?)$"
+)
+
+
+def read_plain(text: str, *, triples_are_lists: bool = False) -> Form:
+    """An integer or a decimal, however its digits are grouped; None for anything else."""
+    match = _PLAIN.fullmatch(text)
+    if match is None:
+        if not triples_are_lists and _THOUSANDS.fullmatch(text):
+            return read_plain(text.replace(",", ""), triples_are_lists=True)
+        if _SPACED.fullmatch(text):
+            return read_plain(text.replace(" ", ""), triples_are_lists=True)
+        return None
+    sign, whole, fixed = match[1] or match[4] or "", match[2] or "", match[3] or match[5] or ""
+    if len(whole) + len(fixed) > 4_000:  # beyond what int() takes
+        return None if fixed else Huge(sign.strip("+") + (whole.lstrip("0") or "0"))
+    value = Fraction(int(whole + fixed), 10 ** len(fixed)) if fixed else Fraction(int(whole))
+    return Scalar(number(-value if sign == "-" else value), decimals=len(fixed) or None)
+
+
+def read_notation(text: str) -> Form:
+    """A number in a base, a time, a ratio, a mixed or scientific number, or one in words."""
+    based = _BASED.fullmatch(text)
+    if (
+        based
+        and not (len(based[1]) == 1 and based[1].isalpha())
+        and any(map(str.isdigit, based[1]))
+    ):
+        return Based(based[1].lstrip("0").upper(), int(based[2]) if based[2] else _BASES[based[3]])
+    based = _BASED_WORDS.fullmatch(text)
+    if based:
+        return Based(based[1].lstrip("0").upper(), int(based[2]))
+    clock = _CLOCK.fullmatch(text)
+    if clock:
+        return Clock(int(clock[1]), int(clock[2]), (clock[3] or "").lower())
+    hour = _HOUR.fullmatch(text)
+    if hour:
+        return Clock(int(hour[1]), 0, hour[2].lower())
+    ratio = _RATIO.fullmatch(text)
+    if ratio and len(text) < 40 and int(ratio[2]):
+        return Scalar(number(Fraction(int(ratio[1]), int(ratio[2]))))
+    mixed = _MIXED.fullmatch(text)
+    if mixed and "-" not in text[1:] and len(text) < 60 and int(mixed[3]):
+        part = Fraction(int(mixed[2]), int(mixed[3]))
+        whole = int(mixed[1])
+        return Scalar(number(whole - part if text[0] == "-" else whole + part))
+    scientific = _SCIENTIFIC.fullmatch(text)
+    if scientific:
+        exponent = int((scientific[2] or scientific[3] or scientific[4])[:8])
+        if abs(exponent) <= 3_000 and len(text) < 400:
+            return Scalar(number(Fraction(scientific[1]) * Fraction(10) ** exponent))
+    if text.casefold() in _COUNTS:
+        return Scalar(number(_COUNTS[text.casefold()]))
+    return None
+
+
+def read_scalar(text: str) -> Form:
+    """A value with or without a unit, or a text; None where it is neither."""
+    text = text.strip()
+    if text.casefold() in _SHORT_WORDS:
+        return Words(text.casefold())
+    value = read_value(squeeze(text))
+    plain = read_plain(text)
+    if plain is not None:
+        return plain
+    unit = None
+    rest = text
+    for money in ("\\usd", "\\euro", "\\pound"):
+        if rest.startswith(money):
+            unit, rest = read_unit(money), rest[len(money) :].strip()
+        elif rest.startswith(("-" + money, "- " + money)):
+            unit, rest = read_unit(money), "-" + rest.partition(money)[2].strip()
+    if unit is None:
+        after = _UNIT_AFTER.search(rest)
+        if after and after.start():
+            # A letter right after a number, as in `2k`, is a factor and no unit.
+            gap = rest[after.start() - 1] in " }" or len(after["unit"].strip()) > 1
+            name = after["unit"].lstrip("^ ")
+            name = "\\circ" if name.startswith("\\circ") else name
+            found = read_unit(name) if gap else None
+            if found is not None:
+                inner = _read_number(rest[: after.start()].strip())
+                if inner is not None:
+                    return Scalar(inner.value, found, inner.decimals)
+    elif rest:
+        inner = _read_number(rest)
+        return Scalar(inner.value, unit, inner.decimals) if inner else None
+    if value is not None:
+        return Scalar(value)
+    if _WORDS.fullmatch(text) and any(len(word) > 3 for word in re.split(r"[^A-Za-z]+", text)):
+        return Words(" ".join(text.casefold().replace("-", " ").split()))
+    if re.fullmatch(r"\(?[A-Z]\)?", text):
+        return Words(text.strip("()"))
+    return None
+
+
+def _read_number(text: str) -> Scalar | None:
+    plain = read_plain(text)
+    if plain is None:
+        plain = read_notation(text)
+    if isinstance(plain, Scalar):
+        return plain
+    value = read_value(squeeze(text))
+    return None if value is None else Scalar(value)
