@@ -1,8 +1,8 @@
 """What the verifiers get right, how fast, and what they hold back: `python benchmarks/verify.py`.
 
 Needs the real data (`--data`, by default ../shared/data) and bubblewrap. Prints each row's figures
-and a table; writes benchmarks/results/verify.json. `--math-verify-cases FILE` adds a row: JSONL of
-`reference`, `answer` and `right`, the pairs of Math-Verify's own tests.
+and a table; writes benchmarks/results/verify.json. `--math-verify DIR` adds a row: the cases in
+the tests of a checkout of Math-Verify.
 """
 
 from __future__ import annotations
@@ -61,8 +61,11 @@ def table(found: dict[str, Any]) -> str:
         f"{times['cold_bwrap']['median_ms']}, none {times['plain_python']['median_ms']}",
     }
     if cases := found.get("math_verify_cases"):
+        mended = cases["right_with_mistakes_set_right"]
         rows["Math-Verify's cases"] = (
-            f"{cases['right']} of {cases['rows']} (math-verify {cases['math_verify_right']})"
+            f"of {cases['rows']} {cases['right']['ours']} (math-verify "
+            f"{cases['right']['math_verify']}); its mistakes set right {mended['ours']} "
+            f"({mended['math_verify']})"
         )
     return "\n".join(f"{name:<22} {text}" for name, text in rows.items())
 
@@ -72,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--bound", type=float, default=5.0, help="seconds a hostile row may take")
-    parser.add_argument("--math-verify-cases", type=Path)
+    parser.add_argument("--math-verify", type=Path)
     arguments = parser.parse_args()
     logging.disable()
     data = arguments.data
@@ -88,8 +91,8 @@ def main() -> None:
         "scaling": scaling_row,
         "hostile": lambda: hostile_row(arguments.bound),
     }
-    if arguments.math_verify_cases:
-        measures["math_verify_cases"] = lambda: peer_cases_row(arguments.math_verify_cases)
+    if arguments.math_verify:
+        measures["math_verify_cases"] = lambda: peer_cases_row(arguments.math_verify)
     found: dict[str, Any] = {"load_before": os.getloadavg()}
     for name, measure in measures.items():
         found[name] = measure()

@@ -30,7 +30,7 @@ _OPENS = re.compile(r"\$\$([^$]+)\$\$|(?<![\\$])\$([^$\n]*[^$\\])\$(?!\d)|\\[\[(
 _PROSE = re.compile(r"(?<![A-Za-z\\{])[A-Za-z]{2,}")
 _LATEX = re.compile(r"[\\^_=]")
 _SHORT = 300  # characters of an answer that may be nothing but the answer
-_CONNECTING = re.compile(r"\b(?:and|or|percent|pct)\b")
+_CONNECTING = re.compile(r"(?<![A-Za-z])(?:and|or|percent|pct)(?![a-z])")
 _IS = re.compile(r"\b(?:is|are|was|be|equals|ist|lautet)\b\**:?\s+(?=[-\d$\\.(\[{])", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _HENCE = re.compile(r"\b(?:therefore|thus|hence|so|final|finally)\b", re.IGNORECASE)

@@ -88,9 +88,26 @@ def test_what_is_only_reasoned_is_no_answer(text: str, expected: str | None) -> 
         (r"\boxed{1} \quad \text{and} \quad \boxed{-2}", "1, -2"),
         (r"\boxed{1} no, \boxed{2}", "2"),
         (r"\boxed{1}. Then \boxed{2}", "2"),
+        (r"\boxed{1}\boxed{2}", "1, 2"),
+        (r"\( y_1 = \boxed{x + 1} \) and \( y_2 = \boxed{2} \)", "x + 1, 2"),
     ],
 )
 def test_boxes_side_by_side_are_one_answer(text: str, expected: str) -> None:
+    assert final_answer(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"\boxed{255} in all. The final answer is $10,455$. I hope it is correct.", "10,455"),
+        (r"\boxed{5}. Final answer is **7**.", "7"),
+        (r"The final answer is 5. No: \boxed{7}", "7"),
+        (r"\boxed{5x + 3}, so the final answer is 5x + 3.", "5x + 3"),
+        (r"\boxed{5}. The final answer is not 7.", "5"),
+        (r"\boxed{5}. The final answer is the number of apples.", "5"),
+    ],
+)
+def test_what_is_called_final_after_a_box_counts(text: str, expected: str) -> None:
     assert final_answer(text) == expected
 
 

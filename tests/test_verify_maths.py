@@ -212,3 +212,19 @@ def test_real_references_verify_against_themselves(name: str) -> None:
     rows = [json.loads(line) for line in (DATA / f"{name}.jsonl").open(encoding="utf-8")]
     pairs = [(problem(str(row["answer"])), f"\\boxed{{{row['answer']}}}") for row in rows]
     assert {judgement.outcome for judgement in maths_many(pairs)} == {"correct"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "outcome"),
+    [
+        (r"28\%", r"$\boxed{28}$ percent", "correct"),
+        (r"28\%", r"$\boxed{28}$ pct", "correct"),
+        (r"\boxed{20} percent", r"\boxed{20\%}", "correct"),
+        ("28", r"\boxed{28}\%", "correct"),
+        ("28", r"\boxed{28\%}", "incorrect"),
+        ("9", r"\boxed{28}$. 9 percent", "incorrect"),
+        (r"\boxed{1}\boxed{2}", r"\boxed{1,2}", "correct"),
+    ],
+)
+def test_a_percent_sign_may_stand_after_the_box(reference: str, answer: str, outcome: str) -> None:
+    assert maths()(problem(reference), answer).outcome == outcome

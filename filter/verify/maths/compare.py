@@ -31,6 +31,7 @@ from filter.verify.maths.forms import (
     Scalar,
     Union,
     Words,
+    assigns,
     difference,
 )
 from filter.verify.maths.units import Unit, same_dimension
@@ -53,8 +54,10 @@ def _same(gold: Form, answer: Form) -> bool | None:
     if isinstance(answer, Equation):
         return _same_equation(gold, answer)
     if isinstance(gold, Equation):
-        # `x = 5` may be answered by `5`
-        return _same(gold.sides[-1], answer) if gold.names else False
+        # `x = 5` and `2 + 3 = 5` may be answered by `5`; `x^2 + y^2 = 1` not by `1`.
+        ends = (gold.sides[0], gold.sides[-1])
+        computes = all(isinstance(side, Scalar) and not variables(side.value) for side in ends)
+        return _same(gold.sides[-1], answer) if gold.names or computes else False
     if isinstance(gold, Scalar) and isinstance(answer, Scalar):
         return _same_scalar(gold, answer)
     if isinstance(gold, Matrix | Group) and isinstance(answer, Matrix | Group):
@@ -153,6 +156,11 @@ def _same_row(gold: Group, answer: Group) -> bool | None:
     if len(gold.items) != 2 and set(brackets) == {"()", "[]"}:
         # Of more than two items neither is an interval: `[1,2,3]` is `(1,2,3)`.
         return _same_items(gold.items, answer.items, ordered=True)
+    if set(brackets) == {"()", ""}:
+        # `1, 3` may be the roots of what `(1, 3)` is the interval between; `x = 1, y = 3` is not.
+        bare = answer if answer.opens == "" else gold
+        if len(gold.items) > 2 or assigns(bare):
+            return _same_items(gold.items, answer.items, ordered=True)
     return False
 
 

@@ -33,6 +33,8 @@ _COMMAND_OR_FUNCTION = re.compile(
     r"\\[A-Za-z]+(?:\{[a-z]*matrix\})?|(?:a|ar|arc)?(?:sinh?|cosh?|tanh?|cot|sec|csc)|sqrt|floor|ceil"
 )
 _PROSE = re.compile(r"[A-Za-z]{4,}")
+_DOUBLED = re.compile(r"\\\\[A-Za-z]")
+_SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +210,11 @@ def _whole(gold: Gold, answer: str, extracted: str | None) -> Judgement:
 @lru_cache(maxsize=4096)
 def _gold(reference: str) -> Gold:
     whole = reference.strip()
+    if _DOUBLED.search(whole) and not _SINGLE.search(whole):
+        whole = whole.replace("\\\\", "\\")  # escaped once too often on its way here
     boxed = boxed_answer(whole)
+    if boxed is None and whole.startswith("\\boxed{"):  # a reference that was cut
+        whole = whole.removeprefix("\\boxed{")
     text = (explicitly_stated(whole) or whole) if boxed is None else boxed
     formulas = _FORMULAS.findall(text)
     if formulas and _PROSE.search(_FORMULAS.sub("", text)):

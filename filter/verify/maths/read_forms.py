@@ -15,6 +15,7 @@ from filter.verify.maths.forms import (
     Scalar,
     Union,
     Words,
+    assigns,
 )
 from filter.verify.maths.normalise import squeeze
 from filter.verify.maths.read_scalars import read_notation, read_plain, read_scalar
@@ -36,12 +37,13 @@ _MEMBER = re.compile(r"[a-zA-Z](?:_\w|_\{\w+\})?\s?(?:\\in(?![a-zA-Z])|:)\s?(?=[
 _RELATION = re.compile(r"<=|>=|!=|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<|>|=")
 _ORDERS = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "\\le": "<=", "\\ge": ">="}
 _CONNECTIVE = re.compile(
-    r"(?<![A-Za-z\\])(?:and|or|und|oder)(?![A-Za-z])|\\(?:lor|land|vee|wedge)(?![a-zA-Z])|;"
+    r"(?<![A-Za-z\\])(?:and|or|und|oder)(?![a-z])|\\(?:lor|land|vee|wedge)(?![a-zA-Z])|;"
 )
 _NAMING = re.compile(
     r"(?:[a-zA-Z]'*|\\[a-zA-Z]+|_\w|_\{[^{}]*\}|\{[A-Za-z]+\}|[ +|*:/]|\([a-zA-Z0-9, ]*\)|\\cdot)+"
     r"|[A-Za-z][A-Za-z ,']*"
 )
+_ARGUMENT = re.compile(r"(?<=^[A-Za-z])\([a-z]\)$")
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\w|_\{\w+\})?'*(?:\([a-zA-Z, ]+\))?")
 
 
@@ -99,6 +101,9 @@ def _read(text: str, triples: bool, depth: int) -> Form:
         grouped = _GROUPED.fullmatch(text)
         if grouped:
             text = grouped[1] + grouped[2].replace(",", "") + grouped[3]
+    tuples = _read_tuples(text, triples, depth)
+    if tuples is not None:
+        return tuples
     text = _CONNECTIVE.sub(",", text)
     if "\\cup" in text or " U " in text:
         parts = _split(text.replace(" U ", "\\cup "), "\\cup")
@@ -149,7 +154,7 @@ def _read_relation(text: str, triples: bool, depth: int) -> Form:
     if all(sign == "=" for sign in signs):
         forms = tuple(_read(side, triples, depth + 1) for side in sides)
         first = squeeze(sides[0])
-        first = "y" if first == "f(x)" else first
+        first = "y" if first == "f(x)" else _ARGUMENT.sub("", first)
         names = _NAMING.fullmatch(sides[0]) is not None and sides[0] not in ("e", "\\pi", "i")
         return Equation(forms, names, first)
     if any(sign not in _ORDERS for sign in signs):
@@ -199,6 +204,25 @@ def _read_bracketed(text: str, triples: bool, depth: int) -> Form:
         form = _read(inner, triples, depth + 1)
         return form if isinstance(form, Words | Equation | Group) else None
     return None
+
+
+def _read_tuples(text: str, triples: bool, depth: int) -> Form:
+    """The pairs (or longer) that `x=1, y=2; x=3, y=4` says."""
+    parts = [part for part in _split(text, ";") if part.strip()]
+    if len(parts) < 2 or "=" not in parts[0] or "," not in parts[0]:
+        return None
+    names: list[str] | None = None
+    tuples: list[Form] = []
+    for part in parts:
+        form = _read(part, triples, depth + 1)
+        if not isinstance(form, Group) or not assigns(form):
+            return None
+        equations = [item for item in form.items if isinstance(item, Equation)]
+        if names is not None and names != [equation.first for equation in equations]:
+            return None
+        names = [equation.first for equation in equations]
+        tuples.append(Group("(", ")", tuple(equation.sides[-1] for equation in equations)))
+    return Group("", "", tuple(tuples))
 
 
 def _list(items: list[str], opens: str, closes: str, triples: bool, depth: int) -> Form:
