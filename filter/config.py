@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
+from tracestill.records.models import LocalModel, ServedModel
 from tracestill.records.section import Section
 
 Keep = Literal["correct", "unverifiable"]
@@ -37,22 +38,33 @@ class Agreement(Section):
     """The answer must be that of more than this share of them."""
 
 
-class Judge(Section):
-    """A language model that judges what no rule decides."""
+class _Judging(Section):
+    """What a judge is told, and how it answers."""
 
-    model: str
-    """A hub id, or a folder: a path that begins with `.`, `/` or `~`, relative to the recipe."""
     template: str
     """The rubric (a .jinja file, relative to the recipe) with `problem`, `reference`, `answer`."""
-    revision: str | None = None
-    quantization: str | None = None
-    dtype: str = "auto"
-    max_model_len: int | None = Field(default=None, ge=1)
-    engine_args: dict[str, Any] = Field(default_factory=dict)
-    """Any further argument of vLLM's engine."""
     max_tokens: int = Field(default=4096, ge=1)
     """The longest reply, reasoning included."""
     temperature: float = Field(default=0.0, ge=0)
+
+
+class LocalJudge(LocalModel, _Judging):
+    """A language model that judges what no rule decides, run by vLLM in this process."""
+
+
+class ServedJudge(ServedModel, _Judging):
+    """A language model that judges what no rule decides, behind an endpoint."""
+
+
+def _engine(value: Any) -> str:
+    engine = value.get("engine", "vllm") if isinstance(value, dict) else value.engine
+    return str(engine)
+
+
+Judge = Annotated[
+    Annotated[LocalJudge, Tag("vllm")] | Annotated[ServedJudge, Tag("openai")],
+    Discriminator(_engine),
+]
 
 
 class FilterSection(Section):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from tracestill.records.models import LocalModel, ServedModel
 from tracestill.records.schema import Kind
 from tracestill.records.section import Section
 
@@ -74,25 +75,58 @@ class Prices(Section):
     completion: float = Field(default=0.0, ge=0)
 
 
-class GenerateSection(Section):
-    """The teacher and how it is sampled."""
+class Samples(Section):
+    """Sampling that stops where a problem has what is wanted."""
 
-    engine: Literal["vllm"] = "vllm"
-    """`vllm` runs the model in this process."""
-    model: str
-    """A hub id, or a folder: a path that begins with `.`, `/` or `~`, relative to the recipe."""
-    revision: str | None = None
-    """A commit, tag or branch of the hub's repository."""
-    quantization: str | None = None
-    """vLLM's name of the quantisation; null reads it from the model."""
-    dtype: str = "auto"
-    max_model_len: int | None = Field(default=None, ge=1)
-    """The longest prompt and answer together, in tokens; null takes the model's own limit."""
-    engine_args: dict[str, Any] = Field(default_factory=dict)
-    """Any further argument of vLLM's engine."""
+    min: int = Field(default=1, ge=1)
+    """How many traces every problem gets."""
+    max: int = Field(ge=1)
+    """How many a hard one gets at most."""
+    until_correct: int | None = Field(default=None, ge=1)
+    """A problem with so many verified traces gets no more; null: each gets `max`."""
+    give_up: int | None = Field(default=None, ge=1)
+    """A problem with none verified among so many traces gets no more; null: only at `max`."""
+    step: int = Field(default=1, ge=1)
+    """How many more a problem is asked for at once."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Samples:
+        if self.min > self.max:
+            raise ValueError(f"min is {self.min}, more than max, {self.max}")
+        if self.until_correct is None and self.min < self.max:
+            raise ValueError("say `until_correct`, or write one number: `samples: 4`")
+        return self
+
+
+def _fixed(value: Any) -> Any:
+    if isinstance(value, int) and value >= 1 and not isinstance(value, bool):
+        return {"min": value, "max": value}
+    if not isinstance(value, dict | Samples):
+        raise ValueError("write a number from 1, or rules such as {max: 8, until_correct: 1}")
+    return value
+
+
+class Budget(Section):
+    """What a run may spend in all, resumed ones included; null: any."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and completions."""
+    money: float | None = Field(default=None, gt=0)
+    """In the currency of `prices`."""
+    hours: float | None = Field(default=None, gt=0)
+    """Hours of sampling."""
+    then: Literal["stop", "go_on"] = "stop"
+    """At the cap, stop the run, or go on to the next stage with what there is."""
+
+
+class _Sampled(Section):
+    """How a teacher is sampled."""
+
     system_prompt: str | None = None
-    samples: int = Field(default=1, ge=1)
-    """How many traces a problem gets."""
+    samples: Annotated[Samples, BeforeValidator(_fixed, json_schema_input_type=int | Samples)] = (
+        Samples(min=1, max=1)
+    )
+    """How many traces a problem gets: a number, or rules that decide while sampling."""
     temperature: float = Field(default=0.6, ge=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
     top_k: int = Field(default=-1, ge=-1)
@@ -100,3 +134,24 @@ class GenerateSection(Section):
     max_tokens: int = Field(default=16384, ge=1)
     """The longest answer, reasoning included."""
     prices: Prices = Prices()
+    budget: Budget = Budget()
+
+
+class LocalTeacher(LocalModel, _Sampled):
+    """A teacher that vLLM runs in this process."""
+
+
+class ServedTeacher(ServedModel, _Sampled):
+    """A teacher behind an OpenAI-compatible endpoint."""
+
+
+def _engine(value: Any) -> str:
+    engine = value.get("engine", "vllm") if isinstance(value, dict) else value.engine
+    return str(engine)
+
+
+GenerateSection = Annotated[
+    Annotated[LocalTeacher, Tag("vllm")] | Annotated[ServedTeacher, Tag("openai")],
+    Discriminator(_engine),
+]
+"""The teacher and how it is sampled."""

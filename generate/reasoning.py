@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 VERSION = 1  # part of the generate stage's fingerprint: raise it when a split changes
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -25,3 +28,24 @@ def split_reasoning(raw: str, prefill: str = "") -> tuple[str | None, str | None
     if begun:
         return text.strip(), None
     return None, text.strip()
+
+
+def think_tokens(tokenizer: Any) -> tuple[int | None, int] | None:
+    """The ids of the opening and the closing think tag of a transformers tokenizer; None where
+    the closing one is no token of its own, so that ids can't tell it from text.
+    """
+    opening, closing = (
+        ids[0] if len(ids := tokenizer.encode(tag, add_special_tokens=False)) == 1 else None
+        for tag in (OPEN, CLOSE)
+    )
+    return None if closing is None else (opening, closing)
+
+
+def closing_token(ids: Sequence[int], opening: int | None, closing: int) -> int | None:
+    """The index of the token that ends the reasoning: the first closing one after which none
+    opens again. None: there is no closing one.
+    """
+    begin = max((i for i, token in enumerate(ids) if token == opening), default=0)
+    later = (i for i in range(begin, len(ids)) if ids[i] == closing)
+    earlier = (i for i in range(begin - 1, -1, -1) if ids[i] == closing)
+    return next(later, next(earlier, None))

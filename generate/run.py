@@ -142,6 +142,8 @@ def _ask(
     try:
         with Journal(journal) as file:
             for response in engine.stream(requests):
+                if response is None:
+                    continue
                 item = by_id[response.id]
                 row = _row(response, item, teacher, engine.version, prices)
                 file.append(row)
@@ -164,13 +166,16 @@ def _ask(
 def _row(
     response: Response, item: Wanted, teacher: Teacher, engine_version: str, prices: Prices
 ) -> dict[str, Any]:
-    cost = prices.prompt * response.prompt_tokens + prices.completion * response.completion_tokens
+    cost = response.cost
+    if cost is None:
+        cost = prices.prompt * response.prompt_tokens + prices.completion * response.new_tokens
+        cost /= 1e6
     return {
         **asdict(response),
         "problem_id": item.problem.id,
         "sample": item.sample,
         "max_tokens": teacher.sampling.max_tokens,
-        "cost": cost / 1e6,
+        "cost": cost,
         "teacher": asdict(teacher) | {"engine_version": engine_version},
     }
 
@@ -182,6 +187,7 @@ def _trace(row: dict[str, Any], item: Wanted) -> Trace:
         problem_id=item.problem.id,
         sample=item.sample,
         raw=row["raw"],
+        raw_reasoning=row.get("raw_reasoning"),
         raw_token_ids=row["token_ids"],
         reasoning=reasoning,
         answer=answer,

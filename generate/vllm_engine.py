@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -11,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from generate.engine import Request, Response
-from tracestill.records import Sampling
+from generate.engine import EngineDiedError, Request, Response
+from generate.reasoning import closing_token, think_tokens
+from tracestill.records import Finish, Sampling
 
 _CPU_ARGS: dict[str, Any] = {
     "enforce_eager": True,  # compiling takes longer than a small model runs
@@ -20,6 +20,20 @@ _CPU_ARGS: dict[str, Any] = {
     # ("CPU Generator does not use offset").
     "enable_chunked_prefill": False,
 }
+
+
+_PAUSE = 0.01  # seconds between looks for a request, where nothing runs
+_END: Any = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    """A request that vLLM works at; `begun` are the token ids that it goes on from."""
+
+    prompt: int
+    prefill: str
+    begun: list[int]
+    begin: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +84,7 @@ class VllmEngine:
     """An engine of one model and one way of sampling."""
 
     name = "vllm"
+    continues = True
 
     def __init__(self, model: Model, sampling: Sampling) -> None:
         """Load the model.
@@ -113,6 +128,7 @@ class VllmEngine:
         # problems never lie in memory together.
         self._window: int = 2 * config.scheduler_config.max_num_seqs
         self._tokenizer = cast(Any, self._engine.renderer.tokenizer)
+        self._think = think_tokens(self._tokenizer)
 
     def _render(self, messages: list[dict[str, str]]) -> tuple[list[int], str]:
         """The prompt's token ids, and the part of it that belongs to the model's turn."""
@@ -121,64 +137,111 @@ class VllmEngine:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids, "<think>" if text.rstrip().endswith("<think>") else ""
 
-    def stream(self, requests: Iterable[Request]) -> Iterator[Response]:
+    def stream(self, requests: Iterable[Request | None]) -> Iterator[Response | None]:
         """See `Engine.stream`."""
+        waiting = iter(requests)
+        running: dict[str, _Running] = {}
+        exhausted = False
+        while running or not exhausted:
+            while len(running) < self._window and not exhausted:
+                request = next(waiting, _END)
+                if request is None:
+                    break
+                if request is _END:
+                    exhausted = True
+                    break
+                refused = self._add(cast(Request, request), running)
+                if refused is not None:
+                    yield refused
+            if not running:
+                if not exhausted:  # whoever asks is not ready to ask
+                    time.sleep(_PAUSE)
+                    yield None
+                continue
+            try:
+                outputs = self._engine.step()
+            except Exception as error:  # of the engine: what a request can do wrong `_add` told
+                raise EngineDiedError(f"vLLM: {_first_line(error)}") from error
+            for output in outputs:
+                if output.finished:
+                    yield self._response(output, running.pop(output.request_id))
+            yield None
+
+    def _add(self, request: Request, running: dict[str, _Running]) -> Response | None:
+        """Hand a request to vLLM; a response where it can't be answered."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        waiting = iter(requests)
-        running: dict[str, tuple[str, int, float]] = {}  # prefill, prompt tokens, begin
-        exhausted = False
-        while running or not exhausted:
-            for request in itertools.islice(waiting, self._window - len(running)):
-                ids, prefill = self._render(request.messages)
-                room = self.max_model_len - len(ids)
-                if room < 1:
-                    yield Response(
-                        id=request.id, raw="", token_ids=None, prefill=prefill, finish="skipped",
-                        error=f"the prompt's {len(ids)} tokens fill the context of "
-                        f"{self.max_model_len}; raise generate.max_model_len",
-                        prompt_tokens=len(ids), completion_tokens=0, seconds=0.0,
-                    )  # fmt: skip
-                    continue
-                params = SamplingParams(
-                    temperature=self.sampling.temperature,
-                    top_p=self.sampling.top_p,
-                    top_k=self.sampling.top_k,
-                    max_tokens=min(self.sampling.max_tokens, room),
-                    seed=request.seed,
-                    output_kind=RequestOutputKind.FINAL_ONLY,
-                    skip_special_tokens=False,
-                )
-                self._engine.add_request(request.id, {"prompt_token_ids": ids}, params)
-                running[request.id] = (prefill, len(ids), time.monotonic())
-            exhausted = len(running) < self._window
-            for output in self._engine.step():
-                if output.finished:
-                    yield self._response(output, *running.pop(output.request_id))
+        ids, prefill = self._render(request.messages)
+        begun = (request.continues and request.continues.token_ids) or []
+        room = self.max_model_len - len(ids)
+        wanted = min(self.sampling.max_tokens, room) - len(begun)
+        asked = _Running(prompt=len(ids), prefill=prefill, begun=begun, begin=time.monotonic())
+        if room < 1:
+            why = (
+                f"the prompt's {len(ids)} tokens fill the context of {self.max_model_len}; "
+                "raise generate.max_model_len"
+            )
+            return self._refusal(request.id, asked, "skipped", why)
+        if wanted < 1:
+            return self._response_of(request.id, asked, [], "length")
+        params = SamplingParams(
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            top_k=self.sampling.top_k,
+            max_tokens=wanted,
+            seed=request.seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_special_tokens=False,
+            detokenize=False,  # once at the end, over all of the answer
+        )
+        try:
+            self._engine.add_request(request.id, {"prompt_token_ids": ids + begun}, params)
+        except ValueError as error:
+            return self._refusal(request.id, asked, "error", f"vLLM: {_first_line(error)}")
+        running[request.id] = asked
+        return None
 
-    def _response(self, output: Any, prefill: str, prompt_tokens: int, begin: float) -> Response:
-        (completion,) = output.outputs
-        finish = completion.finish_reason
-        raw: str = completion.text
-        # The stop token is vLLM's to report, not part of what the model said.
-        for token in self._stop_texts():
-            raw = raw.removesuffix(token)
+    def _refusal(self, id_: str, asked: _Running, finish: Finish, why: str) -> Response:
         return Response(
-            id=output.request_id,
-            raw=raw,
-            token_ids=list(completion.token_ids),
-            prefill=prefill,
-            finish=finish if finish in ("stop", "length") else "error",
-            error=None if finish in ("stop", "length") else f"vLLM ended it with {finish!r}",
-            prompt_tokens=prompt_tokens,
-            completion_tokens=len(completion.token_ids),
-            seconds=time.monotonic() - begin,
+            id=id_, raw="", token_ids=None, prefill=asked.prefill, finish=finish, error=why,
+            prompt_tokens=asked.prompt, completion_tokens=0, new_tokens=0, seconds=0.0,
+        )  # fmt: skip
+
+    def _response(self, output: Any, asked: _Running) -> Response:
+        (completion,) = output.outputs
+        return self._response_of(
+            output.request_id, asked, list(completion.token_ids), completion.finish_reason
         )
 
-    def _stop_texts(self) -> list[str]:
-        token = self._tokenizer.eos_token
-        return [token] if token else []
+    def _response_of(
+        self, id_: str, asked: _Running, new: list[int], finish: str | None
+    ) -> Response:
+        ids = asked.begun + new
+        # The stop token is vLLM's to report, not part of what the model said.
+        said = ids[:-1] if finish == "stop" else ids
+        closed_at = None
+        if self._think is not None:
+            close = closing_token(said, *self._think)
+            closed_at = -1 if close is None else len(self._decode(said[:close]))
+        known = finish in ("stop", "length")
+        return Response(
+            id=id_,
+            raw=self._decode(said),
+            token_ids=ids,
+            prefill=asked.prefill,
+            closed_at=closed_at,
+            finish=cast(Finish, finish) if known else "error",
+            error=None if known else f"vLLM ended it with {finish!r}",
+            prompt_tokens=asked.prompt,
+            completion_tokens=len(ids),
+            new_tokens=len(new),
+            seconds=time.monotonic() - asked.begin,
+        )
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
+        return text
 
     def close(self) -> None:
         """Free the model, so that another can be loaded in this process."""

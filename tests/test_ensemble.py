@@ -34,7 +34,8 @@ def problem(kind: Any = "open", reference: str = "") -> Problem:
 
 def trace(number: int, answer: str | None) -> Trace:
     return Trace(
-        id=f"t{number}", problem_id="p", sample=number, raw="", raw_token_ids=None, reasoning="r",
+        id=f"t{number}", problem_id="p", sample=number, raw="", raw_reasoning=None,
+        raw_token_ids=None, reasoning="r",
         answer=answer, finish="stop", error=None, prompt_tokens=1, completion_tokens=1,
         teacher=TEACHER, seconds=0.0, cost=0.0,
     )  # fmt: skip

@@ -31,7 +31,8 @@ def trace(of: Problem, sample: int = 0, **more: Any) -> Trace:
         "completion_tokens": 10,
     } | more
     return Trace(
-        id=f"{of.id}-{sample}", problem_id=of.id, sample=sample, raw="raw", raw_token_ids=None,
+        id=f"{of.id}-{sample}", problem_id=of.id, sample=sample, raw="raw", raw_reasoning=None,
+        raw_token_ids=None,
         prompt_tokens=5, teacher=TEACHER, seconds=0.1, cost=0.0, **values,
     )  # fmt: skip
 

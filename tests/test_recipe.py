@@ -52,8 +52,8 @@ def test_defaults_are_filled_and_come_back(tmp_path: Path) -> None:
     ("old", "new", "expected"),
     [
         ("samples: 2", "sampels: 2", ["line 11", "generate.sampels", "did you mean samples?"]),
-        ("samples: 2", "samples: 0", ["line 11", "generate.samples", "greater than or equal to 1"]),
-        ("samples: 2", "samples: two", ["line 11", "valid integer", "'two'"]),
+        ("samples: 2", "samples: 0", ["line 11", "generate.samples", "a number from 1"]),
+        ("samples: 2", "samples: two", ["line 11", "a number from 1", "'two'"]),
         ("size: 2", "sise: 2", ["line 8", "problems.heldout.0.sise", "did you mean size?"]),
         ("source: reasoning_gym\n", "source: gym\n", ["line 6", "'reasoning_gym', 'file'"]),
         ("  stop: \"<|end|>\"", "  think: maybe", ["finetune.think", "'prefilled' or 'generated'"]),
@@ -85,7 +85,7 @@ def test_overrides_are_typed_and_checked(tmp_path: Path) -> None:
     changes = ["generate.samples=5", "filter.keep=[correct, unverifiable]"]
     changes += ["problems.train.0.size=7", "filter.near_duplicates=null"]
     recipe = load_recipe(path, changes)
-    assert recipe.generate.samples == 5
+    assert recipe.generate.samples.max == 5
     assert recipe.filter.keep == ["correct", "unverifiable"]
     assert recipe.filter.near_duplicates is None
     assert recipe.problems.train[0].size == 7
@@ -100,7 +100,7 @@ def test_extends_merges_and_keeps_each_files_paths(tmp_path: Path) -> None:
     write(tmp_path / "base", GOOD)
     child = "extends: base/r.yaml\nname: child\ngenerate: {samples: 9}\n"
     recipe = load_recipe(write(tmp_path, child, "c.yaml"))
-    assert (recipe.name, recipe.generate.samples) == ("child", 9)
+    assert (recipe.name, recipe.generate.samples.max) == ("child", 9)
     assert recipe.generate.model == str(tmp_path / "base" / "teacher")
     assert recipe.finetune.template == str(tmp_path / "base" / "plain.jinja")
 

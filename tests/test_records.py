@@ -41,7 +41,8 @@ TEACHER = Teacher(
 
 def make_trace(number: int = 0) -> Trace:
     return Trace(
-        id=f"t{number}", problem_id="p", sample=number, raw="x\u2028é", raw_token_ids=[1, 2],
+        id=f"t{number}", problem_id="p", sample=number, raw="x\u2028é", raw_reasoning=None,
+        raw_token_ids=[1, 2],
         reasoning=None, answer="4", finish="stop", error=None, prompt_tokens=1,
         completion_tokens=2, teacher=TEACHER, seconds=0.5, cost=0.0,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracestill.models import as_teacher, engine_model, model_name
+from tracestill.models import as_teacher, model_name, open_engine
 from tracestill.records import Problem, Sampling, problem_id
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def _replies(
 ) -> dict[str, str | None]:
     from generate.config import Prices
     from generate.run import sample
-    from generate.vllm_engine import VllmEngine
 
     sampling = Sampling(
         temperature=settings.temperature,
@@ -51,7 +50,6 @@ def _replies(
         max_tokens=settings.max_tokens,
         seed=seed,
     )
-    model = engine_model(settings)
     questions = {
         trace: Problem(
             id=problem_id(prompt, ""), prompt=prompt, reference="", kind="open", source="judge"
@@ -62,10 +60,10 @@ def _replies(
     replies = sample(
         list(unique.values()),
         samples=1,
-        teacher=as_teacher(model, sampling),
+        teacher=as_teacher(settings, sampling),
         system_prompt=None,
         seed=seed,
-        open_engine=lambda: VllmEngine(model, sampling),
+        open_engine=lambda: open_engine(settings, sampling),
         journal=journal,
         prices=Prices(),
         progress=progress,

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tracestill.recipe import Recipe
+from tracestill.records.models import LocalModel
 
 Key = tuple[str | int, ...]
 
@@ -159,6 +160,8 @@ def _resolve_paths(values: dict[str, Any], origins: dict[Key, _Origin]) -> None:
                 place = None
         if not isinstance(place, dict) or not isinstance(place.get(last), str):
             continue
+        if key in _MODEL_KEYS and place.get("engine", "vllm") != "vllm":
+            continue  # a name that a server knows
         text = place[last]
         origin = origins.get(key) or _Origin(None, 0)
         if key in _MODEL_KEYS and not text.startswith((".", "/", "~")):
@@ -179,13 +182,12 @@ def check_paths(recipe: Recipe) -> None:
 
     """
     mistakes = []
-    models = [
-        ("generate.model", recipe.generate.model),
-        ("finetune.student", recipe.finetune.student),
-    ]
+    models = [("finetune.student", recipe.finetune.student)]
     templates = [("finetune.template", recipe.finetune.template)]
+    for name, section in (("generate", recipe.generate), ("filter.judge", recipe.filter.judge)):
+        if isinstance(section, LocalModel):
+            models.append((f"{name}.model", section.model))
     if recipe.filter.judge is not None:
-        models.append(("filter.judge.model", recipe.filter.judge.model))
         templates.append(("filter.judge.template", recipe.filter.judge.template))
     for name, model in models:
         if model.startswith("/") and not (Path(model) / "config.json").is_file():
@@ -260,9 +262,10 @@ def _locate(location: Sequence[str | int]) -> tuple[Key, type[BaseModel] | None]
 
 
 def _tag(model: type[BaseModel]) -> str | None:
-    source = model.model_fields.get("source")
-    arguments = typing.get_args(source.annotation) if source else ()
-    return arguments[0] if arguments else None
+    for name in ("source", "engine"):
+        if field := model.model_fields.get(name):
+            return str(typing.get_args(field.annotation)[0])
+    return None
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from tracestill.records import Sampling, Teacher, digest, folder_fingerprint
+from tracestill.records.models import LocalModel, ServedModel
 
 if TYPE_CHECKING:
-    from filter.config import Judge
-    from generate.config import GenerateSection
-    from generate.vllm_engine import Model
+    from generate.engine import Engine
 
 
 def model_content(path: str, revision: str | None) -> str:
@@ -32,34 +32,59 @@ def model_name(path: str) -> str:
     return "/".join(Path(path).parts[-2:]) if path.startswith("/") else path
 
 
-def engine_model(settings: GenerateSection | Judge) -> Model:
-    """What vLLM is to load for a section of a recipe."""
-    from generate.vllm_engine import Model
-
-    return Model(
-        path=settings.model,
-        revision=settings.revision,
-        quantization=settings.quantization,
-        dtype=settings.dtype,
-        max_model_len=settings.max_model_len,
-        engine_args=settings.engine_args,
-    )
-
-
-def as_teacher(model: Model, sampling: Sampling) -> Teacher:
-    """Who answers where vLLM runs a model in this process, the engine's version still open.
+def section_content(section: LocalModel | ServedModel) -> str:
+    """What the model of a section is; of a served one no more is known than name and revision.
 
     Raises:
         ValueError: the model's folder does not exist.
 
     """
+    if isinstance(section, ServedModel):
+        return digest("served", section.model, section.revision)
+    return model_content(section.model, section.revision)
+
+
+def as_teacher(section: LocalModel | ServedModel, sampling: Sampling) -> Teacher:
+    """Who answers, the engine's version still open.
+
+    Raises:
+        ValueError: the model's folder does not exist.
+
+    """
+    hosts: list[str] = []
+    if isinstance(section, ServedModel):
+        hosts = [urlsplit(url).hostname or url for url in section.base_urls]
     return Teacher(
-        model=model_name(model.path),
-        revision=model.revision,
-        content=model_content(model.path, model.revision),
-        engine="vllm",
+        model=model_name(section.model),
+        revision=section.revision,
+        content=section_content(section),
+        engine=section.engine,
         engine_version="",
-        quantisation=model.quantization,
-        provider="local",
+        quantisation=section.quantization if isinstance(section, LocalModel) else None,
+        provider=", ".join(dict.fromkeys(hosts)) or "local",
         sampling=sampling,
     )
+
+
+def open_engine(section: LocalModel | ServedModel, sampling: Sampling) -> Engine:
+    """The engine that runs a section's model.
+
+    Raises:
+        ValueError: the model can't be loaded, or no endpoint answers; the message says why.
+
+    """
+    if isinstance(section, ServedModel):
+        from generate.openai_engine import OpenaiEngine
+
+        return OpenaiEngine(section, sampling)
+    from generate.vllm_engine import Model, VllmEngine
+
+    model = Model(
+        path=section.model,
+        revision=section.revision,
+        quantization=section.quantization,
+        dtype=section.dtype,
+        max_model_len=section.max_model_len,
+        engine_args=section.engine_args,
+    )
+    return VllmEngine(model, sampling)

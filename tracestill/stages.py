@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tracestill.judging import open_judge
 from tracestill.layout import INPUTS, Stage
-from tracestill.models import as_teacher, engine_model, model_content
+from tracestill.models import as_teacher, model_content, open_engine, section_content
 from tracestill.recipe import Recipe
 from tracestill.records import (
     Dispute,
@@ -32,9 +32,7 @@ from tracestill.records import (
     write_table,
 )
 from tracestill.records.identity import FORMAT
-
-if TYPE_CHECKING:
-    from generate.vllm_engine import Model
+from tracestill.records.models import LocalModel
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -60,7 +58,7 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
     from filter.verify import verifier_names
     from generate.reasoning import VERSION
 
-    teacher = model_content(recipe.generate.model, recipe.generate.revision)
+    teacher = section_content(recipe.generate)
     match stage:
         case "problems":
             sources = [*recipe.problems.train, *recipe.problems.heldout]
@@ -71,7 +69,7 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
         case "filter":
             judge = recipe.filter.judge
             asked = judge and [
-                model_content(judge.model, judge.revision),
+                section_content(judge),
                 file_fingerprint(Path(judge.template)),
             ]
             settings = recipe.filter.model_dump(exclude={"judge": {"model", "template"}})
@@ -134,15 +132,8 @@ def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _vllm_model(path: str, revision: str | None, max_model_len: int | None) -> Model:
-    from generate.vllm_engine import Model
-
-    return Model(path=path, revision=revision, max_model_len=max_model_len)
-
-
 def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     from generate.run import sample
-    from generate.vllm_engine import VllmEngine
 
     settings = recipe.generate
     sampling = Sampling(
@@ -152,7 +143,6 @@ def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         max_tokens=settings.max_tokens,
         seed=recipe.seed,
     )
-    model = engine_model(settings)
     problems = list(read_table(run / "problems", "train", Problem))
     totals = {"tokens": 0, "cost": 0.0, "length": 0, "error": 0}
     rows = 0
@@ -161,11 +151,11 @@ def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         nonlocal rows
         for trace in sample(
             problems,
-            samples=settings.samples,
-            teacher=as_teacher(model, sampling),
+            samples=settings.samples.max,
+            teacher=as_teacher(settings, sampling),
             system_prompt=settings.system_prompt,
             seed=recipe.seed,
-            open_engine=lambda: VllmEngine(model, sampling),
+            open_engine=lambda: open_engine(settings, sampling),
             journal=run / "generate" / "journal.jsonl",
             prices=settings.prices,
             progress=progress,
@@ -179,7 +169,7 @@ def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
     shards = write_table(run / "generate", "traces", Trace, counted())
     return {
-        "rows_in": len(problems) * settings.samples,
+        "rows_in": len(problems) * settings.samples.max,
         "rows_out": rows,
         "tables": {"traces": shards},
         "details": totals | {"problems": len(problems)},
@@ -257,17 +247,18 @@ def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
     teacher, student = recipe.generate, recipe.finetune
     merged = str((run / "finetune" / "merged").resolve())
+    longest = teacher.max_model_len if isinstance(teacher, LocalModel) else None
     judged = {
         "student_before": Judged(
             name="student_before",
-            model=_vllm_model(student.student, student.revision, teacher.max_model_len),
+            model=LocalModel(
+                model=student.student, revision=student.revision, max_model_len=longest
+            ),
         ),
         "student_after": Judged(
-            name="student_after", model=_vllm_model(merged, None, teacher.max_model_len)
+            name="student_after", model=LocalModel(model=merged, max_model_len=longest)
         ),
-        "teacher": Judged(
-            name="teacher", model=engine_model(teacher), system_prompt=teacher.system_prompt
-        ),
+        "teacher": Judged(name="teacher", model=teacher, system_prompt=teacher.system_prompt),
     }
     return evaluate(
         [judged[name] for name in recipe.evaluate.models],

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tracestill.evaluate.config import EvaluateSection, Subject
 from tracestill.evaluate.passrate import by_problem, pass_at_1
-from tracestill.models import as_teacher
+from tracestill.models import as_teacher, open_engine
 from tracestill.records import Problem, Sampling, Shard, Trace, Verdict, write_table
-
-if TYPE_CHECKING:
-    from generate.vllm_engine import Model
+from tracestill.records.models import LocalModel, ServedModel
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -23,7 +21,7 @@ class Judged:
     """A model that is judged, and what it is told before the problem."""
 
     name: Subject
-    model: Model
+    model: LocalModel | ServedModel
     system_prompt: str | None = None
 
 
@@ -90,7 +88,6 @@ def _answers(
 ) -> list[Trace]:
     from generate.config import Prices
     from generate.run import sample
-    from generate.vllm_engine import VllmEngine
 
     model = subject.model
     return list(
@@ -100,7 +97,7 @@ def _answers(
             teacher=as_teacher(model, sampling),
             system_prompt=subject.system_prompt,
             seed=seed,
-            open_engine=lambda: VllmEngine(model, sampling),
+            open_engine=lambda: open_engine(model, sampling),
             journal=folder / f"{subject.name}.journal.jsonl",
             prices=Prices(),
             progress=progress,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1  # raised when the meaning of what lies on disk changes
+FORMAT = 2  # raised when the meaning of what lies on disk changes
 _HASH_WHOLE = 64 * 2**20
 
 

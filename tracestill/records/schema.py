@@ -67,7 +67,8 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """One sampled answer of a teacher, as it came (`raw`) and as it was read.
+    """One sampled answer of a teacher, as it came (`raw`, and `raw_reasoning` where the reasoning
+    came in a field of its own) and as it was read.
 
     `reasoning` and `answer` are the two parts of `raw`; `reasoning` is None where the trace
     holds no readable reasoning. Tokens are counted by the teacher's tokenizer, `seconds` is the
@@ -78,6 +79,7 @@ class Trace:
     problem_id: str
     sample: int
     raw: str
+    raw_reasoning: str | None
     raw_token_ids: list[int] | None
     reasoning: str | None
     answer: str | None

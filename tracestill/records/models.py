@@ -1,0 +1,58 @@
+"""Where a model runs: the part of a recipe that a teacher and a judge have in common."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tracestill.records.section import Section
+
+
+class LocalModel(Section):
+    """A model that vLLM runs in this process."""
+
+    engine: Literal["vllm"] = "vllm"
+    model: str
+    """A hub id, or a folder: a path that begins with `.`, `/` or `~`, relative to the recipe."""
+    revision: str | None = None
+    """A commit, tag or branch of the hub's repository."""
+    quantization: str | None = None
+    """vLLM's name of the quantisation; null reads it from the model."""
+    dtype: str = "auto"
+    max_model_len: int | None = Field(default=None, ge=1)
+    """The longest prompt and answer together, in tokens; null takes the model's own limit."""
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    """Any further argument of vLLM's engine, such as `tensor_parallel_size`."""
+
+
+class ServedModel(Section):
+    """A model behind an OpenAI-compatible endpoint: a server of your own, or a hosted API."""
+
+    engine: Literal["openai"]
+    model: str
+    """The model's name there."""
+    base_urls: list[str] = Field(min_length=1)
+    """Endpoints that serve the same model, such as `http://localhost:8000/v1`; requests go to the
+    one with the fewest in flight. Any that is not on this machine needs `egress.allow`."""
+    api_key_env: str | None = None
+    """The environment variable that holds the key, such as `DEEPSEEK_API_KEY`."""
+    revision: str | None = None
+    """What tells this model from another of the same name, such as a date; for identities only."""
+    concurrency: int = Field(default=256, ge=1)
+    """The most requests in flight; fewer where the servers answer that they are too many."""
+    timeout: float = Field(default=6 * 3600.0, gt=0)
+    """Seconds that one answer may take."""
+    retries: int = Field(default=8, ge=0)
+    """How often a request that failed for reasons that may pass is sent again."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Of prompts and answers together."""
+    seeds: bool = True
+    """Send each sample's seed; false where the endpoint refuses it."""
+    token_ids: bool = False
+    """Ask for token ids, as vLLM's server can give them; truncated traces then continue exactly."""
+    batch: bool = False
+    """Use the endpoint's batch API: cheaper, answered within a day."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Any further field of the request, as the endpoint documents it."""
