@@ -12,9 +12,9 @@ from functools import cache
 
 from filter.verify.choice import choice
 from filter.verify.code import code
-from filter.verify.judgement import Judgement, Verifier
+from filter.verify.judgement import Judgement, Verifier, failed
 from filter.verify.maths import maths, maths_many
-from filter.verify.reasoning_gym import reasoning_gym
+from filter.verify.reasoning_gym import reasoning_gym, reasoning_gym_many
 from tracestill.records import Kind, Problem, Verdict
 
 __all__ = [
@@ -45,6 +45,11 @@ _VERIFIERS: dict[Kind, tuple[Callable[[], Verifier], str]] = {
     "code": (code, "tracestill"),
     "reasoning_gym": (reasoning_gym, "reasoning-gym"),
 }
+
+# Those that judge many at once, in batches on all cores; no row's failure is another's.
+_VERIFIERS_OF_MANY: dict[
+    Kind, Callable[[Sequence[tuple[Problem, str | None]]], list[Judgement]]
+] = {"math": maths_many, "reasoning_gym": reasoning_gym_many}
 
 
 @cache
@@ -112,14 +117,8 @@ def verify_many(answers: Sequence[Answer]) -> list[Verdict]:
 
 
 def _judge_kind(kind: Kind, answers: Sequence[Answer]) -> list[Judgement]:
-    if kind == "math":
-        try:
-            return maths_many([(answer.problem, answer.text) for answer in answers])
-        except RuntimeError as error:
-            if type(error) is RuntimeError:
-                raise
-        except Exception:  # one of the rows: judged alone, it costs no other its verdict
-            pass
+    if kind in _VERIFIERS_OF_MANY:
+        return _VERIFIERS_OF_MANY[kind]([(answer.problem, answer.text) for answer in answers])
     if kind == "code" and len(answers) > 1:
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
             return list(threads.map(lambda a: _isolated(a.problem, a.text), answers))
@@ -133,7 +132,7 @@ def _isolated(problem: Problem, answer: str | None) -> Judgement:
     except Exception as error:
         if type(error) is RuntimeError:  # no verifier starts at all: not the row's fault
             raise
-        return Judgement(outcome="error", detail=f"{type(error).__name__}: {error}"[:500])
+        return failed(error)
 
 
 def _verdict(problem: Problem, trace_id: str, judgement: Judgement, seconds: float) -> Verdict:
