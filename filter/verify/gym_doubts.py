@@ -93,13 +93,13 @@ def _same_json(answer: str, entry: dict[str, Any]) -> bool:
 
 def _same_word(answer: str, entry: dict[str, Any]) -> bool:
     """The scorer gives a tenth for each right letter: ten of twelve are enough."""
-    return answer.replace(" ", "").lower() == entry["answer"].strip().lower()
+    return bool(answer.replace(" ", "").lower() == entry["answer"].strip().lower())
 
 
 def _one_number(answer: str, entry: dict[str, Any]) -> bool:
     """The scorer takes the first number, without its sign."""
     numbers = _NUMBER.findall(answer)
-    return len(numbers) == 1 and Fraction(numbers[0]) == Fraction(entry["answer"])
+    return bool(len(numbers) == 1 and Fraction(numbers[0]) == Fraction(entry["answer"]))
 
 
 def _all_numbers(answer: str, entry: dict[str, Any]) -> bool:
