@@ -300,6 +300,14 @@ def test_a_batch_keeps_its_order_and_no_row_costs_another() -> None:
     ]
 
 
+def test_only_a_boxed_answer_is_scored() -> None:
+    (first, *_) = problems("chain_sum")
+    verdict = verify(first, f"The answer is {own_answer(first)}.", "t")
+    assert (verdict.outcome, verdict.extracted) == ("incorrect", None)
+    assert verdict.detail == "no \\boxed{…} in the answer"
+    assert verdict.verifier.startswith("reasoning_gym/")
+
+
 def test_an_entry_as_its_generator_made_it_is_judged_too() -> None:
     import reasoning_gym
 

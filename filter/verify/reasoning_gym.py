@@ -13,7 +13,7 @@ from filter.verify.pools import shared_pool
 from filter.verify.worker import Pool, WorkerError
 from tracestill.records import Problem
 
-_MEMORY = 2 * 2**30  # address space of a process that scores
+_MEMORY = 900 * 2**20  # address space of a process that scores; all families at once take 225
 _META = ("family", "config", "entry")
 _EXAMPLES = ("possible_answer", "example_answer", "example_correct_answer")
 
