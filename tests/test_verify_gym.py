@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,7 @@ WRONG = [
     (from_meta("coin_flip", "0.234375"), "0"),
     (from_meta("coin_flip", "0.234375"), "0.2"),
     (from_meta("coin_flip", "6.103515625e-05"), "0"),
+    (from_meta("coin_flip", "0.9999694824"), "1"),
     (from_meta("complex_arithmetic", "8.0 + 3.0i", result=[8.0, 3.0]), "nan"),
     (from_meta("number_sorting", "['1.0', '2.0']", direction="ascending"), "[1.5, 2.5]"),
     (from_meta("number_sorting", "['1.0', '2.0']", direction="ascending"), "[NaN, NaN]"),
@@ -166,6 +168,8 @@ RIGHT = [
     (PUZZLE, "8*4 - (6 + 2)"),
     (from_meta("coin_flip", "0.234375"), "15/64"),
     (from_meta("coin_flip", "0.234375"), "0.2344"),
+    (from_meta("coin_flip", "0.9999694824"), "0.99997"),
+    (from_meta("coin_flip", "1.0"), "1"),
     (from_meta("complex_arithmetic", "8.0 + 3.0i", result=[8.0, 3.0]), "8+3i"),
     (from_meta("number_sorting", "['1.0', '2.0']", direction="ascending"), "[1, 2.00]"),
     (from_meta("game_of_life", GRID), "[[0, 1], [1, 0]]"),
@@ -298,6 +302,43 @@ def test_a_batch_keeps_its_order_and_no_row_costs_another() -> None:
     assert [judgement.extracted for judgement in judged[-2:]] == [
         own_answer(problem) for problem in good[-2:]
     ]
+
+
+HOSTILE = [
+    "[" * 90_000,
+    "[" * 20_000 + "]" * 20_000,
+    "(" * 5_000 + "1" + ")" * 5_000,
+    "-" * 3_000 + "1",
+    "9**9**9**9**9",
+    "factorial(10**9)",
+    "1e999999999",
+    "0" * 90_000,
+    "9" * 90_000,
+    "x" * 1_000_000,
+    " " * 90_000 + "\\\\" + " " * 9_000,
+    "\\text" + " " * 90_000,
+    "\\frac{1}" * 10_000,
+    "^" * 90_000,
+    "A+99999999999",
+    "\x00",
+    "\ud800",
+    "\u202e4",
+    '{"a": ' * 9_000,
+]
+
+
+@pytest.mark.parametrize(
+    "family", ["simple_integration", "countdown", "coin_flip", "jugs", "rush_hour", "pool_matrix"]
+)
+def test_no_hostile_answer_hangs_or_is_correct(family: str) -> None:
+    (first, *_) = problems(family)
+    rows = [(first, f"\\boxed{{{text}}}") for text in HOSTILE]
+    begin = time.monotonic()
+    judged = reasoning_gym_many([*rows, (INTEGRAL, r"\boxed{x**3/3}")], seconds=1.0, workers=1)
+    late = [judgement for judgement in judged if "timed out" in judgement.detail]
+    assert time.monotonic() - begin < 10 + 2.5 * len(late)
+    assert {judgement.outcome for judgement in judged[:-1]} <= {"incorrect", "error"}
+    assert judged[-1].outcome == "correct"
 
 
 def test_only_a_boxed_answer_is_scored() -> None:

@@ -63,12 +63,12 @@ def _same_truth(answer: str, entry: dict[str, Any]) -> bool:
 
 
 def _near(answer: str, entry: dict[str, Any]) -> bool:
-    """The scorer takes the first digits, `0` for `0.25`, for all of the answer, and 0 for what is
-    less than its tolerance of 0.0001.
+    """The scorer takes the first digits, `0` for `0.25`, for all of the answer, and impossible or
+    certain for what is within its tolerance, 0.0001, of being so.
     """
     wanted = Fraction(entry["answer"])
     distance = abs(Fraction(answer.replace(",", "")) - wanted)
-    return distance <= min(Fraction(1, 10_000), wanted / 100)
+    return distance <= min(Fraction(1, 10_000), wanted / 10, (1 - wanted) / 10)
 
 
 def _a_number(answer: str, entry: dict[str, Any]) -> bool:

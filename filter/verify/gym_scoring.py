@@ -21,7 +21,7 @@ _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _ROOT = re.compile(r"\\sqrt\s*\{([^{}]*)\}")
 _POWER = re.compile(r"\^\s*(?:\{([^{}\\]*)\}|(\w))")
 _ROW_ENDS = re.compile(r"\\\\[ \t]*\n?")
-_COLUMN_ENDS = re.compile(r"[ \t]*&[ \t]*")
+_BLANKS = re.compile(r"[ \t]+")
 _THOUSANDS = re.compile(r"\D*\d{1,3}(?:,\d{3})+(?:\.\d+)?\D*")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[pbv]?(?:matrix|array|aligned)\}(?:\{[lcr| ]*\})?")
 _COMMAND = re.compile(r"\\(?:([A-Za-z]+) ?|(.))", re.DOTALL)
@@ -58,7 +58,7 @@ def open_scorer() -> Callable[[str, str], tuple[Outcome, str]]:
             if not may_see_answer(family, answer):
                 value, why = 0.0, f", since it is not what a scorer of {family} may evaluate"
             else:
-                value, why = _score(datasets[key], answer, entry)
+                value, why = _score(family, datasets[key], answer, entry)
             if value == 1.0:
                 if deserved(family, answer, entry):
                     return "correct", "score 1"
@@ -70,13 +70,19 @@ def open_scorer() -> Callable[[str, str], tuple[Outcome, str]]:
     return score
 
 
-def _score(dataset: Any, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
-    """The score, and why where it is none. The scorer raises anew what is the entry's fault."""
+def _score(family: str, dataset: Any, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
+    """The score, and why there is none. A scorer that fails on the entry's own answer too raises
+    what it raised: then it is not the answer that it can't read.
+    """
     try:
         return float(dataset.score_answer(answer, entry)), ""
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        own = entry["answer"]
-        dataset.score_answer(own if isinstance(own, str) else "[]", entry)
+    except (
+        ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
+    ) as error:  # fmt: skip
+        own = entry["answer"] if isinstance(entry["answer"], str) else "[]"
+        if not may_see_answer(family, own):
+            raise
+        dataset.score_answer(own, entry)
         return 0.0, f", since the scorer can't read it: {type(error).__name__}: {error}"[:300]
 
 
@@ -84,11 +90,11 @@ def _unfold(
     family: str, config: dict[str, Any], entry: dict[str, Any]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """A problem of a composite as one of the family that made it."""
-    while family == "composite":
-        family = entry["metadata"]["source_dataset"]
-        parts = {part["name"]: part["config"] for part in config["datasets"]}
-        config = parts[family]
-    return family, config, entry
+    if family != "composite":
+        return family, config, entry
+    made_by = entry["metadata"]["source_dataset"]
+    parts = {part["name"]: part["config"] for part in config["datasets"]}
+    return made_by, parts[made_by], entry
 
 
 def _spellings(extracted: str) -> Iterator[str]:
@@ -104,7 +110,7 @@ def _spellings(extracted: str) -> Iterator[str]:
 def _shown(text: str) -> str:
     text = _ENVIRONMENT.sub("", text.strip().strip("$").replace("{,}", ","))
     if _ROW_ENDS.search(text):
-        text = _ROW_ENDS.sub("\n", _COLUMN_ENDS.sub(" ", text))
+        text = _ROW_ENDS.sub("\n", _BLANKS.sub(" ", text.replace("&", " ")))
     for _ in range(_DEEP):
         before = text
         text = _WRAPPED.sub(r"\1", text)

@@ -14,6 +14,7 @@ from filter.verify.worker import Pool, WorkerError
 from tracestill.records import Problem
 
 _MEMORY = 900 * 2**20  # address space of a process that scores; all families at once take 225
+_MAX_ANSWER = 100_000  # characters; the longest of a problem's own are some thousands
 _META = ("family", "config", "entry")
 _EXAMPLES = ("possible_answer", "example_answer", "example_correct_answer")
 
@@ -95,6 +96,9 @@ def _ask(problem: Problem, answer: str | None) -> Judgement | _Asked:
     extracted = _boxed(answer or "")
     if extracted is None:
         return Judgement(outcome="incorrect", detail="no \\boxed{…} in the answer")
+    if len(extracted) > _MAX_ANSWER:
+        detail = f"the answer is longer than {_MAX_ANSWER} characters"
+        return Judgement(outcome="incorrect", extracted=extracted[:_MAX_ANSWER], detail=detail)
     try:
         asked = json.dumps([problem.meta[name] for name in _META], default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
