@@ -17,6 +17,7 @@ from filter.verify.code.cage import GRACE, Cage, Ending, memory_file
 
 OUTPUT_BYTES = 16 * 2**20
 MESSAGE_BYTES = 8 * 2**20
+MESSAGE_LISTS = 10**6  # more of them take longer to read than a limit of time may be outlived
 _TAIL_BYTES = 2048
 _PART = 1 << 16
 
@@ -71,9 +72,13 @@ def run_program(cage: Cage, source: str, text: str, seconds: float) -> Run:
                         cage.stop()
                         selector.unregister(key.fd)
         ending = cage.ending()
+        # All that was written is there now. What may still hold a pipe open, though no process
+        # does, is not to be waited for: a descriptor under way in a socket that nobody has.
         for descriptor, kept in ((from_out, output), (from_err, errors)):
-            while len(kept) <= OUTPUT_BYTES and (part := os.read(descriptor, _PART)):
-                kept += part
+            os.set_blocking(descriptor, False)
+            with contextlib.suppress(BlockingIOError):
+                while len(kept) <= OUTPUT_BYTES and (part := os.read(descriptor, _PART)):
+                    kept += part
     if len(output) > OUTPUT_BYTES:
         ending = Ending(code=ending.code, why="output")
     tail = bytes(errors[-_TAIL_BYTES:]).decode(errors="replace")
@@ -116,8 +121,11 @@ class Talk:
         parts = [self._rest]
         size = len(self._rest)
         while b"\n" not in parts[-1]:
+            left = end - time.monotonic()
+            if left <= 0:  # each time: one that drips its message would never be late for a part
+                raise ProgramError("timed out")
             try:
-                self._channel.settimeout(max(0.001, end - time.monotonic()))
+                self._channel.settimeout(left)
                 part = self._channel.recv(_PART)
             except TimeoutError:
                 raise ProgramError("timed out") from None
@@ -130,6 +138,8 @@ class Talk:
             if size > MESSAGE_BYTES:
                 raise ProgramError("the value is too large")
         line, _, self._rest = b"".join(parts).partition(b"\n")
+        if line.count(b"[") + line.count(b"{") > MESSAGE_LISTS:
+            raise ProgramError("the value is too large")
         try:
             message = json.loads(line)
         except (ValueError, RecursionError):

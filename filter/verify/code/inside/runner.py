@@ -124,9 +124,12 @@ def _check(job: dict[str, Any], namespace: dict[str, Any]) -> None:
 
 
 def _exception(name: str, text: str) -> Exception:
-    """What the program raised, as far as it is one of Python's own exceptions."""
+    """What the program raised, as far as it is one of Python's own exceptions, but not those that
+    end a loop: a test that goes through `map(candidate, …)` would end early, and pass.
+    """
     kind = getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
+    ends_loops = name in ("StopIteration", "StopAsyncIteration")
+    if isinstance(kind, type) and issubclass(kind, Exception) and not ends_loops:
         with contextlib.suppress(TypeError):  # some want more than a text
             return kind(text)
     return RuntimeError(f"{name}: {text}")
