@@ -55,6 +55,7 @@ def attempt(outside: Outside, row: dict[str, str]) -> float:
     # The cages are whole, whatever the program before did; one to be started takes its time.
     right = problem("check", outside.given, "yes")
     assert any(outside.judge(right, "    return 'yes'\n").outcome == "correct" for _ in range(3))
+    descriptors = psutil.Process().num_fds()
     secret = f"SECRET-{secrets.token_hex(16)}"
     begin = time.monotonic()
     verdict = outside.judge(
@@ -63,9 +64,11 @@ def attempt(outside: Outside, row: dict[str, str]) -> float:
     seconds = time.monotonic() - begin
     assert verdict.outcome == "incorrect", verdict.detail
     assert "ESCAPED" not in verdict.detail
+    assert verdict.detail.isprintable()
     assert re.search(row["detail"], verdict.detail) or seconds > SECONDS, verdict.detail
     psutil.wait_procs(processes(), timeout=1)  # of a cage that was just killed
     assert not processes()
+    assert psutil.Process().num_fds() <= descriptors
     return seconds
 
 
