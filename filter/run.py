@@ -9,6 +9,7 @@ from typing import Any
 
 from filter.config import FilterSection
 from filter.ensemble import settle
+from filter.sandbox import read_sandbox
 from filter.steps import build_steps
 from filter.verify import Answer, verify_many
 from filter.verify.golds import doubtful
@@ -111,6 +112,7 @@ def _judge(
 ) -> dict[str, Verdict]:
     """A verdict for each trace that has an answer, by trace id."""
     verdicts: dict[str, Verdict] = {}
+    sandbox = read_sandbox(settings.sandbox)
     kept = 0
     for begin in range(0, len(traces), _CHUNK):
         progress({"done": begin, "total": len(traces), "kept": kept})
@@ -120,7 +122,7 @@ def _judge(
             for trace in chunk
             if trace.answer is not None and trace.answer.strip()
         ]
-        judged = verify_many(answered)
+        judged = verify_many(answered, sandbox)
         verdicts |= {verdict.trace_id: verdict for verdict in judged}
         wanted = sum(verdict.outcome in settings.keep for verdict in judged)
         kept += wanted if settings.verify else len(chunk)

@@ -137,17 +137,24 @@ def verify(
     kind: Annotated[
         str | None, typer.Option("--kind", help="The kind of rows that name none: math, choice, …")
     ] = None,
+    sandbox: Annotated[
+        str,
+        typer.Option("--sandbox", help="Where programs run: bubblewrap, piston=URL, … or e2b."),
+    ] = "bubblewrap",
     quiet: Quiet = False,
 ) -> None:
     """Judge answers in a file: rows of id, kind, reference and completion."""
+    from filter.sandbox import read_sandbox
     from tracestill.terminal import print_outcomes, show_rows
     from tracestill.verifying import verify_file
 
     pairs = [entry.partition("=") for entry in column or ()]
     if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
         raise ValueError(f"--column {wrong[0]}: write it as --column completion=COLUMN")
+    names = {name: column for name, _, column in pairs}
+    place = read_sandbox(sandbox)
     with show_rows(quiet) as progress:
-        counts = verify_file(source, target, {k: v for k, _, v in pairs}, kind, progress)
+        counts = verify_file(source, target, names, kind, progress, place)
     if not quiet:
         print_outcomes(counts, target)
 

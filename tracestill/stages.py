@@ -55,10 +55,12 @@ def fingerprint(stage: Stage, recipe: Recipe, run: Path) -> str:
 
 def _settings(stage: Stage, recipe: Recipe) -> Any:
     """The part of a recipe that a stage's result depends on. Paths count by what lies there."""
+    from filter.sandbox import read_sandbox
     from filter.verify import verifier_names
     from generate.reasoning import VERSION
 
     teacher = section_content(recipe.generate)
+    verifiers = verifier_names(read_sandbox(recipe.filter.sandbox))
     match stage:
         case "problems":
             sources = [*recipe.problems.train, *recipe.problems.heldout]
@@ -73,7 +75,7 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
                 file_fingerprint(Path(judge.template)),
             ]
             settings = recipe.filter.model_dump(exclude={"judge": {"model", "template"}})
-            return [settings, asked, judge and recipe.seed, verifier_names()]
+            return [settings, asked, judge and recipe.seed, verifiers]
         case "finetune":
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
             template = file_fingerprint(Path(recipe.finetune.template))
@@ -83,7 +85,7 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
             models = [student, teacher] if "teacher" in recipe.evaluate.models else [student]
             settings = recipe.evaluate.model_dump()
-            read = [VERSION, verifier_names()]  # how answers are found and judged
+            read = [VERSION, verifiers, recipe.filter.sandbox]  # how answers are found and judged
             return [settings, recipe.generate.max_tokens, models, recipe.seed, read]
         case "report":
             return recipe.report.model_dump()
@@ -243,6 +245,7 @@ def _finetune(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    from filter.sandbox import read_sandbox
     from tracestill.evaluate.run import Judged, evaluate
 
     teacher, student = recipe.generate, recipe.finetune
@@ -266,6 +269,7 @@ def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         recipe.evaluate,
         max_tokens=recipe.evaluate.max_tokens or teacher.max_tokens,
         seed=recipe.seed,
+        sandbox=read_sandbox(recipe.filter.sandbox),
         folder=run / "evaluate",
         progress=progress,
     )

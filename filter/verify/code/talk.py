@@ -138,15 +138,7 @@ class Talk:
             if size > MESSAGE_BYTES:
                 raise ProgramError("the value is too large")
         line, _, self._rest = b"".join(parts).partition(b"\n")
-        if line.count(b"[") + line.count(b"{") > MESSAGE_LISTS:
-            raise ProgramError("the value is too large")
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            raise ProgramError("the value is unreadable") from None
-        if not isinstance(message, dict):
-            raise ProgramError("the value is unreadable")
-        return message
+        return read_message(line)
 
     def close(self) -> None:
         """End the process.
@@ -163,6 +155,52 @@ class Talk:
     def _how_it_ended(self) -> str:
         self._cage.stop()
         return describe(self._cage.ending(), self._seconds) or "it ended without an answer"
+
+
+def read_message(line: str | bytes) -> dict[str, Any]:
+    """A message from its line.
+
+    Raises:
+        ProgramError: it is none.
+
+    """
+    line = line.encode(errors="surrogatepass") if isinstance(line, str) else line
+    if line.count(b"[") + line.count(b"{") > MESSAGE_LISTS:
+        raise ProgramError("the value is too large")
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ProgramError("the value is unreadable") from None
+    if not isinstance(message, dict):
+        raise ProgramError("the value is unreadable")
+    return message
+
+
+def data(reply: dict[str, Any]) -> dict[str, Any]:
+    """Of a program's reply only what a test that is code expects.
+
+    Raises:
+        ProgramError: that is not in it.
+
+    """
+    if "raised" in reply:
+        return {"raised": pair(reply["raised"])}
+    if "value" not in reply:
+        raise ProgramError("the value is unreadable")
+    return {"value": reply["value"]}
+
+
+def pair(described: object) -> list[str]:
+    """The name and text of an exception that a program raised.
+
+    Raises:
+        ProgramError: it is described otherwise.
+
+    """
+    match described:
+        case [str(name), str(text)]:
+            return [name, text]
+    raise ProgramError("the value is unreadable")
 
 
 def describe(ending: Ending, seconds: float) -> str | None:

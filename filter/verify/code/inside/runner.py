@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from filter.verify.code.inside import wire
+from filter.verify.code.inside.guess import Guess
 
 CHANNEL = 3
 RECURSION = 50_000  # as deep as LiveCodeBench's runner allows
@@ -108,6 +109,8 @@ def _check(job: dict[str, Any], namespace: dict[str, Any]) -> None:
         assert reply is not None
         if "raised" in reply:
             raise _exception(*reply["raised"])
+        if "guess" in reply:
+            return Guess()
         return wire.unpack(reply["value"])
 
     try:
