@@ -158,7 +158,7 @@ def _check_failure(service: Service, tests: CheckTests, source: str, seconds: fl
     calls = {"mode": "calls", "sources": sources, "prelude": False, "name": tests.name}
     check = {
         "mode": "check", "sources": [tests.source], "prelude": False, "name": tests.name,
-        "prompt": tests.prompt,
+        "prompt": tests.prompt, "guess": True,
     }  # fmt: skip
     asked: list[str] = []
     values: list[dict[str, Any]] = []
