@@ -119,10 +119,10 @@ def sandboxfusion(fake: Fake, method: str, path: str, headers: Any, body: bytes)
 def e2b(fake: Fake, method: str, path: str, headers: Any, body: bytes) -> Answer:
     """As E2B's API and the daemon in its machines do, both behind one address."""
     parts = urlsplit(path)
-    if parts.path.startswith("/sandboxes"):
+    if parts.path.removeprefix("/v2").startswith("/sandboxes"):
         if headers.get("X-API-Key") != KEY:
             return _json(401, {"code": 401, "message": f"Invalid key {headers.get('X-API-Key')}"})
-        if (method, parts.path) == ("POST", "/sandboxes"):
+        if method == "POST":
             assert json.loads(body)["allow_internet_access"] is False
             with _LOCK:
                 name = f"i{len(fake.machines)}"

@@ -42,7 +42,9 @@ def e2b(sandbox: Sandbox) -> Service:
             wrong = "no key" if key else "not set"
             raise NoSandboxError(f"{_KEY} is {wrong}: set it to your key, from e2b.dev")
         headers = {"X-API-Key": key}
-        wanted = {"templateID": "base", "timeout": _LIVE, "allow_internet_access": False}
+        wanted = {
+            "templateID": "base", "timeout": _LIVE, "secure": True, "allow_internet_access": False,
+        }  # fmt: skip
         status, body = server.ask(
             "POST", f"{sandbox.url}/sandboxes", _LIVE / 10, json=wanted, headers=headers
         )

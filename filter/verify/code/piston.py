@@ -42,9 +42,7 @@ def piston(sandbox: Sandbox) -> Service:
         }
         status, body = server.ask("POST", f"{sandbox.url}/api/v2/execute", seconds, json=request)
         if status == 400 and b"cannot exceed" in body:
-            raise server.failed(
-                f"allows programs less than this{said(body)}: start it with {_LIMITS}"
-            )
+            raise server.failed(f"allows less than this{said(body)}: start it with {_LIMITS}")
         run = _object(body).get("run") if status == 200 else None
         if not isinstance(run, dict) or not isinstance(run.get("stdout"), str):
             raise server.failed(f"answers {status}{said(body)}, as no Piston does: {_NAME}")
@@ -61,10 +59,11 @@ def piston(sandbox: Sandbox) -> Service:
 def _python(server: Server) -> str:
     """The newest Python that the server has."""
     status, body = server.ask("GET", f"{server.url}/api/v2/runtimes")
-    found: list[Any] = []
-    with contextlib.suppress(ValueError, RecursionError):
-        found = json.loads(body)
-    if status != 200 or not isinstance(found, list):
+    try:
+        found = json.loads(body) if status == 200 else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list):
         raise server.failed(f"answers {status}{said(body)}, as no Piston does: {_NAME}")
     versions: list[str] = [
         entry["version"]
@@ -75,9 +74,7 @@ def _python(server: Server) -> str:
         and _number(entry["version"]) >= (3, 10)
     ]
     if not versions:
-        raise server.failed(
-            "has no Python from 3.10 on: `ppman install python`, or POST it to /api/v2/packages"
-        )
+        raise server.failed("has no Python from 3.10 on: install one (docs/sandbox.md)")
     return max(versions, key=_number)
 
 

@@ -30,7 +30,6 @@ from filter.verify.code.program import with_prompt
 from filter.verify.code.sandboxfusion import sandboxfusion
 from filter.verify.code.service import Execute, Service, UnjudgedError
 from filter.verify.code.talk import (
-    OUTPUT_BYTES,
     ProgramError,
     Run,
     data,
@@ -39,7 +38,8 @@ from filter.verify.code.talk import (
 )
 from filter.verify.code.tests_of import CallTests, CheckTests, StdinTests, Tests
 
-ROUNDS = 50
+ROUNDS = 30
+OUTPUT_BYTES = 8 * 2**20  # it goes to a file first, of which Piston allows 10 MB
 _SERVICES: dict[str, Callable[[Sandbox], Service]] = {
     "piston": piston,
     "sandboxfusion": sandboxfusion,
@@ -218,6 +218,8 @@ def _converse(
 
 
 def _silence(ending: Ending, seconds: float) -> str:
+    if ending.why == "output":
+        return "the value is too large"
     return describe(ending, seconds) or "it ended without an answer"
 
 
@@ -279,6 +281,8 @@ def _run(result: dict[str, Any]) -> Run:
             content = base64.b64decode(output, validate=True)
         except ValueError:
             content = None
+        if result.get("why") == "output":
+            raise ProgramError(f"printed more than {OUTPUT_BYTES >> 20} MB")
         if content is not None:
             return Run(output=content, errors=errors, ending=_ending(result))
     raise ProgramError("the value is unreadable")

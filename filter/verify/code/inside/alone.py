@@ -69,14 +69,17 @@ def _say(out: int, text: str) -> None:
 
 
 def _run(job: dict[str, Any], text: bytes, end: float) -> dict[str, Any]:
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
-        with tempfile.TemporaryFile() as errors:
-            given.write(text)
-            given.seek(0)
-            pid = _start(job, [given.fileno(), output.fileno(), errors.fileno()])
-            code, why = _ending(pid, end)
-            errors.seek(max(0, os.fstat(errors.fileno()).st_size - _TAIL_BYTES))
-            tail = errors.read(_TAIL_BYTES).decode(errors="replace")
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(tempfile.TemporaryFile())
+        errors = stack.enter_context(tempfile.TemporaryFile())
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(text)
+            file.flush()
+            given = stack.enter_context(open(file.name, "rb"))
+        pid = _start(job, [given.fileno(), output.fileno(), errors.fileno()])
+        code, why = _ending(pid, end)
+        errors.seek(max(0, os.fstat(errors.fileno()).st_size - _TAIL_BYTES))
+        tail = errors.read(_TAIL_BYTES).decode(errors="replace")
         output.seek(0)
         printed = output.read(job["bytes"] + 1)
     if len(printed) > job["bytes"]:
