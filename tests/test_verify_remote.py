@@ -225,9 +225,11 @@ def test_programs_are_judged(served: Served) -> None:
     def judge(row: tuple[Any, str, str, str]) -> Any:
         return served.judge(problem(row[0], PROMPT), fenced(row[1]))
 
+    # What runs them is the same everywhere: where it ran changes only how it comes back.
+    rows = PROGRAMS if served.sandbox.service == "piston" else PROGRAMS[::3]
     with ThreadPoolExecutor(4) as threads:
-        verdicts = list(threads.map(judge, PROGRAMS))
-    for (_, source, outcome, detail), verdict in zip(PROGRAMS, verdicts, strict=True):
+        verdicts = list(threads.map(judge, rows))
+    for (_, source, outcome, detail), verdict in zip(rows, verdicts, strict=True):
         assert verdict.outcome == outcome, (source, verdict.detail)
         assert detail in verdict.detail, (source, verdict.detail)
         assert verdict.extracted == source + "\n"
@@ -252,14 +254,14 @@ def test_a_check_that_is_never_done_is_unverifiable(
         problem(reference), fenced("f = lambda n: n[:1] if isinstance(n, bytes) else n + 1")
     )
     assert verdict.outcome == "unverifiable"
-    assert "more than 30 times" in verdict.detail
+    assert "more than 20 times" in verdict.detail
 
 
 @needs_bwrap
 @pytest.mark.skipif(not HUMANEVAL.exists(), reason="needs ../shared/data/HumanEval.jsonl.gz")
 def test_humanevals_own_solutions_are_correct(started: dict[str, Served]) -> None:
     with gzip.open(HUMANEVAL) as file:
-        rows = [json.loads(line) for line in file][::12]
+        rows = [json.loads(line) for line in file][::20]
     for row in rows:
         tests = problem({"test": row["test"], "entry_point": row["entry_point"]}, row["prompt"])
         own = started["piston"].judge(tests, row["canonical_solution"])
@@ -425,6 +427,15 @@ def test_a_server_that_hangs_up_is_no_sandbox(service: str) -> None:
     assert verdict.detail.startswith(f"no sandbox: {service} breaks off"), verdict.detail
 
 
+def test_a_server_that_fails_does_not_cost_each_program_its_time() -> None:
+    with serving(servers.piston) as fake:
+        fake.always = text(500, b"", Retry_After="0")
+        judge = code(SECONDS, read_sandbox(f"piston={fake.url}"))
+        details = {judge(problem(SUM), fenced("print(3)")).detail for _ in range(20)}
+        assert len(details) == 1
+        assert len(fake.seen) == 5
+
+
 @needs_bwrap
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_server_that_is_busy_is_asked_again(service: str) -> None:
@@ -494,7 +505,7 @@ def printed(text: str) -> str:
 @pytest.mark.parametrize(
     ("answers", "says"),
     [
-        ([fusion(printed("0" * 48_000)), fusion(printed("True\n"))], "not keep programs apart"),
+        ([fusion(printed("0" * 48_000)), fusion(printed("True\n"))], "apart: .*SANDBOX_CONFIG"),
         ([fusion(printed("0" * 48_000)), fusion(printed(""))], "not keep programs apart"),
         ([fusion("")] * 3, "gives back nothing"),
         ([fusion("{}\n")], "does not run a program as it should"),
@@ -558,7 +569,7 @@ def test_many_threads_use_few_connections_and_a_fork_its_own(started: dict[str, 
         return str(served.judge(problem(tests), fenced("def f(x):\n    return x")).outcome)
 
     with ThreadPoolExecutor(2 * CONNECTIONS) as threads:
-        assert set(threads.map(judge, range(3 * CONNECTIONS))) == {"correct"}
+        assert set(threads.map(judge, range(2 * CONNECTIONS))) == {"correct"}
     assert served.fake.most_together <= CONNECTIONS
     child = os.fork()
     if child == 0:

@@ -71,7 +71,13 @@ def e2b(sandbox: Sandbox) -> Service:
                 url = f"{sandbox.url}/sandboxes/{quote(name, safe='')}"
                 server.ask("DELETE", url, headers=headers)
 
-    return Service(name="e2b", open=machine, largest=8 * 2**20, cut="judge it with another sandbox")
+    return Service(
+        name="e2b",
+        open=machine,
+        largest=8 * 2**20,
+        start="look at e2b.dev",
+        cut="judge such problems with another sandbox",
+    )
 
 
 def _daemon(sandbox: Sandbox, name: str) -> str:

@@ -52,6 +52,7 @@ def piston(sandbox: Sandbox) -> Service:
         name="piston",
         open=lambda: contextlib.nullcontext[Execute](execute),
         largest=_LARGEST,
+        start=f"start it with {_LIMITS}",
         cut=f"start it with {_LIMITS}",
     )
 

@@ -8,45 +8,35 @@ machine that runs the program, and only values come out of either.
 
 from __future__ import annotations
 
-import base64
 import json
+import os
 import secrets
 import threading
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from filter.sandbox import Sandbox
-from filter.verify.code.bundle import bundle
-from filter.verify.code.cage import MEMORY, Ending, NoSandboxError
+from filter.verify.code.cage import Ending, NoSandboxError
 from filter.verify.code.e2b import e2b
 from filter.verify.code.failures import check_failure, load_failure, run_failure, value_failure
-from filter.verify.code.inside.alone import END
 from filter.verify.code.inside.wire import pack
+from filter.verify.code.jobs import converse, runs, silence
 from filter.verify.code.piston import piston
 from filter.verify.code.program import with_prompt
 from filter.verify.code.sandboxfusion import sandboxfusion
-from filter.verify.code.service import Execute, Service, UnjudgedError
-from filter.verify.code.talk import (
-    ProgramError,
-    Run,
-    data,
-    describe,
-    read_message,
-)
+from filter.verify.code.service import Service, UnjudgedError
+from filter.verify.code.talk import ProgramError, data, read_message
 from filter.verify.code.tests_of import CallTests, CheckTests, StdinTests, Tests
 
-ROUNDS = 30
-OUTPUT_BYTES = 8 * 2**20  # it goes to a file first, of which Piston allows 10 MB
+ROUNDS = 20
 _SERVICES: dict[str, Callable[[Sandbox], Service]] = {
     "piston": piston,
     "sandboxfusion": sandboxfusion,
     "e2b": e2b,
 }
-_START_SECONDS = 3.0  # for two interpreters, on a machine that has other things to do
-_TRIES = 3
+_REST_SECONDS = 20.0
 
 
 def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, str], str | None]:
@@ -58,15 +48,12 @@ def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, str], str | Non
 
     """
     service = _SERVICES[sandbox.service](sandbox)
-    lock = threading.Lock()
-    probed = False
+    seen = _Seen()
 
     def failure(tests: Tests, source: str) -> str | None:
-        nonlocal probed
-        with lock:
-            if not probed:
-                _probe(service)
-                probed = True
+        with seen.lock:
+            if not seen.good:
+                seen.look(service, seconds)
         try:
             match tests:
                 case StdinTests():
@@ -77,11 +64,39 @@ def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, str], str | Non
                     return _check_failure(service, tests, source, seconds)
         except ProgramError as error:
             return str(error)
+        except NoSandboxError:
+            seen.good = False
+            raise
 
     return failure
 
 
-def _probe(service: Service) -> None:
+class _Seen:
+    """Whether a server was seen to do as it should. One that was not is not tried for a while, so
+    that it does not cost each of many programs its time.
+    """
+
+    def __init__(self) -> None:
+        self.good = False
+        self._trouble, self._until = "", 0.0
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self.lock = threading.Lock()
+
+    def look(self, service: Service, seconds: float) -> None:
+        if time.monotonic() < self._until:
+            raise NoSandboxError(self._trouble)
+        try:
+            _probe(service, seconds)
+        except NoSandboxError as error:
+            self._trouble, self._until = str(error), time.monotonic() + _REST_SECONDS
+            raise
+        self.good = True
+
+
+def _probe(service: Service, seconds: float) -> None:
     """See that a program comes back whole, and that the next does not find what it left: it could
     else lie in wait for a test that is code.
     """
@@ -92,43 +107,30 @@ def _probe(service: Service) -> None:
     for source in (leave, look):
         try:
             with service.open() as execute:
-                run = next(_runs(service, execute, source, [""], 10.0))
+                run = next(runs(service, execute, source, [""], seconds))
         except (ProgramError, UnjudgedError) as error:
             raise NoSandboxError(
-                f"{service.name} does not run a program as it should ({error}): {service.cut}"
+                f"{service.name} does not run a program as it should ({error}): {service.start}"
             ) from None
         printed.append((run.ending, run.output.strip()))
     good = Ending(code=0, why="")
     if printed[0][0] != good or len(printed[0][1]) != 48_000 or printed[1] != (good, b"False"):
         raise NoSandboxError(
-            f"{service.name} does not keep programs apart: run it isolated (docs/sandbox.md)"
+            f"{service.name} does not keep programs apart: {service.start} (docs/sandbox.md)"
         )
 
 
 def _stdin_failure(service: Service, tests: StdinTests, source: str, seconds: float) -> str | None:
     with service.open() as execute:
-        runs = _runs(service, execute, source, [text for text, _ in tests.cases], seconds)
+        found = runs(service, execute, source, [text for text, _ in tests.cases], seconds)
         for number, (_, expected) in enumerate(tests.cases, 1):
             try:
-                failure = run_failure(next(runs), expected, seconds)
+                failure = run_failure(next(found), expected, seconds)
             except ProgramError as error:
                 failure = str(error)
             if failure is not None:
                 return f"test {number} of {len(tests.cases)}: {failure}"
     return None
-
-
-def _runs(
-    service: Service, execute: Execute, source: str, texts: Sequence[str], seconds: float
-) -> Iterator[Run]:
-    """Run a program with each input."""
-    run = {"mode": "program", "sources": [source], "prelude": True}
-    done = 0
-    while done < len(texts):
-        job = {"run": run, "inputs": texts[done:]}
-        for result in _results(service, execute, job, seconds, "inputs"):
-            yield _run(result)
-            done += 1
 
 
 def _call_failure(service: Service, tests: CallTests, source: str, seconds: float) -> str | None:
@@ -137,7 +139,7 @@ def _call_failure(service: Service, tests: CallTests, source: str, seconds: floa
     with service.open() as execute:
         while number < count:
             messages = [{"arguments": pack(arguments)} for arguments, _ in tests.cases[number:]]
-            said = _converse(service, execute, job, messages, seconds, part="messages")
+            said = converse(service, execute, job, messages, seconds, part="messages")
             if said.lines and (failure := load_failure(read_message(said.lines[0]))):
                 return failure
             for line in said.lines[1:]:
@@ -146,7 +148,7 @@ def _call_failure(service: Service, tests: CallTests, source: str, seconds: floa
                 if failure is not None:
                     return f"test {number} of {count}: {failure}"
             if len(said.lines) < 2:
-                return f"test {number + 1} of {count}: {_silence(said.ending, seconds)}"
+                return f"test {number + 1} of {count}: {silence(said.ending, seconds)}"
     return None
 
 
@@ -166,7 +168,7 @@ def _check_failure(service: Service, tests: CheckTests, source: str, seconds: fl
         program = stack.enter_context(service.open())
         test = stack.enter_context(service.open())
         for _ in range(ROUNDS):
-            said = _converse(service, test, check, values, seconds, guess=True)
+            said = converse(service, test, check, values, seconds, guess=True)
             messages = [read_message(line) for line in said.lines]
             requests = [m["arguments"] for m in messages if "arguments" in m]
             lines = [json.dumps(request) for request in requests]
@@ -175,121 +177,17 @@ def _check_failure(service: Service, tests: CheckTests, source: str, seconds: fl
                 known += 1
             if known == len(lines):  # every value was one that the program gave to that call
                 if len(messages) == len(lines):
-                    return _silence(said.ending, seconds)
+                    return silence(said.ending, seconds)
                 return check_failure(messages[-1])
             script = [{"arguments": request} for request in requests]
-            replies = _converse(service, program, calls, script, seconds)
+            replies = converse(service, program, calls, script, seconds)
             if replies.lines and (failure := load_failure(read_message(replies.lines[0]))):
                 return failure
             if len(replies.lines) < known + 2:
-                return _silence(replies.ending, seconds)
+                return silence(replies.ending, seconds)
             values = [data(read_message(line)) for line in replies.lines[1:]]
             asked = lines[: len(values)]
     raise UnjudgedError(
         f"the test asks again what it has asked, or more than {ROUNDS} times for what depends on "
         f"the values before: judge it in bubblewrap"
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
-    """The lines that a process sent, and how it ended: `told` where it had nothing left to do."""
-
-    lines: list[str]
-    ending: Ending
-
-
-def _converse(
-    service: Service,
-    execute: Execute,
-    run: dict[str, Any],
-    messages: Sequence[dict[str, Any]],
-    seconds: float,
-    *,
-    guess: bool = False,
-    part: Literal["messages"] | None = None,
-) -> _Said:
-    job = {"run": run, "messages": messages, "guess": guess}
-    result = _results(service, execute, job, seconds, part)[0]
-    lines = result.get("lines")
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise ProgramError("the value is unreadable")
-    return _Said(lines=lines, ending=_ending(result))
-
-
-def _silence(ending: Ending, seconds: float) -> str:
-    if ending.why == "output":
-        return "the value is too large"
-    return describe(ending, seconds) or "it ended without an answer"
-
-
-def _results(
-    service: Service,
-    execute: Execute,
-    job: dict[str, Any],
-    seconds: float,
-    part: Literal["inputs", "messages"] | None,
-) -> list[dict[str, Any]]:
-    """Have a job done, or only some of what is in its `part` where it is too large: its results,
-    at least one.
-
-    Raises:
-        ProgramError: the program brought down what runs it, or wrote in its place.
-        NoSandboxError: the server fails.
-        UnjudgedError: the server can't do it.
-
-    """
-    limits = {"seconds": seconds, "memory": MEMORY, "bytes": OUTPUT_BYTES}
-    program = bundle({**job, **limits})
-    while part and len(program) > service.largest and len(job[part]) > 1:
-        job = job | {part: job[part][: len(job[part]) // 2]}
-        program = bundle({**job, **limits})
-    if len(program) > service.largest:
-        raise UnjudgedError(f"a test is larger than {service.name} takes ({service.largest} bytes)")
-    for _ in range(_TRIES):
-        reply = execute(program, seconds + _START_SECONDS)
-        lines = reply.output.split("\n")[:-1]  # the last is cut, or empty
-        whole = bool(lines) and lines[-1] == END
-        results = [_opened(line) for line in lines if line != END]
-        if results:
-            return results
-        if reply.ending.why == "output":
-            raise UnjudgedError(f"{service.name} cuts what programs print: {service.cut}")
-        if whole or reply.ending != Ending(code=0, why=""):
-            said = reply.errors.strip().split("\n")[-1]
-            raise ProgramError(said[:120] or _silence(reply.ending, seconds))
-    raise NoSandboxError(f"{service.name} gives back nothing of what programs print: {service.cut}")
-
-
-def _opened(line: str) -> dict[str, Any]:
-    """A result from its line (see `inside.alone.line`), which a program may have written."""
-    try:
-        opener = zlib.decompressobj()
-        text = opener.decompress(base64.b64decode(line, validate=True), 3 * OUTPUT_BYTES)
-        result = json.loads(text) if opener.eof else None
-    except (ValueError, RecursionError, zlib.error):
-        result = None
-    if not isinstance(result, dict):
-        raise ProgramError("the value is unreadable")
-    return result
-
-
-def _run(result: dict[str, Any]) -> Run:
-    output, errors = result.get("output"), result.get("errors")
-    if isinstance(output, str) and isinstance(errors, str):
-        try:
-            content = base64.b64decode(output, validate=True)
-        except ValueError:
-            content = None
-        if result.get("why") == "output":
-            raise ProgramError(f"printed more than {OUTPUT_BYTES >> 20} MB")
-        if content is not None:
-            return Run(output=content, errors=errors, ending=_ending(result))
-    raise ProgramError("the value is unreadable")
-
-
-def _ending(result: dict[str, Any]) -> Ending:
-    match result:
-        case {"code": int(code), "why": "" | "time" | "output" | "told" as why}:
-            return Ending(code=code, why=why)
-    raise ProgramError("the value is unreadable")

@@ -42,5 +42,6 @@ def sandboxfusion(sandbox: Sandbox) -> Service:
         name="sandboxfusion",
         open=lambda: contextlib.nullcontext[Execute](execute),
         largest=8 * 2**20,
+        start="start it privileged, with SANDBOX_CONFIG=ci",
         cut="it gives back some 150 kB; judge such problems with another sandbox",
     )

@@ -51,12 +51,14 @@ Raises `NoSandboxError` where the server fails."""
 class Service:
     """A server that runs programs: `open` opens what is for programs of one origin only.
 
-    `largest` is how long a program's text may be; `cut` what helps where outputs are cut.
+    `largest` is how long a program's text may be; `start` says how to start the server so that it
+    can be used, `cut` what helps where outputs are cut.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[Execute]]
     largest: int
+    start: str
     cut: str
 
 
