@@ -10,6 +10,8 @@ import re
 import secrets
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ from filter.config import FilterSection
 from filter.sandbox import Sandbox, host_of, read_sandbox
 from filter.verify import Answer, verifier_name, verifier_names, verify, verify_many
 from filter.verify.code import code
+from filter.verify.code.bundle import bundle
 from filter.verify.code.inside.alone import END, line
 from filter.verify.code.service import CONNECTIONS
 from tracestill.records import Problem
@@ -243,6 +246,20 @@ def test_most_checks_take_three_jobs(started: dict[str, Served]) -> None:
         started["piston"].judge(problem(DRAWN), fenced("f = lambda n: n + 1")).outcome == "correct"
     )
     assert len(fake.programs) - before == 3
+
+
+def test_a_job_is_a_program_whose_hashes_are_fixed(tmp_path: Path) -> None:
+    run = {"mode": "program", "sources": ["print(hash('a'), input())"], "prelude": True}
+    limits = {"seconds": 5.0, "memory": 2**29, "bytes": 2**20}
+    path = tmp_path / "main.py"
+    path.write_text(bundle({"run": run, "inputs": ["é", "b"], **limits}), encoding="ascii")
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHASHSEED", "PYTHONPATH")}
+    command = [sys.executable, str(path)]
+    outputs = {
+        subprocess.check_output(command, text=True, env=environment, cwd=tmp_path) for _ in range(2)
+    }
+    [*lines, end] = outputs.pop().splitlines()
+    assert (len(lines), end, outputs) == (2, END, set())
 
 
 @needs_bwrap
