@@ -553,6 +553,18 @@ def test_an_output_that_a_server_lost_is_asked_for_again(started: dict[str, Serv
 
 
 @needs_bwrap
+def test_a_machine_that_fails_is_not_the_programs_fault(started: dict[str, Served]) -> None:
+    served = started["sandboxfusion"]
+    served.judge(problem(SUM), fenced("print(3)"))
+    full = "Traceback\nOSError: [Errno 28] No space left on device"
+    served.fake.first = [fusion("", return_code=1, stderr=full)]
+    verdict = served.judge(problem(SUM), fenced("print(3)"))
+    assert verdict.outcome == "unverifiable"
+    assert re.match("no sandbox: sandboxfusion .*No space left", verdict.detail)
+    assert served.judge(problem(SUM), fenced("print(3)")).outcome == "incorrect"
+
+
+@needs_bwrap
 def test_an_output_that_a_server_cuts_is_not_the_programs_fault(
     started: dict[str, Served],
 ) -> None:

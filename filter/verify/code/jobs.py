@@ -104,9 +104,15 @@ def _results(
             return results
         if reply.ending.why == "output":
             raise UnjudgedError(f"{service.name} cuts what programs print: {service.cut}")
-        if whole or reply.ending != Ending(code=0, why=""):
-            said = reply.errors.strip().split("\n")[-1]
-            raise ProgramError(said[:120] or silence(reply.ending, seconds))
+        code = reply.ending.code
+        if whole or reply.ending.why or code < 0 or code > 128:  # a shell's word for a signal
+            raise ProgramError(silence(reply.ending, seconds))
+        if code:  # its host failed before it had begun: a program can kill it, but not this
+            words = reply.errors.strip().split("\n")[-1][:120]
+            raise NoSandboxError(
+                f"{service.name} does not run a program as it should "
+                f"({words or silence(reply.ending, seconds)}): {service.start}"
+            )
     raise NoSandboxError(f"{service.name} gives back nothing of what programs print: {service.cut}")
 
 
