@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 
 from tracestill import records
@@ -201,3 +202,11 @@ def test_a_full_disk_is_told_and_keeps_what_was_written(
 def test_records_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_trace().raw = "y"  # type: ignore[misc]
+
+
+def test_half_a_surrogate_pair_does_not_cost_a_table(tmp_path: Path) -> None:
+    trace = dataclasses.replace(make_trace(), raw="a\ud800b", answer="\udfff")
+    shards = write_table(tmp_path, "traces", Trace, [trace, make_trace(1)])
+    assert shards[0].rows == 2
+    table = pq.read_table(tmp_path / shards[0].file)
+    assert table["raw"].to_pylist() == ["a?b", make_trace(1).raw]

@@ -97,7 +97,11 @@ def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> 
         path = folder / f"{name}-{len(shards):05d}.parquet"
         temporary = path.with_name(f".{path.name}.tmp")
         try:
-            pq.write_table(pa.Table.from_pylist(batch, schema), temporary, compression="zstd")
+            try:
+                table = pa.Table.from_pylist(batch, schema)
+            except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
+                table = pa.Table.from_pylist([_as_text(row) for row in batch], schema)
+            pq.write_table(table, temporary, compression="zstd")
             content = temporary.read_bytes()
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -120,6 +124,13 @@ def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> 
             stale.unlink()
     sync_folder(folder)
     return shards
+
+
+def _as_text(value: Any) -> Any:
+    """A row with a question mark for each half of a surrogate pair."""
+    if isinstance(value, dict):
+        return {key: _as_text(item) for key, item in value.items()}
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

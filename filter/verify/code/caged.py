@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -71,24 +72,21 @@ def _check_failure(tests: CheckTests, source: str, cages: list[Cage], seconds: f
     """HumanEval's check runs in one cage, the program in another; here pass only data."""
     end = time.monotonic() + seconds
     sources = with_prompt(tests.prompt, source, tests.name)
-    job = {"mode": "calls", "sources": sources, "prelude": False, "name": tests.name}
-    program = Talk(cages[0], job, seconds)
+    of_program = {"mode": "calls", "sources": sources, "prelude": False, "name": tests.name}
+    of_check = {
+        "mode": "check", "sources": [tests.source], "prelude": False, "name": tests.name,
+        "prompt": tests.prompt,
+    }  # fmt: skip
     try:
-        if failure := load_failure(program.receive(end)):
-            return failure
-        job = {
-            "mode": "check", "sources": [tests.source], "prelude": False, "name": tests.name,
-            "prompt": tests.prompt,
-        }  # fmt: skip
-        check = Talk(cages[1], job, seconds)
-        try:
+        with (  # both at once: to confine one takes longer than to load it
+            contextlib.closing(Talk(cages[0], of_program, seconds)) as program,
+            contextlib.closing(Talk(cages[1], of_check, seconds)) as check,
+        ):
+            if failure := load_failure(program.receive(end)):
+                return failure
             while "arguments" in (message := check.receive(end)):
                 program.send({"arguments": message["arguments"]}, end)
                 check.send(data(program.receive(end)), end)
-        finally:
-            check.close()
     except ProgramError as error:
         return str(error)
-    finally:
-        program.close()
     return check_failure(message)
