@@ -6,11 +6,12 @@ name, synced and renamed, so that a reader sees a whole shard or none.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from tracestill.records.schema import arrow_schema, from_row, to_row
 
 R = TypeVar("R")
 SHARD_ROWS = 20_000
+GROUP_ROWS = 1_000  # rows of a shard that are read together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,7 @@ def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> 
                 table = pa.Table.from_pylist(batch, schema)
             except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
                 table = pa.Table.from_pylist([_as_text(row) for row in batch], schema)
-            pq.write_table(table, temporary, compression="zstd")
+            pq.write_table(table, temporary, compression="zstd", row_group_size=GROUP_ROWS)
             content = temporary.read_bytes()
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -200,13 +202,7 @@ def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise ValueError(f"{folder} is not complete: it has no manifest.json; run that stage first")
-    if name not in manifest.tables:
-        raise ValueError(f"{folder} has no table {name!r}, only {sorted(manifest.tables)}")
-    check_shards(folder, manifest)
-    for shard in manifest.tables[name]:
+    for shard in _shards(folder, name):
         try:
             with pq.ParquetFile(folder / shard.file) as file:
                 for batch in file.iter_batches():
@@ -217,3 +213,66 @@ def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
                 f"{folder / shard.file} is damaged ({error}); delete "
                 f"{folder / 'manifest.json'} to make this stage again"
             ) from error
+
+
+class Table(Sequence[R]):
+    """The records of a complete stage's table, read as they are asked for: in memory is never
+    more than the last group of them.
+    """
+
+    def __init__(self, folder: Path, shards: Sequence[Shard], record: type[R]) -> None:
+        self._folder = folder
+        self._shards = shards
+        self._record = record
+        self._begins = list(itertools.accumulate((shard.rows for shard in shards), initial=0))
+        self._group: list[R] = []
+        self._group_begin = 0
+
+    def __len__(self) -> int:
+        return self._begins[-1]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(index)
+        if not self._group_begin <= place < self._group_begin + len(self._group):
+            self._load(place)
+        return self._group[place - self._group_begin]
+
+    def _load(self, place: int) -> None:
+        """Read the group of rows that holds a place."""
+        import pyarrow.parquet as pq
+
+        number = bisect.bisect_right(self._begins, place) - 1
+        begin = self._begins[number]
+        with pq.ParquetFile(self._folder / self._shards[number].file) as file:
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if place < begin + rows:
+                    batch = file.read_row_group(group).to_pylist()
+                    self._group = [from_row(self._record, row) for row in batch]
+                    self._group_begin = begin
+                    return
+                begin += rows
+
+
+def open_table(folder: Path, name: str, record: type[R]) -> Table[R]:
+    """The records of a complete stage's table as a sequence that is not held in memory.
+
+    Raises:
+        ValueError: the stage is not complete, has no such table, or a shard is damaged.
+
+    """
+    return Table(folder, _shards(folder, name), record)
+
+
+def _shards(folder: Path, name: str) -> list[Shard]:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ValueError(f"{folder} is not complete: it has no manifest.json; run that stage first")
+    if name not in manifest.tables:
+        raise ValueError(f"{folder} has no table {name!r}, only {sorted(manifest.tables)}")
+    check_shards(folder, manifest)
+    return manifest.tables[name]
