@@ -12,7 +12,7 @@ from typing import Any
 
 from tracestill.judging import open_judge
 from tracestill.layout import INPUTS, Stage
-from tracestill.models import as_teacher, model_content, open_engine, section_content
+from tracestill.models import model_content, section_content
 from tracestill.recipe import Recipe
 from tracestill.records import (
     Dispute,
@@ -20,7 +20,6 @@ from tracestill.records import (
     Drop,
     Manifest,
     Problem,
-    Sampling,
     Trace,
     Verdict,
     digest,
@@ -135,47 +134,9 @@ def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
-    from generate.run import sample
+    from tracestill.sampling import generate
 
-    settings = recipe.generate
-    sampling = Sampling(
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        top_k=settings.top_k,
-        max_tokens=settings.max_tokens,
-        seed=recipe.seed,
-    )
-    problems = list(read_table(run / "problems", "train", Problem))
-    totals = {"tokens": 0, "cost": 0.0, "length": 0, "error": 0}
-    rows = 0
-
-    def counted() -> Any:
-        nonlocal rows
-        for trace in sample(
-            problems,
-            samples=settings.samples.max,
-            teacher=as_teacher(settings, sampling),
-            system_prompt=settings.system_prompt,
-            seed=recipe.seed,
-            open_engine=lambda: open_engine(settings, sampling),
-            journal=run / "generate" / "journal.jsonl",
-            prices=settings.prices,
-            progress=progress,
-        ):
-            rows += 1
-            totals["tokens"] += trace.completion_tokens
-            totals["cost"] += trace.cost
-            if trace.finish in totals:
-                totals[trace.finish] += 1
-            yield trace
-
-    shards = write_table(run / "generate", "traces", Trace, counted())
-    return {
-        "rows_in": len(problems) * settings.samples.max,
-        "rows_out": rows,
-        "tables": {"traces": shards},
-        "details": totals | {"problems": len(problems)},
-    }
+    return generate(recipe, run, progress)
 
 
 def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
@@ -187,7 +148,11 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     folder = run / "filter"
     asked = recipe.filter.judge
     judge = open_judge(asked, recipe.seed, folder, progress) if asked else None
-    result = run_filters(traces, problems, heldout, recipe.filter, progress, judge)
+    known: dict[str, Verdict] = {}
+    made = read_manifest(run / "generate")
+    if made is not None and "verdicts" in made.tables:
+        known = {v.trace_id: v for v in read_table(run / "generate", "verdicts", Verdict)}
+    result = run_filters(traces, problems, heldout, recipe.filter, progress, judge, known)
     dropped: dict[str, int] = {}
     for drop in result.drops:
         dropped[drop.reason] = dropped.get(drop.reason, 0) + 1

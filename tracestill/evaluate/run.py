@@ -90,23 +90,19 @@ def _answers(
     folder: Path,
     progress: Progress,
 ) -> list[Trace]:
-    from generate.config import Prices
-    from generate.run import sample
+    from generate.run import Asking, sample
+    from generate.stopping import fixed
 
     model = subject.model
-    return list(
-        sample(
-            problems,
-            samples=samples,
-            teacher=as_teacher(model, sampling),
-            system_prompt=subject.system_prompt,
-            seed=seed,
-            open_engine=lambda: open_engine(model, sampling),
-            journal=folder / f"{subject.name}.journal.jsonl",
-            prices=Prices(),
-            progress=progress,
-        )
+    asking = Asking(
+        teacher=as_teacher(model, sampling),
+        open_engine=lambda: open_engine(model, sampling),
+        rule=fixed(samples),
+        journal=folder / f"{subject.name}.journal.jsonl",
+        seed=seed,
+        system_prompt=subject.system_prompt,
     )
+    return list(sample(problems, asking, progress))
 
 
 def _verdicts(

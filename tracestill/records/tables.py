@@ -241,6 +241,15 @@ class Table(Sequence[R]):
             self._load(place)
         return self._group[place - self._group_begin]
 
+    def column(self, name: str) -> Iterator[Any]:
+        """One field of all records, without the others being read."""
+        import pyarrow.parquet as pq
+
+        for shard in self._shards:
+            with pq.ParquetFile(self._folder / shard.file) as file:
+                for batch in file.iter_batches(columns=[name]):
+                    yield from batch.column(0).to_pylist()
+
     def _load(self, place: int) -> None:
         """Read the group of rows that holds a place."""
         import pyarrow.parquet as pq
