@@ -338,7 +338,7 @@ def test_a_budget_is_never_exceeded_and_says_what_is_missing(
     # A sample takes 100 tokens: 10 of the prompt, which is at most as many as its 2 or 3 bytes.
     options = {"max_tokens": 90, "prices": Prices(prompt=1.0, completion=1.0), "budget": cap}
     engine = Scripted(lambda request: "1")
-    with pytest.raises(BudgetReachedError, match="raise generate.budget and run again"):
+    with pytest.raises(BudgetReachedError, match=r"raise generate\.budget and run again"):
         ask(numbered(40), engine=lambda: engine, **options)
     spent = 100 * len(engine.asked)
     assert 1_200 <= spent <= 1_500
