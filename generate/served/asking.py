@@ -293,10 +293,11 @@ class Asker:
     ) -> T | Failure:
         """Send until it is answered, or is not to be."""
         tries, begin = 0, time.monotonic()
+        last: Replica | None = None
         while True:
             await self._slots.acquire()
             try:
-                found = await self._try(address, body, read, prompt)
+                found, last = await self._try(address, body, read, prompt, last)
             except AllGoneError as error:
                 self.failure = self.failure or EngineDiedError(str(error))
                 return Failure(kind="passing", why=str(error))
@@ -319,13 +320,14 @@ class Asker:
         body: dict[str, Any],
         read: Callable[[Reply, Mask], T | Failure],
         prompt: int,
-    ) -> T | Failure:
+        last: Replica | None,
+    ) -> tuple[T | Failure, Replica]:
         reckoned = prompt + self._lengths.or_else(self._limit)
         if self._requests:
             await self._requests.take(1)
         if self._tokens and prompt:
             await self._tokens.take(reckoned)
-        replica = await self.replicas.pick()
+        replica = await self.replicas.pick(avoid=last)
         if self.failure is not None:
             raise self.failure
         sent = time.monotonic()
@@ -350,7 +352,7 @@ class Asker:
                 self._lengths.add(found.completion_tokens)
         if self._tokens and prompt:
             self._tokens.correct(reckoned - paid)
-        return found
+        return found, replica
 
     async def _send(self, replica: Replica, url: str, body: dict[str, Any]) -> Reply | Failure:
         task = asyncio.current_task()

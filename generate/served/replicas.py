@@ -50,8 +50,8 @@ class Replicas:
         """Begin to look after the replicas."""
         self._watchers = [asyncio.create_task(self._look_after(one)) for one in self.all]
 
-    async def pick(self) -> Replica:
-        """The replica to ask; waits while all are out or rest.
+    async def pick(self, avoid: Replica | None = None) -> Replica:
+        """The replica to ask, not `avoid` if there is another; waits while all are out or rest.
 
         Raises:
             AllGoneError: all have been out for `PATIENCE` seconds.
@@ -60,6 +60,7 @@ class Replicas:
         while True:
             now = time.monotonic()
             ready = [one for one in self.all if one.up and one.rests_until <= now]
+            ready = [one for one in ready if one is not avoid] or ready
             if ready:
                 fewest = min(len(one.running) for one in ready)
                 return random.choice([one for one in ready if len(one.running) == fewest])
@@ -95,12 +96,14 @@ class Replicas:
         while True:
             if replica.up:
                 await self._quiet(replica)
-            else:
+            if not replica.up:
                 await asyncio.sleep(replica.pause * random.uniform(0.5, 1))
                 replica.pause = min(LONGEST_PAUSE, 2 * replica.pause)
             why = await self._probe(replica.url)
             if why is None:
-                replica.up, replica.failures = True, 0
+                # It lives; whether it also works, the next answer tells: one more failure and it
+                # is out again, for twice as long.
+                replica.up, replica.failures = True, FAILURES - 1
                 replica.heard = time.monotonic()
                 continue
             was_up = replica.up
