@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from generate.engine import EngineDiedError, Request, Response
+from generate.served.http import BrokenError, PlainTransport, Reply, UnreachableError
 from generate.served.limits import Bucket, Slots, backoff
 from generate.served.replicas import PATIENCE, AllGoneError, Replica, Replicas
 from generate.served.replies import (
@@ -20,14 +21,7 @@ from generate.served.replies import (
     read_json,
     read_reply,
 )
-from generate.served.transport import (
-    BrokenError,
-    ClientTransport,
-    PlainTransport,
-    Reply,
-    UnreachableError,
-    read_key,
-)
+from generate.served.transport import ClientTransport, Transport, read_key
 from tracestill.records import Finish, Sampling
 from tracestill.records.models import ServedModel
 
@@ -127,7 +121,7 @@ class Asker:
         self._body = sampling_body(model, sampling)
         key = read_key(model.api_key_env) if model.api_key_env else None
         self._mask: Mask = masker(key)
-        self._transport = PlainTransport() if key is None else ClientTransport(key)
+        self._transport: Transport = PlainTransport() if key is None else ClientTransport(key)
         self.replicas = Replicas([url.rstrip("/") for url in model.base_urls], self._probe)
         self._slots = Slots(model.concurrency)
         self._requests = model.requests_per_minute and Bucket(model.requests_per_minute)

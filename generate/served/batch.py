@@ -20,9 +20,10 @@ import msgspec
 
 from generate.engine import EngineDiedError, Request, Response
 from generate.served.asking import as_response, as_row, sampling_body
+from generate.served.http import Reply
 from generate.served.limits import backoff
 from generate.served.replies import Failure, estimate_tokens, masker, read_reply
-from generate.served.transport import Reply, read_key
+from generate.served.transport import read_key
 from tracestill.records import Sampling
 from tracestill.records.models import ServedModel
 

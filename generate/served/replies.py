@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from generate.served.http import Reply
 from generate.served.limits import retry_after
-from generate.served.transport import Reply
 from tracestill.records import Finish
 
 Mask = Callable[[str], str]
@@ -116,28 +116,31 @@ def _classify(status: int, said: str, wait: float | None, why: str) -> Failure:
 
 def read_json(reply: Reply, mask: Mask) -> dict[str, Any] | Failure:
     """The JSON object of a reply, or what went wrong."""
-    text = reply.body.decode(errors="replace")
     if reply.status != 200:
+        text = reply.body.decode(errors="replace")
         why = f"status {reply.status}: {_shown(text, mask)}"
         return _classify(reply.status, text, retry_after(reply.retry_after), why)
     try:
         found = msgspec.json.decode(reply.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        text = reply.body.decode(errors="replace")
         return Failure(kind="passing", why=f"no JSON came: {_shown(text, mask)!r}", broken=True)
     if not isinstance(found, dict):
+        text = reply.body.decode(errors="replace")
         return Failure(
             kind="passing", why=f"no JSON object came: {_shown(text, mask)!r}", broken=True
         )
-    return _read_error(found, text, mask) or found
+    return _read_error(found, reply, mask) or found
 
 
-def _read_error(found: dict[str, Any], text: str, mask: Mask) -> Failure | None:
+def _read_error(found: dict[str, Any], reply: Reply, mask: Mask) -> Failure | None:
     """The error in a reply whose status says that there is none."""
     error = found.get("error")
     if error is None and found.get("object") == "error":
         error = found
     if not error:
         return None
+    text = reply.body.decode(errors="replace")
     why = f"an error came with status 200: {_shown(text, mask)}"
     code = error.get("code") if isinstance(error, dict) else None
     status = int(code) if isinstance(code, int | str) and re.fullmatch(r"\d{3}", f"{code}") else 0

@@ -1,36 +1,11 @@
-"""How bytes travel: aiohttp to servers of one's own, the `openai` client where there is a key.
-
-Measured with 2 kB answers on one core, aiohttp takes about 0.1 ms a request; HTTP code of our
-own would take a quarter of that, which no server that runs a model could make use of.
-"""
+"""How requests travel: the protocol, and the official client for endpoints that want a key."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import msgspec
-
-CONNECT_SECONDS = 20.0
-_HEADERS = {"Content-Type": "application/json"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What an endpoint answered, whatever its status."""
-
-    status: int
-    retry_after: str | None
-    body: bytes
-
-
-class UnreachableError(Exception):
-    """No connection came about."""
-
-
-class BrokenError(Exception):
-    """The connection was lost before the answer was whole."""
+from generate.served.http import CONNECT_SECONDS, BrokenError, Reply, UnreachableError
 
 
 class Transport(Protocol):
@@ -50,46 +25,6 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Close the connections."""
         ...
-
-
-class PlainTransport:
-    """aiohttp, for endpoints without a key. To be made inside a running loop."""
-
-    def __init__(self) -> None:
-        import aiohttp
-
-        self._lib = aiohttp
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # the slots limit
-            skip_auto_headers=["User-Agent"],
-        )
-
-    async def send(self, method: str, url: str, body: Any, seconds: float) -> Reply:
-        """See `Transport.send`."""
-        lib = self._lib
-        data = None if body is None else msgspec.json.encode(body)
-        timeout = lib.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
-        try:
-            async with self._session.request(
-                method, url, data=data, headers=_HEADERS, timeout=timeout, allow_redirects=False
-            ) as response:
-                return Reply(
-                    status=response.status,
-                    retry_after=response.headers.get("Retry-After"),
-                    body=await response.read(),
-                )
-        except lib.ClientConnectorError as error:
-            raise UnreachableError(str(error.os_error)) from error
-        except lib.ConnectionTimeoutError as error:
-            raise UnreachableError("no connection in time") from error
-        except TimeoutError:
-            raise
-        except (lib.ClientError, OSError) as error:
-            raise BrokenError(str(error) or type(error).__name__) from error
-
-    async def close(self) -> None:
-        """See `Transport.close`."""
-        await self._session.close()
 
 
 class ClientTransport:
