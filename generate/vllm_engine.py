@@ -68,6 +68,24 @@ def _cpu_dtype() -> str:
     return "auto" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
+def engine_arguments(model: Model, on_cpu: bool) -> dict[str, Any]:
+    """What vLLM is told of a model, here or behind a server."""
+    arguments: dict[str, Any] = {
+        "model": model.path,
+        "revision": model.revision,
+        "quantization": model.quantization,
+        "dtype": _cpu_dtype() if on_cpu and model.dtype == "auto" else model.dtype,
+        "max_model_len": model.max_model_len,
+        "disable_log_stats": True,
+        **(_CPU_ARGS if on_cpu else {}),
+        **model.engine_args,
+    }
+    if on_cpu and not arguments["enable_chunked_prefill"]:
+        arguments.setdefault("max_num_batched_tokens", max(8192, model.max_model_len or 0))
+        arguments.setdefault("max_num_seqs", 256)
+    return arguments
+
+
 def check_model(path: str) -> None:
     """Look at a model's folder before anything heavy starts.
 
@@ -105,19 +123,7 @@ class VllmEngine:
 
         self.version: str = vllm.__version__
         self.sampling = sampling
-        arguments: dict[str, Any] = {
-            "model": model.path,
-            "revision": model.revision,
-            "quantization": model.quantization,
-            "dtype": _cpu_dtype() if on_cpu and model.dtype == "auto" else model.dtype,
-            "max_model_len": model.max_model_len,
-            "disable_log_stats": True,
-            **(_CPU_ARGS if on_cpu else {}),
-            **model.engine_args,
-        }
-        if on_cpu and not arguments["enable_chunked_prefill"]:
-            arguments.setdefault("max_num_batched_tokens", max(8192, model.max_model_len or 0))
-            arguments.setdefault("max_num_seqs", 256)
+        arguments = engine_arguments(model, on_cpu)
         try:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         except (ValueError, TypeError, OSError) as error:

@@ -160,6 +160,24 @@ def verify(
 
 
 @app.command()
+def serve(
+    recipe: RecipePath,
+    set_: Set = None,
+    port: Annotated[int, typer.Option("--port", help="Where it listens on this machine.")] = 8000,
+) -> None:
+    """Serve the recipe's teacher with vLLM, for recipes with `engine: openai`, until Ctrl-C."""
+    from tracestill.loading import check_paths, load_recipe
+    from tracestill.serving import pasted, serving
+
+    loaded = load_recipe(recipe, set_ or ())
+    check_paths(loaded)
+    with serving(loaded.generate, port) as server:
+        typer.echo(f"\nThe teacher answers. In a recipe:\n\n{pasted(loaded.generate, port)}")
+        server.wait()
+    raise ValueError(f"vLLM ended with status {server.returncode}: what it said stands above")
+
+
+@app.command()
 def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
     """Say which stages of a run are complete and how far the others are."""
     from tracestill.terminal import print_status
