@@ -171,9 +171,13 @@ def serve(
 
     loaded = load_recipe(recipe, set_ or ())
     check_paths(loaded)
-    with serving(loaded.generate, port) as server:
-        typer.echo(f"\nThe teacher answers. In a recipe:\n\n{pasted(loaded.generate, port)}")
-        server.wait()
+    try:
+        with serving(loaded.generate, port) as server:
+            typer.echo(f"\nThe teacher answers. In a recipe:\n\n{pasted(loaded.generate, port)}")
+            server.wait()
+    except KeyboardInterrupt:
+        typer.echo("The server has ended.")
+        return
     raise ValueError(f"vLLM ended with status {server.returncode}: what it said stands above")
 
 
