@@ -211,6 +211,21 @@ def test_what_nobody_but_the_user_can_mend_ends_the_run(
     assert "\n" not in str(caught.value)
 
 
+def test_what_was_in_flight_is_answered_before_the_run_ends() -> None:
+    async def answer(_: web.Request, body: dict[str, Any], __: int) -> web.Response:
+        await asyncio.sleep(0.5 if body["seed"] == 0 else 0.1)
+        return reply(completion()) if body["seed"] == 0 else reply({}, 401)
+
+    with scripted(answer) as server:
+        engine = OpenaiEngine(served(server.url, concurrency=4), SAMPLING)
+        found: list[Response] = []
+        with pytest.raises(ValueError, match="api_key_env"):
+            found.extend(one for one in engine.stream(questions(100)) if one is not None)
+        engine.close()
+    assert [one.id for one in found] == ["id0"]
+    assert len(server.asked) <= 8
+
+
 def test_a_key_that_is_refused_at_the_door_or_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with scripted(lambda *_: reply(completion())) as server:
         model = served(server.url, api_key_env="TEACHER_KEY")
@@ -232,6 +247,8 @@ def test_nobody_there_at_the_start_is_one_line() -> None:
     with pytest.raises(ValueError, match=r"http://127.0.0.1:9/v1.*tracestill serve") as caught:
         ask(served("http://127.0.0.1:9/v1"), questions(1))
     assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="localhost:8000/v1 is no address"):
+        ask(served("localhost:8000/v1"), questions(1))
 
 
 def test_the_official_client_waits_and_reads_as_the_plain_one_does(
@@ -393,6 +410,10 @@ def test_a_slow_answer_is_waited_for_and_an_endless_one_is_not() -> None:
             if one is not None:
                 seen[one.id] = one
         engine.close()
+        (late,) = ask(served(server.url, timeout=0.3, retries=1), questions(2)[1:]).values()
+    assert late.finish == "error"
+    assert "within 0.3 s" in str(late.error)
+    assert server.times["q1"] == 2
     assert seen["id0"].finish == "stop"
     assert 0.5 < seen["id0"].seconds < 1.4
     gaps = [b - a for a, b in zip([begin, *ticks], ticks, strict=False)]

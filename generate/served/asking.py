@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from generate.engine import EngineDiedError, Request, Response
+from generate.served.bodies import as_response, as_row, root_of, sampling_body
 from generate.served.http import BrokenError, PlainTransport, Reply, UnreachableError
 from generate.served.limits import Bucket, Slots, backoff
 from generate.served.replicas import PATIENCE, AllGoneError, Replica, Replicas
@@ -28,67 +29,6 @@ from tracestill.records.models import ServedModel
 PROBE_SECONDS = 20.0
 
 T = TypeVar("T")
-
-
-def root_of(url: str) -> str:
-    """The address that vLLM's own routes hang from: `url` without the `/v1`."""
-    return url.removesuffix("/v1")
-
-
-def sampling_body(model: ServedModel, sampling: Sampling) -> dict[str, Any]:
-    """What every request says of model and sampling; `extra_body` has the last word:
-    null there leaves a field out.
-    """
-    body: dict[str, Any] = {
-        "model": model.model,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-    }
-    if sampling.top_k > 0:  # no field of OpenAI's own API: only where somebody wants it
-        body["top_k"] = sampling.top_k
-    if model.token_ids:
-        # As the engine in this process does: think tags may be special tokens.
-        body |= {"return_token_ids": True, "skip_special_tokens": False}
-    return {name: value for name, value in (body | model.extra_body).items() if value is not None}
-
-
-def as_response(id_: str, answer: Answer, prompt: int, seconds: float) -> Response:
-    """An answer as a response; `prompt` is the estimate of its tokens where nobody counted."""
-    return Response(
-        id=id_,
-        raw=answer.raw,
-        raw_reasoning=answer.raw_reasoning,
-        token_ids=answer.token_ids,
-        prefill="",
-        finish=answer.finish,
-        error=answer.error,
-        prompt_tokens=answer.prompt_tokens if answer.prompt_tokens is not None else prompt,
-        completion_tokens=answer.completion_tokens,
-        new_tokens=answer.completion_tokens,
-        seconds=seconds,
-        cost=answer.cost,
-    )
-
-
-def as_row(id_: str, failure: Failure, seconds: float) -> Response:
-    """A failure as a response, with what came nevertheless."""
-    finish: Finish = "skipped" if failure.kind == "skipped" else "error"
-    came = failure.answer
-    return Response(
-        id=id_,
-        raw=came.raw if came else "",
-        raw_reasoning=came.raw_reasoning if came else None,
-        token_ids=came.token_ids if came else None,
-        prefill="",
-        finish=finish,
-        error=failure.why,
-        prompt_tokens=(came and came.prompt_tokens) or 0,
-        completion_tokens=came.completion_tokens if came else 0,
-        new_tokens=came.completion_tokens if came else 0,
-        seconds=seconds,
-        cost=came.cost if came else None,
-    )
 
 
 @dataclass(slots=True)
@@ -113,7 +53,7 @@ class Asker:
         """Make ready; nothing is sent.
 
         Raises:
-            ValueError: the environment variable of the key holds none.
+            ValueError: the environment variable of the key holds none, or an url is no url.
 
         """
         self._model = model
@@ -122,12 +62,14 @@ class Asker:
         key = read_key(model.api_key_env) if model.api_key_env else None
         self._mask: Mask = masker(key)
         self._transport: Transport = PlainTransport() if key is None else ClientTransport(key)
+        for url in model.base_urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"base_urls: {url} is no address: write http://host:port/v1")
         self.replicas = Replicas([url.rstrip("/") for url in model.base_urls], self._probe)
         self._slots = Slots(model.concurrency)
         self._requests = model.requests_per_minute and Bucket(model.requests_per_minute)
         self._tokens = model.tokens_per_minute and Bucket(model.tokens_per_minute)
         self._lengths = _Mean()
-        self._answered = time.monotonic()
         self._any_answer = False
         self._max_model_len: int | None = None
         self.failure: Exception | None = None
@@ -303,7 +245,7 @@ class Asker:
                 return found
             tries += found.counts
             # A server that has too much to do is waited for; what fails is not.
-            waited = max(begin, self._answered) + PATIENCE < time.monotonic()
+            waited = begin + PATIENCE < time.monotonic()
             if tries > self._model.retries and (found.kind == "passing" or waited):
                 return found
             await asyncio.sleep((found.wait or 0.0) + backoff(tries))
@@ -340,7 +282,7 @@ class Asker:
         else:
             self.replicas.answered(replica)
             self._slots.succeeded()
-            self._any_answer, self._answered = True, time.monotonic()
+            self._any_answer = True
             if isinstance(found, Answer):
                 paid = (found.prompt_tokens or prompt) + found.completion_tokens
                 self._lengths.add(found.completion_tokens)
@@ -351,6 +293,7 @@ class Asker:
     async def _send(self, replica: Replica, url: str, body: dict[str, Any]) -> Reply | Failure:
         task = asyncio.current_task()
         assert task is not None
+        sent = time.monotonic()
         replica.running.add(task)
         try:
             return await self._transport.send("POST", url, body, self._model.timeout)
@@ -363,7 +306,8 @@ class Asker:
             return Failure(kind="passing", why=why, broken=True)
         except TimeoutError:
             why = f"{replica.url} did not answer within {self._model.timeout:g} s"
-            return Failure(kind="busy", why=why, broken=True)
+            self._slots.too_many(sent)
+            return Failure(kind="passing", why=why, broken=True)
         except asyncio.CancelledError:
             if task not in self.replicas.evicted:
                 raise

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from generate.engine import EngineDiedError, Request, Response
-from generate.served.asking import as_response, as_row, sampling_body
+from generate.served.bodies import as_response, as_row, sampling_body
 from generate.served.http import Reply
 from generate.served.limits import backoff
 from generate.served.replies import Failure, estimate_tokens, masker, read_reply
