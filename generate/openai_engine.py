@@ -122,7 +122,8 @@ class OpenaiEngine:
                         yield response
                 yield None
         finally:
-            self._call(self._stop())
+            if self._thread.is_alive():  # else the engine was closed first, and nothing is left
+                self._call(self._stop())
         if asker.failure is not None:
             raise asker.failure
 
@@ -189,6 +190,7 @@ class OpenaiEngine:
             return
         if not self._thread.is_alive():
             return
+        self._call(self._stop())
         if self._asker is not None:
             self._call(self._asker.close())
         self._loop.call_soon_threadsafe(self._loop.stop)

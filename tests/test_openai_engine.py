@@ -457,7 +457,10 @@ def test_a_stream_that_is_left_leaves_nothing_behind() -> None:
         stream.close()  # type: ignore[attr-defined]
         again = engine.stream([questions(2)[1]])
         assert [one.id for one in again if one is not None] == ["id1"]
+        left = engine.stream(questions(10))
+        assert next(one for one in left if one is not None).id == "id1"
         engine.close()
+        left.close()  # type: ignore[attr-defined]  # as when it is let go of after the engine
     assert not [one for one in threading.enumerate() if one.name == "openai-engine"]
 
 
