@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from tracestill.egress import egress_mistakes
 from tracestill.recipe import Recipe
 from tracestill.records.models import LocalModel
 
@@ -175,13 +176,14 @@ def _resolve_paths(values: dict[str, Any], origins: dict[Key, _Origin]) -> None:
 
 
 def check_paths(recipe: Recipe) -> None:
-    """Check that every file and folder that a recipe names is there.
+    """Check that every file and folder that a recipe names is there, and that every host which it
+    sends something to is allowed.
 
     Raises:
-        RecipeError: one is missing; every missing one is named.
+        RecipeError: one is missing or not allowed; every such one is named.
 
     """
-    mistakes = []
+    mistakes = egress_mistakes(recipe)
     models = [("finetune.student", recipe.finetune.student)]
     templates = [("finetune.template", recipe.finetune.template)]
     for name, section in (("generate", recipe.generate), ("filter.judge", recipe.filter.judge)):

@@ -65,13 +65,16 @@ def run_recipe(
         StageError: a stage failed. What the stages before it made, and what it had finished
             itself, is kept and reused by the next run.
         StoppedError: the run was stopped by Ctrl-C.
-        ValueError: another run works in this folder, or a finished stage's files are damaged.
+        ValueError: another run works in this folder, a finished stage's files are damaged, or the
+            recipe sends something to a host that it does not allow.
         OSError: the folder can't be written.
 
     """
+    from tracestill.egress import check_egress
     from tracestill.provenance import provenance
     from tracestill.records import write_atomic
 
+    check_egress(recipe)  # before a URL with a password in it is written to the folder
     run.mkdir(parents=True, exist_ok=True)
     with _locked(run) as lock:
         begin = time.time()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from filter.config import FilterSection
 from finetune.config import FinetuneSection
 from generate.config import GenerateSection, ProblemsSection
 from tracestill.evaluate.config import EvaluateSection
+from tracestill.records.hosts import plain_host
 from tracestill.records.section import Section
 
 
@@ -16,6 +19,14 @@ class ReportSection(Section):
 
     traces: int = Field(default=50, ge=0)
     """How many sample traces."""
+
+
+class EgressSection(Section):
+    """What may leave this machine."""
+
+    allow: list[Annotated[str, AfterValidator(plain_host)]] = []
+    """The hosts that endpoints may be on, each by its whole name, without scheme and port, such
+    as `api.deepseek.com`; this machine itself needs no entry."""
 
 
 class Recipe(Section):
@@ -28,6 +39,7 @@ class Recipe(Section):
     description: str = ""
     seed: int = 0
     problems: ProblemsSection
+    egress: EgressSection = EgressSection()
     generate: GenerateSection
     filter: FilterSection = FilterSection()
     finetune: FinetuneSection
