@@ -241,6 +241,6 @@ def test_a_run_from_python_is_refused_as_well(tmp_path: Path) -> None:
     from tracestill.pipeline import Listener, run_recipe
 
     silent = Listener(begin=lambda s: None, event=lambda s, e: None, end=lambda s, e: None)
-    with pytest.raises(ValueError, match="api.example is not this machine"):
+    with pytest.raises(ValueError, match=r"api\.example is not this machine"):
         run_recipe(recipe(tmp_path, "https://api.example"), tmp_path / "run", silent)
     assert not (tmp_path / "run").exists()

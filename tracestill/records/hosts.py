@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import urllib.request
+
+# typeshed lacks the second
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 _URL = re.compile(
     r"(?i:https?)://"
@@ -97,7 +99,7 @@ def proxy_of(url: str) -> str | None:
 
     """
     host = host_of(url)
-    proxies = urllib.request.getproxies_environment()
-    if is_loopback(host) or urllib.request.proxy_bypass_environment(host, proxies):
+    proxies = getproxies_environment()
+    if is_loopback(host) or proxy_bypass_environment(host, proxies):
         return None
     return proxies.get(url.partition(":")[0].lower()) or proxies.get("all")
