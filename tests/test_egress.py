@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -235,6 +237,26 @@ def test_the_command_refuses_before_it_writes_anything(tmp_path: Path) -> None:
         assert "generate.base_urls.1: a URL holds no user or password" in second
         assert "hunter2" not in done.stderr + done.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_no_library_reports_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that do, trl's trainer and vLLM among them, ask one variable first."""
+    from tracestill.pipeline import Listener, run_recipe
+
+    seen: dict[str, str] = {}
+
+    def started(*_: object, env: dict[str, str], **__: object) -> None:
+        seen.update(env)
+        raise OSError("not started")
+
+    monkeypatch.delenv("DO_NOT_TRACK", raising=False)
+    monkeypatch.setattr("tracestill.provenance.provenance", lambda seed: {})
+    silent = Listener(begin=lambda s: None, event=lambda s, e: None, end=lambda s, e: None)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="not started"):
+        patch.setattr("subprocess.Popen", started)
+        run_recipe(recipe(tmp_path, "http://localhost/v1"), tmp_path / "run", silent)
+    code = "from huggingface_hub.constants import HF_HUB_DISABLE_TELEMETRY as off; exit(not off)"
+    assert subprocess.run([sys.executable, "-c", code], env=seen).returncode == 0
 
 
 def test_a_run_from_python_is_refused_as_well(tmp_path: Path) -> None:

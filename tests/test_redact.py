@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from collections.abc import Iterator
@@ -15,8 +16,23 @@ from pydantic import ValidationError
 from filter.verify import verify
 from generate.reasoning import split_reasoning
 from generate.redact import Mask, redactor, restore, restore_trace, restored
-from tracestill.records import Kind, Problem, Sampling, Teacher, Trace, problem_id
+from tracestill.recipe import Recipe
+from tracestill.records import (
+    Kind,
+    Manifest,
+    Problem,
+    Sampling,
+    Teacher,
+    Trace,
+    problem_id,
+    write_manifest,
+    write_table,
+)
 from tracestill.records.models import Redact
+from tracestill.stages import execute, kept_traces
+from tracestill.terminal import print_summary
+
+GYM = {"source": "reasoning_gym", "family": "gcd", "size": 1}
 
 DATA = ROOT.parent / "shared" / "data"
 
@@ -402,3 +418,73 @@ def test_a_recipe_masks_for_teacher_and_judge(tmp_path: Path) -> None:
     path.write_text(text % ("patterns: {id: '('}", ""))
     with pytest.raises(RecipeError, match=r"line 4: generate\.redact\.patterns\.id: no regular"):
         load_recipe(path)
+
+
+def masked_run(folder: Path, restore_: bool) -> tuple[Recipe, Path]:
+    """A run whose generate stage is done: its teacher saw placeholders."""
+    recipe = Recipe.model_validate(
+        {
+            "name": "masked",
+            "problems": {split: [GYM] for split in ("train", "heldout")},
+            "generate": {
+                "engine": "openai", "model": "m", "base_urls": ["http://localhost/v1"],
+                "system_prompt": "You are ann@x.example.", "redact": {"restore": restore_},
+            },
+            "filter": {"decontaminate": None, "near_duplicates": None},
+            "finetune": {"student": "some/student", "template": "t.jinja", "stop": "x"},
+        }
+    )  # fmt: skip
+    mask = redactor(Redact())
+    asked = [problem for problem, *_ in ANSWERS]
+    traces = []
+    for number, (one, *raws, _) in enumerate(ANSWERS):
+        masked = mask("You are ann@x.example.", one.prompt)
+        for sample, raw in enumerate(raws):
+            made = dataclasses.replace(trace(one, raw), id=f"{number}{sample}", sample=sample)
+            traces.append(restore_trace(made, masked.originals) if restore_ else made)
+    tables = {
+        "train": write_table(folder / "problems", "train", Problem, asked),
+        "heldout": write_table(folder / "problems", "heldout", Problem, []),
+    }
+    done = {"fingerprint": "f", "seconds": 0.0}
+    write_manifest(
+        folder / "problems",
+        Manifest(stage="problems", rows_in=3, rows_out=3, tables=tables, **done),
+    )
+    shards = write_table(folder / "generate", "traces", Trace, traces)
+    write_manifest(
+        folder / "generate",
+        Manifest(stage="generate", rows_in=6, rows_out=6, tables={"traces": shards}, **done),
+    )
+    return recipe, folder
+
+
+@pytest.mark.parametrize("restore_", [True, False])
+def test_the_filter_keeps_the_same_and_the_student_learns_what_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restore_: bool
+) -> None:
+    recipe, run = masked_run(tmp_path, restore_)
+    execute("filter", recipe, run, lambda event: None)
+    assert [one.id for one in kept_traces(run)] == ["00", "10", "20"]
+    learnt: list[Any] = []
+
+    def train(examples: list[Any], *_: Any, folder: Path, **__: Any) -> dict[str, Any]:
+        (folder / "merged").mkdir()
+        learnt.extend(examples)
+        return {"dropped": {}}
+
+    monkeypatch.setattr("finetune.train.train", train)
+    monkeypatch.setattr("tracestill.stages.fingerprint", lambda *_: "f")
+    execute("finetune", recipe, run, lambda event: None)
+    shown = " ".join(f"{one.prompt} {one.reasoning} {one.answer}" for one in learnt)
+    assert ("ann@x.example" in shown, "[EMAIL_1]" in shown) == (restore_, not restore_)
+    assert ("+49 30 901820" in shown, "[PHONE_1]" in shown) == (restore_, not restore_)
+
+
+def test_the_summary_says_what_was_masked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = {"name": "generate", "rows_in": 2, "rows_out": 2, "dropped": {}, "seconds": 1.0}
+    entry = stage | {"reused": False, "masked": {"phone": 1200, "email": 3}}
+    print_summary({"stages": [entry], "evaluate": {}, "wall_seconds": 1.0}, tmp_path)
+    assert "masked in what generate sent: 3 email, 1,200 phone" in capsys.readouterr().out

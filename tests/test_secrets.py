@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,9 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tracestill.records import Trace, read_table
+from generate.engine import Request
+from generate.openai_engine import OpenaiEngine
+from tracestill.records import Sampling, Trace, read_table
 from tracestill.records import journal as journals
 from tracestill.records.keys import HIDDEN, mask_secrets
+from tracestill.records.models import ServedModel
 
 # Of no provider's shape, so that only who knows it can find it.
 SECRET = "Kq7vR2mZp9Lw4tBx8Ndc3Hfj6YsG1u"
@@ -156,6 +160,41 @@ def replies(echo: str, elsewhere: str) -> list[Reply]:
     ]  # fmt: skip
 
 
+def batch_reply(asked: str, lines: str, echo: str) -> Reply:
+    """What a hostile endpoint answers of a batch, whose requests are `lines`."""
+    ids = re.findall(r'"custom_id":"([^"]+)"', lines)
+    batch = {
+        "id": "batch_1", "object": "batch", "endpoint": "/v1/chat/completions", "created_at": 1,
+        "input_file_id": "in", "completion_window": "24h", "status": "completed",
+        "output_file_id": "out", "error_file_id": "wrong",
+        "errors": {"data": [{"code": echo, "message": echo}]},
+    }  # fmt: skip
+    good = [{"status_code": 200, "body": completion(one)} for one in (echo, percent(echo))]
+    bad = [
+        {"status_code": 400, "body": {"error": {"message": f"{'x' * 190}{echo}"}}},
+        {"status_code": echo, "body": echo},
+    ]
+    rows = {
+        "out": [{"custom_id": i, "response": r} for i, r in zip(ids[:2], good, strict=True)],
+        "wrong": [
+            {"custom_id": i, "response": r, "error": echo}
+            for i, r in zip(ids[2:], bad, strict=True)
+        ],
+    }
+    match asked.split("/v1/")[-1].split("/"):
+        case ["files"]:
+            return as_json({"id": "in", "object": "file", "filename": echo, "purpose": "batch",
+                            "bytes": 1, "created_at": 1, "status": "processed"})  # fmt: skip
+        case ["files", name, "content"]:
+            data = "".join(json.dumps(row) + "\n" for row in rows[name])
+            return 200, {"Content-Type": "application/jsonl"}, data.encode()
+        case ["batches", _]:
+            return as_json(batch)
+    if asked.startswith("GET"):
+        return as_json({"object": "list", "data": [], "has_more": False})
+    return as_json(batch)
+
+
 class Hostile:
     """A server that sends back what it was sent, and what it was asked."""
 
@@ -176,7 +215,9 @@ class Hostile:
                     outer.seen.append(f"{self.path} {echo}")
                     if self.command == "POST":
                         outer.bodies.append(body)
-                if refuse:
+                if "/batches" in self.path or "/files" in self.path:
+                    reply = batch_reply(f"{self.command} {self.path}", outer.bodies[0], echo)
+                elif refuse:
                     reply = as_json({"error": {"message": f"Incorrect API key: {echo}"}}, 401)
                 elif self.command == "GET":
                     reply = as_json({"object": "list", "data": [{"id": "m", "owned_by": echo}]})
@@ -233,9 +274,10 @@ finetune: {{student: some/student, template: t.jinja, stop: "x"}}
 """
 
 
-def run_watched(folder: Path, url: str) -> tuple[int, str, list[str]]:
-    """A run to the end of the filter stage, with the secret in its environment and all that it
-    writes under `folder`: its status, what it printed, and command lines that showed the secret.
+def run_watched(folder: Path, url: str, proxy: str = "") -> tuple[int, str, list[str]]:
+    """A run to the end of the filter stage, with the secret and a proxy in its environment and all
+    that it writes under `folder`: its status, what it printed, and command lines that showed the
+    secret.
     """
     (folder / "t.jinja").write_text("{#- a template -#}")
     recipe = folder / "r.yaml"
@@ -248,7 +290,10 @@ def run_watched(folder: Path, url: str) -> tuple[int, str, list[str]]:
         "TMPDIR": str(folder / "tmp"),
         "OPENAI_LOG": "debug",
         "PYTHONASYNCIODEBUG": "1",
+        "NO_PROXY": "",
+        "no_proxy": "",
     }
+    environment |= dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), proxy)
     command = [sys.executable, "-m", "tracestill.cli", "--debug", "run", recipe, "--to", "filter"]
     shown: set[str] = set()
     with tempfile.TemporaryFile("w+") as output:
@@ -277,10 +322,10 @@ def command_lines() -> Iterator[str]:
 
 def test_no_key_is_left(tmp_path: Path) -> None:
     with hostile() as elsewhere, hostile(elsewhere=elsewhere.url) as server:
-        status, said, shown = run_watched(tmp_path, server.url)
+        status, said, shown = run_watched(tmp_path, server.url, proxy=elsewhere.url)
         assert status == 0, said
         assert any(SECRET in line for line in server.seen), "the key was never sent"
-        assert elsewhere.seen == [], "a redirect was followed"
+        assert elsewhere.seen == [], "a redirect was followed, or this machine asked past a proxy"
     assert not any(SECRET in body for body in server.bodies)
     assert not shows(said)
     assert shown == []
@@ -302,4 +347,26 @@ def test_a_refused_key_is_not_told(tmp_path: Path) -> None:
     assert VARIABLE in said, "the line for the user names the variable"
     assert not shows(said)
     assert shown == []
+    assert leaks(tmp_path) == []
+
+
+def test_no_key_is_left_by_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, SECRET)
+    sampling = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=9, seed=None)
+    with hostile() as server:
+        model = ServedModel(
+            engine="openai", model="m", base_urls=[f"{server.url}/v1"], api_key_env=VARIABLE,
+            batch=True, retries=0,
+        )  # fmt: skip
+        engine = OpenaiEngine(model, sampling, state=tmp_path)
+        messages = [{"role": "user", "content": "2+2"}]
+        requests = [Request(id=f"r{n}", messages=messages, seed=None) for n in range(4)]
+        responses = [one for one in engine.stream(requests) if one is not None]
+        engine.close()
+    assert any(SECRET in line for line in server.seen)
+    assert {one.id: one.finish for one in responses} == {
+        "r0": "stop", "r1": "stop", "r2": "error", "r3": "error",
+    }  # fmt: skip
+    assert not shows(repr(responses) + repr(engine) + repr(vars(engine)))
+    assert HIDDEN in repr(responses)
     assert leaks(tmp_path) == []

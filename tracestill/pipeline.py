@@ -24,6 +24,8 @@ from tracestill.loading import dump_recipe
 from tracestill.recipe import Recipe
 
 _LOCK_SECONDS = 5.0
+# trl, vLLM and huggingface_hub tell their makers of every use otherwise.
+_QUIET = {"DO_NOT_TRACK": "1"}
 
 
 class StageError(RuntimeError):
@@ -145,7 +147,7 @@ def _spawn(stage: Stage, run: Path, lock: int, told: Callable[[dict[str, Any]], 
     log = log_path(run, stage)
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
-    environment = {**os.environ, EVENTS: str(write_end), PARENT: str(os.getpid())}
+    environment = {**os.environ, **_QUIET, EVENTS: str(write_end), PARENT: str(os.getpid())}
     with log.open("wb") as output:
         # A session of its own: Ctrl-C in the terminal reaches the parent only, which passes it on.
         child = subprocess.Popen(
@@ -198,6 +200,7 @@ def _entry(stage: Stage, run: Path, reused: bool) -> dict[str, Any]:
         "dropped": manifest.dropped,
         "seconds": manifest.seconds,
         "reused": reused,
+        "masked": manifest.details.get("masked", {}),
     }
 
 

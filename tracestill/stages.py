@@ -6,7 +6,7 @@ Here the packages meet: they do not know each other, nor the folders that they w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from tracestill.records import (
     write_table,
 )
 from tracestill.records.identity import FORMAT
-from tracestill.records.models import LocalModel
+from tracestill.records.models import LocalModel, Redact, ServedModel
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -181,7 +181,7 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
     heldout = list(read_table(run / "problems", "heldout", Problem))
-    traces = read_table(run / "generate", "traces", Trace)
+    traces = _judged(recipe, problems, read_table(run / "generate", "traces", Trace))
     folder = run / "filter"
     asked = recipe.filter.judge
     judge = open_judge(asked, recipe.seed, folder, progress) if asked else None
@@ -202,6 +202,33 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     }
 
 
+def _redact(recipe: Recipe) -> Redact | None:
+    return recipe.generate.redact if isinstance(recipe.generate, ServedModel) else None
+
+
+def _judged(
+    recipe: Recipe, problems: Mapping[str, Problem], traces: Iterable[Trace]
+) -> Iterable[Trace]:
+    """The traces as they are judged: with the originals of what was masked, as references are."""
+    from generate.redact import redactor, restored
+
+    redact = _redact(recipe)
+    if redact is None:
+        return traces
+    return restored(traces, problems, redactor(redact), recipe.generate.system_prompt)
+
+
+def _learnt(recipe: Recipe) -> Callable[[str], str]:
+    """A prompt as the student learns from it: with placeholders where the traces have them."""
+    from generate.redact import redactor
+
+    redact = _redact(recipe)
+    if redact is None or redact.restore:
+        return lambda prompt: prompt
+    mask = redactor(redact)
+    return lambda prompt: mask(recipe.generate.system_prompt or "", prompt).texts[1]
+
+
 def kept_traces(run: Path) -> list[Trace]:
     """The traces that no filter dropped."""
     dropped = {drop.trace_id for drop in read_table(run / "filter", "drops", Drop)}
@@ -214,10 +241,11 @@ def _finetune(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     from finetune.train import train
 
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
+    learnt = _learnt(recipe)
     examples = [
         Example(
             trace_id=trace.id,
-            prompt=problems[trace.problem_id].prompt,
+            prompt=learnt(problems[trace.problem_id].prompt),
             reasoning=trace.reasoning or "",
             answer=trace.answer or "",
         )

@@ -142,6 +142,10 @@ def print_summary(summary: dict[str, Any], run: Path) -> None:
         )
     console.print()
     console.print(table)
+    for entry in summary["stages"]:
+        if masked := entry["masked"]:
+            counts = ", ".join(f"{n:,} {kind}" for kind, n in sorted(masked.items()))
+            console.print(f"\nmasked in what {entry['name']} sent: {counts}")
     results = summary["evaluate"]
     if results:
         console.print()
