@@ -239,6 +239,16 @@ def test_the_command_refuses_before_it_writes_anything(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_key_in_the_place_of_its_variable_is_not_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, "http://localhost/v1")
+    path.write_text(path.read_text().replace("model: r1", "model: r1, api_key_env: sk-hunter2"))
+    with pytest.raises(
+        RecipeError, match=r"line 5: generate\.api_key_env: write the name"
+    ) as caught:
+        load_recipe(path)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_no_library_reports_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that do, trl's trainer and vLLM among them, ask one variable first."""
     from tracestill.pipeline import Listener, run_recipe
@@ -252,9 +262,11 @@ def test_no_library_reports_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("DO_NOT_TRACK", raising=False)
     monkeypatch.setattr("tracestill.provenance.provenance", lambda seed: {})
     silent = Listener(begin=lambda s: None, event=lambda s, e: None, end=lambda s, e: None)
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="not started"):
+    made = recipe(tmp_path, "http://localhost/v1")
+    with monkeypatch.context() as patch:
         patch.setattr("subprocess.Popen", started)
-        run_recipe(recipe(tmp_path, "http://localhost/v1"), tmp_path / "run", silent)
+        with pytest.raises(OSError, match="not started"):
+            run_recipe(made, tmp_path / "run", silent)
     code = "from huggingface_hub.constants import HF_HUB_DISABLE_TELEMETRY as off; exit(not off)"
     assert subprocess.run([sys.executable, "-c", code], env=seen).returncode == 0
 

@@ -238,6 +238,8 @@ def _explain(detail: Any, origins: dict[Key, _Origin], path: Path) -> str:
     shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if key[-1] == "api_key_env":
+        return f"{where}: {message}"  # it may be the key itself
     return f"{where}: {message} (it is {shown})"
 
 

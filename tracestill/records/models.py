@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,13 @@ def _country(code: str) -> str:
     if code not in phonenumbers.SUPPORTED_REGIONS:
         raise ValueError("write a country's two capital letters, such as DE or US")
     return code
+
+
+def _variable(name: str) -> str:
+    # No key is all capitals: one that was put here by mistake must not be taken and written down.
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ValueError("write the name of the variable that holds the key, such as LLM_API_KEY")
+    return name
 
 
 PatternName = Annotated[str, Field(pattern=r"^[a-z]+$")]
@@ -84,8 +92,8 @@ class ServedModel(Section):
     base_urls: list[str] = Field(min_length=1)
     """Endpoints that serve the same model, such as `http://localhost:8000/v1`; requests go to the
     one with the fewest in flight. Any that is not on this machine needs `egress.allow`."""
-    api_key_env: str | None = None
-    """The environment variable that holds the key, such as `DEEPSEEK_API_KEY`."""
+    api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
+    """The environment variable that holds the key, such as `DEEPSEEK_API_KEY`, in capitals."""
     revision: str | None = None
     """What tells this model from another of the same name, such as a date; for identities only."""
     concurrency: int = Field(default=256, ge=1)
