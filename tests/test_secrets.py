@@ -259,7 +259,7 @@ def hostile(**options: Any) -> Iterator[Hostile]:
 RECIPE = """\
 name: hostile
 problems:
-  train: [{{source: reasoning_gym, family: chain_sum, size: 40, seed: 1}}]
+  train: [{{source: reasoning_gym, family: chain_sum, size: 24, seed: 1}}]
   heldout: [{{source: reasoning_gym, family: chain_sum, size: 2, seed: 2}}]
 generate:
   engine: openai
@@ -332,7 +332,7 @@ def test_no_key_is_left(tmp_path: Path) -> None:
     assert leaks(tmp_path) == []
     # All of the server's tricks went into rows, and nothing but the key is missing in them.
     traces = list(read_table(tmp_path / "run" / "generate", "traces", Trace))
-    assert len(traces) == 40
+    assert len(traces) == 24
     assert {"stop", "length", "error", "skipped"} == {trace.finish for trace in traces}
     stored = json.dumps([row for row, _ in journals.read(tmp_path / "run/generate/journal.jsonl")])
     assert "I was sent Bearer " in stored

@@ -32,7 +32,7 @@ def _country(code: str) -> str:
 
 
 def _variable(name: str) -> str:
-    # Keys for such endpoints hold small letters: one that was put here by mistake is not written down.
+    # Keys hold small letters: one that was put here by mistake is not written down.
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
         raise ValueError("write the name of the variable that holds the key, such as LLM_API_KEY")
     return name
