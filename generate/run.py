@@ -181,7 +181,12 @@ def _row(
 
 
 def _trace(row: dict[str, Any], item: Wanted) -> Trace:
-    reasoning, answer = split_reasoning(row["raw"], row["prefill"])
+    read = split_reasoning(
+        row["raw"],
+        row["prefill"],
+        raw_reasoning=row.get("raw_reasoning"),
+        closed_at=row.get("closed_at"),
+    )
     return Trace(
         id=item.id,
         problem_id=item.problem.id,
@@ -189,8 +194,8 @@ def _trace(row: dict[str, Any], item: Wanted) -> Trace:
         raw=row["raw"],
         raw_reasoning=row.get("raw_reasoning"),
         raw_token_ids=row["token_ids"],
-        reasoning=reasoning,
-        answer=answer,
+        reasoning=read.reasoning,
+        answer=read.answer,
         finish=row["finish"],
         error=row["error"],
         prompt_tokens=row["prompt_tokens"],

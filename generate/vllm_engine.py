@@ -222,7 +222,7 @@ class VllmEngine:
         said = ids[:-1] if finish == "stop" else ids
         closed_at = None
         if self._think is not None:
-            close = closing_token(said, *self._think)
+            close = closing_token(said, *self._think, self._decode)
             closed_at = -1 if close is None else len(self._decode(said[:close]))
         known = finish in ("stop", "length")
         return Response(
