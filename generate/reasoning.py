@@ -80,16 +80,17 @@ class _Tag:
 
 
 def _pattern(tag: str) -> str:
-    exact = "".join(_VARIANTS.get(char, re.escape(char)) for char in tag)
-    if "|" in tag or not tag.startswith("<"):
-        return exact
-    return re.sub(r"^(\[[^]]+\])(\[/／\])?(.*)(\[[^]]+\])$", r"\1 ?\2 ?\3 ?\4", exact)
+    """What follows the first character, which is looked back at."""
+    first, *others = (_VARIANTS.get(char, re.escape(char)) for char in tag)
+    if "|" in tag or tag[0] != "<":
+        return f"(?<={first}){''.join(others)}"
+    slash = others.pop(0) if tag[1] == "/" else ""
+    return f"(?<={first})(?i: ?{slash} ?{''.join(others[:-1])} ?){others[-1]}"
 
 
-# The characters that can begin a tag stand first, so that `re` skips to the next of them.
+# The set of first characters is what `re` skips to at the speed of a search.
 _TAGS = re.compile(
-    "(?=[<＜〈⟨◁[])(?:" + "|".join(f"({_pattern(tag)})" for pair in _PAIRS for tag in pair) + ")",
-    re.IGNORECASE,
+    "[<＜〈⟨◁[](?:" + "|".join(f"({_pattern(tag)})" for pair in _PAIRS for tag in pair) + ")"
 )
 _BLANK = re.compile(r"\s*")
 
@@ -178,6 +179,13 @@ def _closings(raw: str, tags: Sequence[_Tag], begin: int, family: int | None) ->
     found = [t for t in tags if not t.opens and t.begin >= begin and family in (None, t.family)]
     if not found or not ("`" in raw or "~~~" in raw):
         return found
+    first = found[0].begin
+    if (
+        len(found) == 1
+        and family is not None
+        and "`" not in raw[raw.rfind("\n", 0, first) + 1 : first]
+    ):
+        return found  # no span, and the only one ends the block even in a code block
     quoted = places_in_code(raw, begin, [tag.begin for tag in found])
     plain = [tag for tag in found if tag.begin not in quoted]
     if not plain and family is not None:  # a code block that the reasoning left open

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from generate.config import ImportTeacher
+from tracestill.importing import import_problems, import_traces
 from tracestill.judging import open_judge
 from tracestill.layout import INPUTS, Stage
 from tracestill.models import as_teacher, model_content, open_engine, section_content
@@ -63,9 +65,13 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
         case "problems":
             sources = [*recipe.problems.train, *recipe.problems.heldout]
             files = [file_fingerprint(Path(s.path)) for s in sources if s.source == "file"]
-            return [recipe.problems.model_dump(), files]
+            imported: list[Any] = []
+            if isinstance(recipe.generate, ImportTeacher):
+                imported = [recipe.generate.model_dump(exclude={"path"}), teacher]
+            return [recipe.problems.model_dump(), files, *imported]
         case "generate":
-            return [recipe.generate.model_dump(exclude={"model"}), teacher, recipe.seed, VERSION]
+            settings = recipe.generate.model_dump(exclude={"model", "path"})
+            return [settings, teacher, recipe.seed, VERSION]
         case "filter":
             judge = recipe.filter.judge
             asked = judge and [
@@ -84,9 +90,16 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
             models = [student, teacher] if "teacher" in recipe.evaluate.models else [student]
             settings = recipe.evaluate.model_dump()
             read = [VERSION, verifier_names()]  # how answers are found and judged
-            return [settings, recipe.generate.max_tokens, models, recipe.seed, read]
+            return [settings, _longest_answer(recipe), models, recipe.seed, read]
         case "report":
             return recipe.report.model_dump()
+
+
+def _longest_answer(recipe: Recipe) -> int:
+    if isinstance(recipe.generate, ImportTeacher):
+        assert recipe.evaluate.max_tokens is not None, "the recipe fills it in"
+        return recipe.evaluate.max_tokens
+    return recipe.evaluate.max_tokens or recipe.generate.max_tokens
 
 
 def execute(stage: Stage, recipe: Recipe, run: Path, progress: Progress) -> None:
@@ -108,6 +121,8 @@ def execute(stage: Stage, recipe: Recipe, run: Path, progress: Progress) -> None
 
 
 def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    if isinstance(recipe.generate, ImportTeacher):
+        return import_problems(recipe.generate, recipe, run, progress)
     from generate.problems import load_problems
 
     said = recipe.problems.instruction
@@ -136,6 +151,8 @@ def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     from generate.run import sample
 
     settings = recipe.generate
+    if isinstance(settings, ImportTeacher):
+        return import_traces(settings, recipe, run, progress)
     sampling = Sampling(
         temperature=settings.temperature,
         top_p=settings.top_p,
@@ -258,13 +275,16 @@ def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         "student_after": Judged(
             name="student_after", model=LocalModel(model=merged, max_model_len=longest)
         ),
-        "teacher": Judged(name="teacher", model=teacher, system_prompt=teacher.system_prompt),
     }
+    if not isinstance(teacher, ImportTeacher):
+        judged["teacher"] = Judged(
+            name="teacher", model=teacher, system_prompt=teacher.system_prompt
+        )
     return evaluate(
         [judged[name] for name in recipe.evaluate.models],
         list(read_table(run / "problems", "heldout", Problem)),
         recipe.evaluate,
-        max_tokens=recipe.evaluate.max_tokens or teacher.max_tokens,
+        max_tokens=_longest_answer(recipe),
         seed=recipe.seed,
         folder=run / "evaluate",
         progress=progress,

@@ -20,6 +20,7 @@ from tracestill.records.schema import arrow_schema, from_row, to_row
 
 R = TypeVar("R")
 SHARD_ROWS = 20_000
+_GROUP_ROWS = 500  # rows in memory at once, when writing and when reading; a trace has 100 kB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,30 +91,39 @@ def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> 
     schema = arrow_schema(record)
     shards: list[Shard] = []
     iterator = iter(rows)
-    while True:
-        batch = [to_row(row) for row in itertools.islice(iterator, SHARD_ROWS)]
-        if not batch and shards:
-            break
+    more = True
+    while more:
         path = folder / f"{name}-{len(shards):05d}.parquet"
         temporary = path.with_name(f".{path.name}.tmp")
+        written = 0
         try:
-            pq.write_table(pa.Table.from_pylist(batch, schema), temporary, compression="zstd")
-            content = temporary.read_bytes()
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            with pq.ParquetWriter(temporary, schema, compression="zstd") as file:
+                while written < SHARD_ROWS:
+                    room = min(_GROUP_ROWS, SHARD_ROWS - written)
+                    group = [to_row(row) for row in itertools.islice(iterator, room)]
+                    if group:
+                        file.write_table(pa.Table.from_pylist(group, schema))
+                    written += len(group)
+                    more = len(group) == room
+                    if not more:
+                        break
+            if not written and shards:
+                break
+            with temporary.open("rb") as synced:
+                os.fsync(synced.fileno())
+                sha256 = hashlib.file_digest(synced, "sha256").hexdigest()
+                size = synced.tell()
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         shards.append(
             Shard(
                 file=path.name,
-                rows=len(batch),
-                bytes=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
+                rows=written,
+                bytes=size,
+                sha256=sha256,
             )
         )
-        if len(batch) < SHARD_ROWS:
-            break
     keep = {shard.file for shard in shards}
     for stale in folder.glob(f"{name}-[0-9][0-9][0-9][0-9][0-9].parquet"):
         if stale.name not in keep:
@@ -198,7 +208,7 @@ def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
     for shard in manifest.tables[name]:
         try:
             with pq.ParquetFile(folder / shard.file) as file:
-                for batch in file.iter_batches():
+                for batch in file.iter_batches(_GROUP_ROWS):
                     for row in batch.to_pylist():
                         yield from_row(record, row)
         except (pa.ArrowException, OSError, KeyError) as error:
