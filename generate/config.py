@@ -168,7 +168,8 @@ class ImportTeacher(Section):
     layout: LayoutName
     """The data set whose columns the rows have; `table` for any other, with `columns`."""
     path: str | None = None
-    """A Parquet or JSONL file, a folder of them, or a glob; relative to the recipe."""
+    """A Parquet or JSONL file (.jsonl.gz and .jsonl.zst too), a folder of them, or a glob;
+    relative to the recipe."""
     dataset: str | None = None
     """The data set's id on the hub, from where it is streamed; null: the layout's own, where there
     is no `path`."""

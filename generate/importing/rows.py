@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from generate.importing.layout import Layout, Row
 
+_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 _BATCH = 256  # rows of a Parquet file that lie in memory at once
 
 
@@ -25,7 +27,7 @@ class Line:
 
 
 def files_at(path: str) -> list[Path]:
-    """The Parquet and JSONL files that a path names: a file, a folder or a glob, in order.
+    """The files that a path names, in order: a file, or those of a folder or a glob.
 
     Raises:
         ValueError: there is none.
@@ -33,16 +35,16 @@ def files_at(path: str) -> list[Path]:
     """
     place = Path(path)
     if place.is_dir():
-        found = [p for p in sorted(place.rglob("*")) if p.suffix in (".parquet", ".jsonl")]
+        found = [p for p in sorted(place.rglob("*")) if p.name.endswith(_ENDINGS)]
     elif place.is_file():
         found = [place]
     else:
         found = [Path(name) for name in sorted(glob.glob(path, recursive=True))]
     if not found:
-        raise ValueError(f"generate.path: there is no .parquet or .jsonl file at {path}")
+        raise ValueError(f"generate.path: there is no {', '.join(_ENDINGS)} file at {path}")
     for file in found:
-        if file.suffix not in (".parquet", ".jsonl"):
-            raise ValueError(f"generate.path: {file} is neither .parquet nor .jsonl")
+        if not file.name.endswith(_ENDINGS):
+            raise ValueError(f"generate.path: {file} does not end in {', '.join(_ENDINGS)}")
     return found
 
 
@@ -118,25 +120,36 @@ def _parquet(file: Path, layout: Layout) -> Iterator[Line]:
         raise ValueError(f"{file} can't be read: {_first(error)}") from error
 
 
+def _unpacked(file: Path) -> Iterator[bytes]:
+    """A file's lines, decompressed as its name says."""
+    import pyarrow as pa
+
+    try:
+        opened: Any = pa.input_stream(str(file), compression="detect")
+        with io.BufferedReader(opened) as lines:
+            yield from lines
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} can't be read: {_first(error)}") from error
+
+
 def _jsonl(file: Path, layout: Layout) -> Iterator[Line]:
     checked = False
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            place = f"{file.name}, line {number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield Line(place, {}, f"not JSON: {_first(error)}")
-                continue
-            if not isinstance(row, dict):
-                yield Line(place, {}, "not a JSON object")
-                continue
-            if not checked:
-                _check(row, layout, file)
-                checked = True
-            yield Line(place, row)
+    for number, line in enumerate(_unpacked(file), 1):
+        if not line.strip():
+            continue
+        place = f"{file.name}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield Line(place, {}, f"not JSON: {_first(error)}")
+            continue
+        if not isinstance(row, dict):
+            yield Line(place, {}, "not a JSON object")
+            continue
+        if not checked:
+            _check(row, layout, file)
+            checked = True
+        yield Line(place, row)
 
 
 def _first(error: BaseException) -> str:

@@ -102,7 +102,7 @@ def walk(
     layout = layout_of(section)
     excluded = {normalise_prompt(problem.prompt) for problem in heldout}
     seen: set[str] = set()
-    unreadable = 0
+    unreadable, understood = 0, False
     for line in _lines(section, layout):
         wrong, content = line.wrong, None
         if wrong is None:
@@ -112,13 +112,14 @@ def walk(
                 wrong = str(error)
         if content is None:
             unreadable += 1
-            if unreadable == _PATIENCE and not seen:
+            if unreadable == _PATIENCE and not understood:
                 raise ValueError(
                     f"none of the first {_PATIENCE} rows can be read as {section.layout}: "
                     f"{line.place}: {wrong}; is it the right generate.layout?"
                 )
             yield Step(place=line.place, status="unreadable", wrong=wrong or "")
             continue
+        understood = True
         problem = instructed(_problem(content, section), instruction)
         if problem.id in seen:
             yield Step(place=line.place, status="more", problem=problem, found=content.found)

@@ -8,6 +8,7 @@ from generate.importing.layout import Content, Found, Layout, Row, facts, option
 from tracestill.records import Finish, Kind
 
 _NO_ANSWER = ("", "n/a", "proof", "notfound", "none")
+_SHORT = 60  # characters; the longest answers of competitions
 _FINAL = re.compile(r"^[ \t*#]*Final Answer\b", re.IGNORECASE | re.MULTILINE)
 
 
@@ -20,6 +21,14 @@ def _judged(answer: str, solution: str = "", multiple_choice: bool = False) -> t
     if multiple_choice and re.fullmatch(r"[A-J]", answer):
         return "choice", answer
     return "math", answer
+
+
+def _kind_of(solution: str) -> Kind:
+    """How a reference is judged that may be a whole solution: only one that is short, or that
+    boxes its answer, says which of its numbers counts.
+    """
+    short = len(solution) <= _SHORT and "\n" not in solution
+    return "math" if solution and (short or "\\boxed" in solution) else "open"
 
 
 def _openr1_math(row: Row) -> Content:
@@ -56,8 +65,8 @@ def _openthoughts_metadata(row: Row) -> Content:
     kind: Kind = "open"
     if domain == "code" and tests:
         kind, reference = "code", tests
-    elif domain == "math" and reference:
-        kind = "math"
+    elif domain == "math":
+        kind = _kind_of(reference)
     found = Found(raw=text(row, "deepseek_solution"), raw_reasoning=text(row, "deepseek_reasoning"))
     return Content(
         prompt=text(row, "problem"),
@@ -75,7 +84,7 @@ def _s1k(row: Row) -> Content:
         raw_reasoning=text(row, "deepseek_thinking_trajectory"),
     )
     solution = optional(row, "solution")
-    kind: Kind = "math" if row.get("cot_type") == "math" and solution else "open"
+    kind = _kind_of(solution) if row.get("cot_type") == "math" else "open"
     return Content(
         prompt=text(row, "question"),
         reference=solution,
