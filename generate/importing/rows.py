@@ -108,7 +108,8 @@ def _parquet(file: Path, layout: Layout) -> Iterator[Line]:
 
     number = 0
     try:
-        with pq.ParquetFile(file) as opened:
+        # With a buffer all that was read stays in memory, as long as the file is open.
+        with pq.ParquetFile(file, pre_buffer=False) as opened:
             there = opened.schema_arrow.names
             _check(there, layout, file)
             wanted = [name for name in (*layout.needs, *layout.uses) if name in there]

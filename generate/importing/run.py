@@ -164,21 +164,22 @@ def import_traces(
     layout = layout_of(section)
     samples: Counter[str] = Counter()
     seen: set[str] = set()
+    authors: dict[str, Teacher] = {}
     for step in steps:
         if step.problem is None or step.status not in ("new", "more"):
             dropped[step.status] += max(1, len(step.found))
             continue
         for found in step.found:
-            teacher = section.teacher or found.teacher or layout.teacher
-            author = digest(
-                "import", teacher, section.revision, found.raw, found.raw_reasoning, found.error
-            )
-            id_ = trace_id(step.problem.id, author, 0)
+            model = section.teacher or found.teacher or layout.teacher
+            said = [found.raw, found.raw_reasoning, found.error]
+            # The text is in place of the sample's index, which would follow the order of rows.
+            id_ = trace_id(step.problem.id, digest("import", model, section.revision, said), 0)
             if id_ in seen:
                 dropped["duplicate"] += 1
                 continue
             seen.add(id_)
-            yield _trace(id_, step.problem, samples[step.problem.id], found, _by(teacher, section))
+            author = authors.setdefault(model, _by(model, section))
+            yield _trace(id_, step.problem, samples[step.problem.id], found, author)
             samples[step.problem.id] += 1
 
 

@@ -207,7 +207,8 @@ def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
     check_shards(folder, manifest)
     for shard in manifest.tables[name]:
         try:
-            with pq.ParquetFile(folder / shard.file) as file:
+            # With a buffer all that was read stays in memory, as long as the file is open.
+            with pq.ParquetFile(folder / shard.file, pre_buffer=False) as file:
                 for batch in file.iter_batches(_GROUP_ROWS):
                     for row in batch.to_pylist():
                         yield from_row(record, row)
