@@ -178,8 +178,9 @@ def import_traces(
                 dropped["duplicate"] += 1
                 continue
             seen.add(id_)
-            author = authors.setdefault(model, _by(model, section))
-            yield _trace(id_, step.problem, samples[step.problem.id], found, author)
+            if model not in authors:
+                authors[model] = _by(model, section)
+            yield _trace(id_, step.problem, samples[step.problem.id], found, authors[model])
             samples[step.problem.id] += 1
 
 
