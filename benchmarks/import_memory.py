@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import random
 import tempfile
 import time
@@ -98,12 +99,15 @@ def measure(recipe_file: str, run: str, results: Any) -> None:
 
 
 def main() -> None:
-    """Measure two sizes, so that what grows with the rows shows."""
+    """Measure several numbers of rows, so that what grows with them shows; a figure replaces the
+    recorded one of as many rows of that size.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[30_000, 300_000])
     parser.add_argument("--size", type=int, default=10_000, help="characters of a row")
     arguments = parser.parse_args()
-    measured = []
+    path = ROOT / "benchmarks" / "results" / "import_memory.json"
+    measured = json.loads(path.read_text())["measured"] if path.exists() else []
     context = multiprocessing.get_context("spawn")
     for count in arguments.rows:
         with tempfile.TemporaryDirectory() as name:
@@ -126,12 +130,14 @@ def main() -> None:
                 "characters_a_row": arguments.size,
                 "input_mb": round((folder / "rows.parquet").stat().st_size / 2**20, 1),
                 "rows_per_second": round(count / found["generate"]["seconds"]),
+                "load_after": os.getloadavg(),
+                "provenance": provenance(0),
             }
+            same = (count, arguments.size)
+            measured = [m for m in measured if (m["rows"], m["characters_a_row"]) != same]
             measured.append(found)
-            print(json.dumps(found))
-    result = {"measured": measured, "provenance": provenance(0)}
-    path = ROOT / "benchmarks" / "results" / "import_memory.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+            path.write_text(json.dumps({"measured": measured}, indent=2) + "\n")
+            print(json.dumps({k: v for k, v in found.items() if k != "provenance"}))
 
 
 if __name__ == "__main__":

@@ -223,7 +223,10 @@ class VllmEngine:
         closed_at = None
         if self._think is not None:
             close = closing_token(said, *self._think, self._decode)
-            closed_at = -1 if close is None else len(self._decode(said[:close]))
+            if close is not None:
+                closed_at = len(self._decode(said[:close]))
+            elif asked.prefill or self._think[0] in said:  # else it may reason in other tags
+                closed_at = -1
         known = finish in ("stop", "length")
         return Response(
             id=id_,
