@@ -160,6 +160,36 @@ def verify(
 
 
 @app.command()
+def plan(
+    recipe: RecipePath,
+    set_: Set = None,
+    out: Out = None,
+    pilot: Annotated[
+        int, typer.Option("--pilot", min=0, help="Sample so many problems first; 0: none.")
+    ] = 32,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Go by what an earlier run took; no pilot."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say what sampling the teacher will take: tokens, money, hours and disk."""
+    from tracestill.loading import check_paths, load_recipe
+    from tracestill.pipeline import run_pilot
+    from tracestill.planning import estimate
+    from tracestill.terminal import print_plan, show_progress
+
+    loaded = load_recipe(recipe, set_ or ())
+    check_paths(loaded)
+    run = out or Path("runs") / loaded.name
+    if source is not None and not (source / RECIPE).is_file():
+        raise ValueError(f"--from {source} is no run: it has no {RECIPE}")
+    with show_progress(quiet) as listener:
+        run_pilot(loaded, run, 0 if source else pilot, listener)
+    print_plan(estimate(loaded, run, source or run), loaded.generate.budget)
+
+
+@app.command()
 def status(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]) -> None:
     """Say which stages of a run are complete and how far the others are."""
     from tracestill.terminal import print_status
