@@ -87,7 +87,7 @@ def _gym(source: GymSource) -> Iterator[Problem]:
     size = source.size * _TRIES
     try:
         dataset = reasoning_gym.create_dataset(
-            source.family, **{**source.config, "seed": source.seed, "size": size}
+            source.family, **{**_gym_config(source), "seed": source.seed, "size": size}
         )
     except (TypeError, AssertionError) as error:
         raise ValueError(f"reasoning-gym refuses the config of {source.family}: {error}") from error
@@ -101,6 +101,16 @@ def _gym(source: GymSource) -> Iterator[Problem]:
             source=f"reasoning_gym/{source.family}",
             meta={"family": source.family, "config": source.config, "entry": entry},
         )
+
+
+def _gym_config(source: GymSource) -> dict[str, Any]:
+    """The generator's options: a composite takes its parts as objects, which no recipe can hold."""
+    if source.family != "composite":
+        return source.config
+    from reasoning_gym.composite import DatasetSpec
+
+    parts = source.config.get("datasets", [])
+    return {**source.config, "datasets": [DatasetSpec(**part) for part in parts]}
 
 
 def _plain(value: Any) -> Any:

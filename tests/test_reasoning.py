@@ -206,15 +206,15 @@ def test_a_long_text_takes_linear_time(piece: str) -> None:
     def seconds(length: int) -> float:
         text = "<think>" + piece * (length // len(piece))
         best = float("inf")
-        for _ in range(2):
+        for _ in range(3):
             begin = time.process_time()
             split_reasoning(text)
             split_reasoning(text, raw_reasoning=text)
             best = min(best, time.process_time() - begin)
         return best
 
-    # Eight times the text may take twenty times as long; in quadratic time it took 64 times.
-    assert seconds(400_000) < max(0.1, 20 * seconds(50_000))
+    # Eight times the text; in quadratic time it took 64 times as long. A busy machine adds some.
+    assert seconds(400_000) < max(0.2, 40 * seconds(50_000))
 
 
 class Tokenizer:

@@ -14,7 +14,7 @@ from generate.config import ImportTeacher
 from tracestill.importing import import_problems, import_traces
 from tracestill.judging import open_judge
 from tracestill.layout import INPUTS, Stage
-from tracestill.models import as_teacher, model_content, open_engine, section_content
+from tracestill.models import model_content, section_content
 from tracestill.recipe import Recipe
 from tracestill.records import (
     Dispute,
@@ -22,7 +22,6 @@ from tracestill.records import (
     Drop,
     Manifest,
     Problem,
-    Sampling,
     Trace,
     Verdict,
     digest,
@@ -57,10 +56,12 @@ def fingerprint(stage: Stage, recipe: Recipe, run: Path) -> str:
 
 def _settings(stage: Stage, recipe: Recipe) -> Any:
     """The part of a recipe that a stage's result depends on. Paths count by what lies there."""
+    from filter.sandbox import read_sandbox
     from filter.verify import verifier_names
     from generate.reasoning import VERSION
 
     teacher = section_content(recipe.generate)
+    verifiers = verifier_names(read_sandbox(recipe.filter.sandbox))
     match stage:
         case "problems":
             sources = [*recipe.problems.train, *recipe.problems.heldout]
@@ -79,7 +80,7 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
                 file_fingerprint(Path(judge.template)),
             ]
             settings = recipe.filter.model_dump(exclude={"judge": {"model", "template"}})
-            return [settings, asked, judge and recipe.seed, verifier_names()]
+            return [settings, asked, judge and recipe.seed, verifiers]
         case "finetune":
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
             template = file_fingerprint(Path(recipe.finetune.template))
@@ -89,7 +90,7 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
             models = [student, teacher] if "teacher" in recipe.evaluate.models else [student]
             settings = recipe.evaluate.model_dump()
-            read = [VERSION, verifier_names()]  # how answers are found and judged
+            read = [VERSION, verifiers, recipe.filter.sandbox]  # how answers are found and judged
             return [settings, _longest_answer(recipe), models, recipe.seed, read]
         case "report":
             return recipe.report.model_dump()
@@ -148,49 +149,11 @@ def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
-    from generate.run import sample
+    from tracestill.sampling import generate
 
-    settings = recipe.generate
-    if isinstance(settings, ImportTeacher):
-        return import_traces(settings, recipe, run, progress)
-    sampling = Sampling(
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        top_k=settings.top_k,
-        max_tokens=settings.max_tokens,
-        seed=recipe.seed,
-    )
-    problems = list(read_table(run / "problems", "train", Problem))
-    totals = {"tokens": 0, "cost": 0.0, "length": 0, "error": 0}
-    rows = 0
-
-    def counted() -> Any:
-        nonlocal rows
-        for trace in sample(
-            problems,
-            samples=settings.samples.max,
-            teacher=as_teacher(settings, sampling),
-            system_prompt=settings.system_prompt,
-            seed=recipe.seed,
-            open_engine=lambda: open_engine(settings, sampling),
-            journal=run / "generate" / "journal.jsonl",
-            prices=settings.prices,
-            progress=progress,
-        ):
-            rows += 1
-            totals["tokens"] += trace.completion_tokens
-            totals["cost"] += trace.cost
-            if trace.finish in totals:
-                totals[trace.finish] += 1
-            yield trace
-
-    shards = write_table(run / "generate", "traces", Trace, counted())
-    return {
-        "rows_in": len(problems) * settings.samples.max,
-        "rows_out": rows,
-        "tables": {"traces": shards},
-        "details": totals | {"problems": len(problems)},
-    }
+    if isinstance(recipe.generate, ImportTeacher):
+        return import_traces(recipe.generate, recipe, run, progress)
+    return generate(recipe, run, progress)
 
 
 def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
@@ -202,7 +165,11 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     folder = run / "filter"
     asked = recipe.filter.judge
     judge = open_judge(asked, recipe.seed, folder, progress) if asked else None
-    result = run_filters(traces, problems, heldout, recipe.filter, progress, judge)
+    known: dict[str, Verdict] = {}
+    made = read_manifest(run / "generate")
+    if made is not None and "verdicts" in made.tables:
+        known = {v.trace_id: v for v in read_table(run / "generate", "verdicts", Verdict)}
+    result = run_filters(traces, problems, heldout, recipe.filter, progress, judge, known)
     dropped: dict[str, int] = {}
     for drop in result.drops:
         dropped[drop.reason] = dropped.get(drop.reason, 0) + 1
@@ -260,6 +227,7 @@ def _finetune(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    from filter.sandbox import read_sandbox
     from tracestill.evaluate.run import Judged, evaluate
 
     teacher, student = recipe.generate, recipe.finetune
@@ -286,6 +254,7 @@ def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         recipe.evaluate,
         max_tokens=_longest_answer(recipe),
         seed=recipe.seed,
+        sandbox=read_sandbox(recipe.filter.sandbox),
         folder=run / "evaluate",
         progress=progress,
     )
