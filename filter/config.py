@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 
+from filter.sandbox import read_sandbox
 from tracestill.records.models import LocalModel, ServedModel
 from tracestill.records.section import Section
 
@@ -78,6 +79,9 @@ class FilterSection(Section):
     """Settle what the rules leave open by the agreement of a problem's samples; null: don't."""
     judge: Judge | None = None
     """Settle it by a model; with `agreement` too, both must say the same."""
+    sandbox: str = "bubblewrap"
+    """Where programs run, for the filter and the evaluation: `bubblewrap` on this machine, or a
+    server: `piston=http://HOST:2000`, `sandboxfusion=http://HOST:8080`, `e2b`."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Drop traces with more completion tokens."""
     exact_duplicates: bool = True
@@ -87,3 +91,9 @@ class FilterSection(Section):
     """Keep at most so many traces of a problem: those with the lowest sample index."""
     max_traces: int | None = Field(default=None, ge=1)
     """Keep at most so many traces in all, chosen by their identity, whatever their order."""
+
+    @field_validator("sandbox")
+    @classmethod
+    def _is_sandbox(cls, text: str) -> str:
+        read_sandbox(text)
+        return text

@@ -9,8 +9,9 @@ from typing import Any
 
 from filter.config import FilterSection
 from filter.ensemble import settle
+from filter.sandbox import Sandbox, read_sandbox
 from filter.steps import build_steps
-from filter.verify import Answer, verify_many
+from filter.verify import Answer, verifier_name, verify_many
 from filter.verify.golds import doubtful
 from filter.verify.judge import Judge
 from tracestill.records import Dispute, Doubt, Drop, Problem, Trace, Verdict
@@ -50,6 +51,7 @@ def run(
     settings: FilterSection,
     progress: Progress,
     judge: Judge | None = None,
+    known: Mapping[str, Verdict] | None = None,
 ) -> FilterResult:
     """Judge the traces of `problems` (by id) and drop those that the settings do not want.
 
@@ -63,7 +65,7 @@ def run(
 
     """
     ordered = _in_order(traces, problems)
-    verdicts = _judge(ordered, problems, settings, progress)
+    verdicts = _judge(ordered, problems, settings, progress, known or {})
     verdicts, disputes = settle(ordered, problems, verdicts, settings.agreement, judge)
     live, drops, funnel = ordered, dict[str, Drop](), dict[str, tuple[int, int]]()
     for name, step in build_steps(settings, problems, heldout, verdicts).items():
@@ -108,9 +110,11 @@ def _judge(
     problems: Mapping[str, Problem],
     settings: FilterSection,
     progress: Progress,
+    known: Mapping[str, Verdict],
 ) -> dict[str, Verdict]:
     """A verdict for each trace that has an answer, by trace id."""
     verdicts: dict[str, Verdict] = {}
+    sandbox = read_sandbox(settings.sandbox)
     kept = 0
     for begin in range(0, len(traces), _CHUNK):
         progress({"done": begin, "total": len(traces), "kept": kept})
@@ -120,8 +124,15 @@ def _judge(
             for trace in chunk
             if trace.answer is not None and trace.answer.strip()
         ]
-        judged = verify_many(answered)
+        again = {answer.trace_id for answer in answered if not _holds(known, answer, sandbox)}
+        anew = verify_many([a for a in answered if a.trace_id in again], sandbox)
+        judged = [*anew, *(known[a.trace_id] for a in answered if a.trace_id not in again)]
         verdicts |= {verdict.trace_id: verdict for verdict in judged}
         wanted = sum(verdict.outcome in settings.keep for verdict in judged)
         kept += wanted if settings.verify else len(chunk)
     return verdicts
+
+
+def _holds(known: Mapping[str, Verdict], answer: Answer, sandbox: Sandbox) -> bool:
+    verdict = known.get(answer.trace_id)
+    return verdict is not None and verdict.verifier == verifier_name(answer.problem.kind, sandbox)

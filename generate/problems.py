@@ -46,7 +46,7 @@ def load_problems(
             if source.buckets and not _in_buckets(candidate, source.buckets):
                 dropped["other_bucket"] += 1
                 continue
-            problem = _instructed(candidate, instruction)
+            problem = instructed(candidate, instruction)
             if problem.id in seen:
                 dropped["duplicate"] += 1
             elif normalise_prompt(problem.prompt) in excluded:
@@ -68,7 +68,8 @@ def _in_buckets(problem: Problem, buckets: Buckets) -> bool:
     return bucket(problem.prompt, buckets.of) in buckets.keep
 
 
-def _instructed(problem: Problem, instruction: str | None) -> Problem:
+def instructed(problem: Problem, instruction: str | None) -> Problem:
+    """A problem with the instruction as its last paragraph."""
     if instruction is None:
         return problem
     prompt = f"{problem.prompt.rstrip()}\n\n{instruction.strip()}"
@@ -86,7 +87,7 @@ def _gym(source: GymSource) -> Iterator[Problem]:
     size = source.size * _TRIES
     try:
         dataset = reasoning_gym.create_dataset(
-            source.family, **{**source.config, "seed": source.seed, "size": size}
+            source.family, **{**_gym_config(source), "seed": source.seed, "size": size}
         )
     except (TypeError, AssertionError) as error:
         raise ValueError(f"reasoning-gym refuses the config of {source.family}: {error}") from error
@@ -100,6 +101,16 @@ def _gym(source: GymSource) -> Iterator[Problem]:
             source=f"reasoning_gym/{source.family}",
             meta={"family": source.family, "config": source.config, "entry": entry},
         )
+
+
+def _gym_config(source: GymSource) -> dict[str, Any]:
+    """The generator's options: a composite takes its parts as objects, which no recipe can hold."""
+    if source.family != "composite":
+        return source.config
+    from reasoning_gym.composite import DatasetSpec
+
+    parts = source.config.get("datasets", [])
+    return {**source.config, "datasets": [DatasetSpec(**part) for part in parts]}
 
 
 def _plain(value: Any) -> Any:

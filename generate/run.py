@@ -2,29 +2,71 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from generate.config import Prices
-from generate.engine import Engine, Request, Response
+from generate.config import Budget, Prices
+from generate.engine import Engine, EngineDiedError, Partial, Request, Response
+from generate.ledger import HEADS, Ledger, read_ledger
 from generate.reasoning import split_reasoning
-from tracestill.records import Journal, Problem, Teacher, Trace, digest, from_row, trace_id
+from generate.redact import redactor, restore_trace
+from generate.spending import BudgetReachedError, Purse
+from generate.stopping import Rule
+from generate.verdicts import Entry, Judging, Verifier, read_verdicts
+from tracestill.records import Journal, Problem, Table, Teacher, Trace, digest, from_row, trace_id
 from tracestill.records import journal as journals
+from tracestill.records.models import Redact
 
 Progress = Callable[[dict[str, Any]], None]
 
+_DEATHS = 3  # of an engine in a row that has answered nothing
+_BACKLOG = 1024  # answers that wait to be judged, beyond which nothing more is asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """Who is asked for what, and where the responses go.
+
+    `journal` is the file for responses; verdicts go beside it. `budget` holds for all that the
+    journal's responses cost, those of earlier runs included. What `redact` finds is masked before
+    it is sent; answers are judged with the originals.
+    """
+
+    teacher: Teacher
+    open_engine: Callable[[], Engine]
+    rule: Rule
+    journal: Path
+    seed: int
+    system_prompt: str | None = None
+    prices: Prices = field(default_factory=Prices)
+    budget: Budget = field(default_factory=Budget)
+    verifier: Verifier | None = None
+    redact: Redact | None = None
+
+    @property
+    def identity(self) -> str:
+        """The teacher's fingerprint, which is part of its traces' ids."""
+        return teacher_fingerprint(self.teacher, self.system_prompt)
+
+    @property
+    def verdicts(self) -> Path:
+        """The file for verdicts."""
+        return self.journal.with_name(f"verdicts.{self.journal.name}")
+
 
 def teacher_fingerprint(teacher: Teacher, system_prompt: str | None) -> str:
-    """Who a trace is of: the teacher and its way of sampling, but not its token budget,
-    and not the version of its engine.
+    """Who a trace is of: the teacher and its way of sampling, but not its token budget, nor where
+    it runs, and not the version of its engine.
     """
     values = asdict(teacher)
     values["sampling"].pop("max_tokens")
     values.pop("engine_version")
+    values.pop("provider")
     values.pop("model")  # a folder that was moved is the same model: `content` tells
     return digest("teacher", values, system_prompt)
 
@@ -34,163 +76,349 @@ def sample_seed(seed: int, trace: str) -> int:
     return int(digest("seed", seed, trace)[:8], 16) % 2**31
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A trace that the run asks for."""
-
-    id: str
-    problem: Problem
-    sample: int
+def sample(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Iterator[Trace]:
+    """Ask for what is missing (`ask`), then read all traces (`read_traces`)."""
+    ledger = ask(problems, asking, progress)
+    return read_traces(problems, asking, ledger)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """Where a response lies in the journal, and whether it need not be asked for again."""
+def ask(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Ledger:
+    """Ask the engine for what the rule wants and the journal lacks; what there is then.
 
-    offset: int
-    done: bool
-
-
-def wanted_traces(problems: Sequence[Problem], samples: int, teacher: str) -> Iterator[Wanted]:
-    """The traces of a run. The first samples of all problems come first, so that a run that
-    is stopped early has something of every problem.
-    """
-    for sample in range(samples):
-        for problem in problems:
-            yield Wanted(id=trace_id(problem.id, teacher, sample), problem=problem, sample=sample)
-
-
-def _index(path: Path, max_tokens: int) -> dict[str, _Entry]:
-    """The journal's responses, the last one of each trace. Failed ones, and ones that were cut
-    at a smaller budget than today's, are not done; a failure never hides an earlier answer.
-    """
-    entries: dict[str, _Entry] = {}
-    for row, offset in journals.read(path):
-        failed = row["finish"] == "error"
-        cut = row["finish"] == "length" and row["max_tokens"] < max_tokens
-        if not (failed and row["id"] in entries):
-            entries[row["id"]] = _Entry(offset=offset, done=not failed and not cut)
-    return entries
-
-
-def sample(
-    problems: Sequence[Problem],
-    *,
-    samples: int,
-    teacher: Teacher,
-    system_prompt: str | None,
-    seed: int,
-    open_engine: Callable[[], Engine],
-    journal: Path,
-    prices: Prices,
-    progress: Progress,
-) -> Iterator[Trace]:
-    """Traces of the problems, `samples` each, ordered by sample and problem.
-
-    Every response is in `journal` before anything reads it. A journal of an earlier run, ended
-    or killed, is gone on with: only what it lacks is asked for, and the engine is opened only
-    if something is lacking.
+    Every response is in the journal before anything reads it. A journal of an earlier run, ended
+    or killed, is gone on with, and the engine is opened only if something is lacking. Truncated
+    responses are gone on with where the budget of tokens was raised and the engine can. An engine
+    that dies is opened again. First samples of all problems come first, so that a run that is
+    stopped early has something of every problem.
 
     Raises:
-        ValueError: the journal holds a damaged line, or the engine can't be opened.
+        BudgetReachedError: the budget is spent.
+        ValueError: the journal holds a damaged line, or the engine can't be opened or keeps dying.
         OSError: the journal can't be written; what it holds stays good.
 
     """
-    identity = teacher_fingerprint(teacher, system_prompt)
-    wanted = list(wanted_traces(problems, samples, identity))
-    journals.repair(journal)
-    budget = teacher.sampling.max_tokens
-    entries = _index(journal, budget)
-    missing = [item for item in wanted if not (e := entries.get(item.id)) or not e.done]
-    reused = len(wanted) - len(missing)
-    progress({"done": reused, "total": len(wanted), "reused": reused, "tokens": 0})
-    if missing:
-        _ask(missing, teacher, system_prompt, seed, open_engine, journal, prices, progress, reused)
-        entries = _index(journal, budget)
-    with journal.open("rb") as file:
-        for item in wanted:
-            file.seek(entries[item.id].offset)
-            yield _trace(json.loads(file.readline()), item)
-
-
-def _ask(
-    missing: Sequence[Wanted],
-    teacher: Teacher,
-    system_prompt: str | None,
-    seed: int,
-    open_engine: Callable[[], Engine],
-    journal: Path,
-    prices: Prices,
-    progress: Progress,
-    done: int,
-) -> None:
-    """Ask the engine for what is missing, each response into the journal as it comes."""
-    by_id = {item.id: item for item in missing}
-    total = done + len(missing)
-    tokens, cost = 0, 0.0
-    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    requests = (
-        Request(
-            id=item.id,
-            messages=[*system, {"role": "user", "content": item.problem.prompt}],
-            seed=sample_seed(seed, item.id),
-        )
-        for item in missing
+    journals.repair(asking.journal)
+    ledger, before = read_ledger(
+        asking.journal,
+        problems.column("id") if isinstance(problems, Table) else [p.id for p in problems],
+        asking.rule,
+        teacher=asking.identity,
+        max_tokens=asking.teacher.sampling.max_tokens,
+        judging=asking.verifier is not None,
+        sent=_sent(problems, asking),
     )
-    engine = open_engine()
-    begin = time.monotonic()
-    try:
-        with Journal(journal) as file:
-            for response in engine.stream(requests):
-                if response is None:
+    if asking.verifier is not None:
+        journals.repair(asking.verdicts)
+        _take_verdicts(ledger, asking.verdicts, asking.verifier)
+    for row in range(len(ledger.rows)):
+        ledger.refresh(row)
+    with Journal(asking.journal, HEADS) as journal, asking.journal.open("rb") as file:
+        run = _Run(problems, asking, ledger, Purse(asking.budget, asking.prices, before), progress)
+        run.journal, run.file = journal, file
+        if asking.verifier is None:
+            run.go()
+        else:
+            with Judging(asking.verifier, asking.verdicts) as judging:
+                run.judging = judging
+                run.go()
+    if run.out_of_budget and asking.budget.then == "stop":
+        problems_short, samples = ledger.lacking()
+        raise BudgetReachedError(
+            f"the budget is reached ({run.purse.report()}): {ledger.finished:,} of "
+            f"{len(ledger.rows):,} problems have what was asked for, {problems_short:,} lack at "
+            f"least {samples:,} samples. All responses are kept: raise generate.budget and run "
+            "again, or set generate.budget.then=go_on to go on with what there is"
+        )
+    return ledger
+
+
+def _sent(problems: Sequence[Problem], asking: Asking) -> Callable[[int], str | None]:
+    """What today's masking makes of a problem's prompt (see `Masked.sent`), by its row."""
+    if asking.redact is None:
+        return lambda row: None
+    mask = redactor(asking.redact)
+
+    @functools.lru_cache(maxsize=1024)
+    def sent(row: int) -> str | None:
+        return mask(asking.system_prompt or "", problems[row].prompt).sent
+
+    return sent
+
+
+def _take_verdicts(ledger: Ledger, path: Path, verifier: Verifier) -> None:
+    for problem, sample, offset, verdict in read_verdicts(path, verifier.names):
+        row = ledger.rows.get(problem)
+        if row is not None and ledger.offset(row, sample) == offset:
+            ledger.judge(row, sample, correct=verdict.outcome == "correct")
+
+
+def read_traces(problems: Sequence[Problem], asking: Asking, ledger: Ledger) -> Iterator[Trace]:
+    """The traces that were asked for, by sample and problem; failed ones too. What was masked in
+    them is restored where `redact.restore` says so.
+    """
+    redact = asking.redact
+    mask = redactor(redact) if redact is not None and redact.restore else None
+    with asking.journal.open("rb") as file:
+        for row, _, offset in ledger.responses():
+            trace = _trace(_read_row(file, offset))
+            if mask is not None:
+                masked = mask(asking.system_prompt or "", problems[row].prompt)
+                trace = restore_trace(trace, masked.originals)
+            yield trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flight:
+    """A request that is out; `paid` is what its beginning has cost, if it goes on with one,
+    `sent` tells what was masked in it.
+    """
+
+    row: int
+    sample: int
+    problem: Problem
+    paid: float
+    sent: str | None
+
+
+class _Run:
+    """What changes while a run asks."""
+
+    journal: Journal
+    file: BinaryIO
+    judging: Judging | None = None
+
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        asking: Asking,
+        ledger: Ledger,
+        purse: Purse,
+        progress: Progress,
+    ) -> None:
+        self.problems = problems
+        self.asking = asking
+        self.ledger = ledger
+        self.purse = purse
+        self.out_of_budget = False
+        self._progress = progress
+        self._identity = asking.identity
+        self._teacher = asdict(asking.teacher)
+        self._mask = redactor(asking.redact) if asking.redact is not None else None
+        self._in_flight: dict[str, _Flight] = {}
+        self._unjudged = iter(list(ledger.unjudged()) if asking.verifier else ())
+        self._reused = ledger.samples
+        self._asked = 0
+        self._begin = time.monotonic()
+
+    def go(self) -> None:
+        """Ask until nothing is lacking that can be had."""
+        self.report()
+        self._judge_what_is_there()
+        deaths = 0
+        while self.ledger.wanting():
+            answered, self._asked = self._asked, 0
+            engine = self.asking.open_engine()
+            try:
+                for response in engine.stream(self._requests(engine)):
+                    if response is not None:
+                        self._receive(response, engine)
+                    self._collect()
+                break
+            except EngineDiedError as error:
+                deaths = 0 if self._asked else deaths + 1
+                if deaths == _DEATHS:
+                    raise ValueError(
+                        f"the engine died {deaths} times without an answer: {error}"
+                    ) from error
+                self._recall()
+            finally:
+                self._asked += answered
+                engine.close()
+        self.report()
+
+    def _judge_what_is_there(self) -> None:
+        """Judge the responses of earlier runs that have no verdict of today's verifiers."""
+        while self.judging is not None:
+            self._feed()
+            if not self.judging.waiting:
+                return
+            self._collect()
+            time.sleep(0.002)
+
+    def _feed(self) -> None:
+        assert self.judging is not None
+        while self.judging.waiting < _BACKLOG:
+            found = next(self._unjudged, None)
+            if found is None:
+                return
+            row, sample, offset = found
+            problem = self.problems[row]
+            self._judge(row, sample, offset, problem, _trace(_read_row(self.file, offset)))
+
+    def _judge(self, row: int, sample: int, offset: int, problem: Problem, trace: Trace) -> None:
+        assert self.judging is not None
+        if self._mask is not None:
+            masked = self._mask(self.asking.system_prompt or "", problem.prompt)
+            trace = restore_trace(trace, masked.originals)
+        self.judging.add(Entry(row=row, sample=sample, offset=offset, problem=problem, trace=trace))
+
+    def _collect(self) -> None:
+        if self.judging is None:
+            return
+        touched = False
+        for entry, verdict in self.judging.collect():
+            self.ledger.judge(entry.row, entry.sample, correct=verdict.outcome == "correct")
+            self.ledger.refresh(entry.row)
+            touched = True
+        if touched:
+            self.report()
+
+    def _requests(self, engine: Engine) -> Iterator[Request | None]:
+        """What to ask, as the engine takes it; None while it hangs on answers that are out."""
+        while True:
+            rows = self.ledger.wanting()
+            if not rows:
+                if not self._in_flight and not (self.judging and self.judging.waiting):
+                    return
+                yield None
+                continue
+            for row in rows:
+                while self.judging is not None and self.judging.waiting >= _BACKLOG:
+                    yield None
+                taken = self.ledger.take(row)
+                if taken is None:  # what it lacked has come meanwhile
                     continue
-                item = by_id[response.id]
-                row = _row(response, item, teacher, engine.version, prices)
-                file.append(row)
-                done += 1
-                tokens += response.completion_tokens
-                cost += row["cost"]
-                progress(
-                    {
-                        "done": done,
-                        "total": total,
-                        "tokens": tokens,
-                        "tokens_per_second": tokens / max(1e-9, time.monotonic() - begin),
-                        "cost": cost,
-                    }
-                )
-    finally:
-        engine.close()
+                request, flight = self._request(row, *taken, engine)
+                while not self._set_aside(request):
+                    if not self._in_flight:
+                        self.ledger.give_back(row, taken[0])
+                        self.ledger.refresh(row)
+                        self.out_of_budget = True
+                        yield from self._until_judged()
+                        return
+                    yield None
+                self._in_flight[request.id] = flight
+                yield request
+
+    def _until_judged(self) -> Iterator[None]:
+        while self.judging is not None and self.judging.waiting:
+            yield None
+
+    def _set_aside(self, request: Request) -> bool:
+        prompt = sum(len(message["content"].encode()) for message in request.messages)
+        begun = request.continues.completion_tokens if request.continues else 0
+        longest = self.asking.teacher.sampling.max_tokens
+        return self.purse.set_aside(request.id, prompt + begun, longest - begun)
+
+    def _request(
+        self, row: int, sample: int, offset: int | None, engine: Engine
+    ) -> tuple[Request, _Flight]:
+        asking, problem = self.asking, self.problems[row]
+        identity = trace_id(problem.id, self._identity, sample)
+        before = _read_row(self.file, offset) if offset is not None else None
+        begun = None
+        if before is not None and engine.continues:
+            begun = Partial(
+                raw=before["raw"],
+                raw_reasoning=before.get("raw_reasoning"),
+                token_ids=before["token_ids"],
+                completion_tokens=before["completion_tokens"],
+            )
+        system, prompt, sent = asking.system_prompt or "", problem.prompt, None
+        if self._mask is not None:
+            masked = self._mask(system, prompt)
+            (system, prompt), sent = masked.texts, masked.sent
+        messages = [{"role": "user", "content": prompt}]
+        if system:
+            messages.insert(0, {"role": "system", "content": system})
+        seed = sample_seed(asking.seed, identity)
+        request = Request(id=identity, messages=messages, seed=seed, continues=begun)
+        paid = before["cost"] if before is not None else 0.0
+        return request, _Flight(row=row, sample=sample, problem=problem, paid=paid, sent=sent)
+
+    def _receive(self, response: Response, engine: Engine) -> None:
+        flight = self._in_flight.pop(response.id)
+        row, sample, problem = flight.row, flight.sample, flight.problem
+        paid = self.purse.pay(response)
+        values = _values(response) | {
+            "problem_id": problem.id,
+            "sample": sample,
+            "max_tokens": self.asking.teacher.sampling.max_tokens,
+            "sent": flight.sent,
+            "spent": response.prompt_tokens + response.new_tokens,
+            "paid": paid,
+            "cost": paid + flight.paid,
+            "elapsed": round(self.purse.seconds, 1),
+            "teacher": self._teacher | {"engine_version": engine.version},
+        }
+        offset = self.journal.append(values)
+        failed = response.finish == "error"
+        self.ledger.put(row, sample, offset, failed=failed, cut=False)
+        if not failed:  # a failed one stays away in this run
+            self.ledger.give_back(row, sample)
+        if self.judging is not None and not failed:
+            self._judge(row, sample, offset, problem, _trace(values))
+        self.ledger.refresh(row)
+        self._asked += 1
+        self.report()
+
+    def _recall(self) -> None:
+        """What was in flight in an engine that died can be asked for again."""
+        for flight in self._in_flight.values():
+            self.ledger.give_back(flight.row, flight.sample)
+            self.ledger.refresh(flight.row)
+        self._in_flight.clear()
+        self.purse.put_back()
+
+    def report(self) -> None:
+        """Tell how far the run is."""
+        ledger, purse, judged = self.ledger, self.purse, self.asking.verifier is not None
+        problems = len(ledger.rows)
+        seconds = max(1e-9, time.monotonic() - self._begin)
+        self._progress(
+            {
+                "done": ledger.finished if judged else ledger.samples,
+                "total": problems if judged else problems * self.asking.rule.max,
+                "reused": self._reused,
+                "samples": ledger.samples,
+                "verified": ledger.correct if judged else None,
+                "tokens": purse.tokens,
+                "tokens_per_second": purse.tokens / seconds,
+                "tokens_per_verified": purse.spent.tokens / ledger.correct
+                if judged and ledger.correct
+                else None,
+                "cost": purse.spent.money,
+            }
+        )
 
 
-def _row(
-    response: Response, item: Wanted, teacher: Teacher, engine_version: str, prices: Prices
-) -> dict[str, Any]:
-    cost = response.cost
-    if cost is None:
-        cost = prices.prompt * response.prompt_tokens + prices.completion * response.new_tokens
-        cost /= 1e6
-    return {
-        **asdict(response),
-        "problem_id": item.problem.id,
-        "sample": item.sample,
-        "max_tokens": teacher.sampling.max_tokens,
-        "cost": cost,
-        "teacher": asdict(teacher) | {"engine_version": engine_version},
-    }
+def _values(response: Response) -> dict[str, Any]:
+    """A response as a row; unlike `asdict`, without a copy of its token ids."""
+    return {name: getattr(response, name) for name in Response.__dataclass_fields__}
 
 
-def _trace(row: dict[str, Any], item: Wanted) -> Trace:
-    reasoning, answer = split_reasoning(row["raw"], row["prefill"])
+def _read_row(file: BinaryIO, offset: int) -> dict[str, Any]:
+    file.seek(offset)
+    row: dict[str, Any] = json.loads(file.readline())
+    return row
+
+
+def _trace(row: dict[str, Any]) -> Trace:
+    read = split_reasoning(
+        row["raw"],
+        row["prefill"],
+        raw_reasoning=row.get("raw_reasoning"),
+        closed_at=row.get("closed_at"),
+    )
     return Trace(
-        id=item.id,
-        problem_id=item.problem.id,
-        sample=item.sample,
+        id=row["id"],
+        problem_id=row["problem_id"],
+        sample=row["sample"],
         raw=row["raw"],
         raw_reasoning=row.get("raw_reasoning"),
         raw_token_ids=row["token_ids"],
-        reasoning=reasoning,
-        answer=answer,
+        reasoning=read.reasoning,
+        answer=read.answer,
         finish=row["finish"],
         error=row["error"],
         prompt_tokens=row["prompt_tokens"],

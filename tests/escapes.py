@@ -11,17 +11,17 @@ from tracestill.records import Problem
 
 _SECTION = re.compile(
     r"^## (?P<tries>[^\n]+)\n`(?P<shape>\w+)` → `(?P<detail>[^\n]+)`\n"
-    r"```python\n(?P<source>.*?)^```$",
+    r"(?P<peers>[^`\n][^\n]*\n)?```python\n(?P<source>.*?)^```$",
     re.M | re.S,
 )
 
 
 def programs() -> list[dict[str, str]]:
     """What each program tries, against which shape of tests, what the verdict's detail must
-    match, and its source.
+    match, what others' runners made of it (`peers`, if that was tried), and its source.
     """
     text = (Path(__file__).parent / "escapes.md").read_text()
-    found = [match.groupdict() for match in _SECTION.finditer(text)]
+    found = [match.groupdict("") for match in _SECTION.finditer(text)]
     assert len(found) == text.count("\n## "), "a program is not written like the others"
     return found
 

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from generate.config import Buckets, FileSource, GymSource, Prices
-from generate.engine import Engine
+from generate.config import Buckets, Budget, FileSource, GymSource, Prices
+from generate.engine import Engine, EngineDiedError, Request, Response
 from generate.problems import load_problems
-from generate.reasoning import split_reasoning
-from generate.run import sample
+from generate.run import Asking, sample
+from generate.spending import BudgetReachedError
+from generate.stopping import Rule, fixed
+from generate.verdicts import Verifier
 from generate.vllm_engine import Model, VllmEngine
-from tracestill.records import Problem, Sampling, Teacher, Trace, bucket, problem_id
+from tracestill.records import Problem, Sampling, Teacher, Trace, Verdict, bucket, problem_id
 from tracestill.records import journal as journals
-
-THINK = "<think>\n"
-
-
-@pytest.mark.parametrize(
-    ("raw", "prefill", "reasoning", "answer"),
-    [
-        ("<think>\na b\n</think>\n\n4", "", "a b", "4"),
-        ("a b\n</think>\n\n4", THINK, "a b", "4"),
-        ("a b\n</think>\n\n4", "", "a b", "4"),
-        ("<think>\na b\n</think>\n\n4", THINK, "a b", "4"),
-        ("\n\n</think>\n\n4", THINK, "", "4"),
-        ("<think>\n\n</think>\n\n4", "", "", "4"),
-        ("4", "", None, "4"),
-        ("a b", THINK, "a b", None),
-        ("<think>\na b", "", "a b", None),
-        ("a </think> b </think> 4", THINK, "a </think> b", "4"),
-        ("a</think>", THINK, "a", ""),
-        ("", THINK, "", None),
-        ("", "", None, ""),
-    ],
-)
-def test_split_reasoning(raw: str, prefill: str, reasoning: str | None, answer: str | None) -> None:
-    assert split_reasoning(raw, prefill) == (reasoning, answer)
 
 
 def gym(size: int = 20, seed: int = 0, **values: Any) -> GymSource:
@@ -121,25 +101,32 @@ def ask(root: Path, tmp_path: Path) -> Asked:
     """Sample the miniature teacher through a journal that stays from call to call."""
 
     def asked(
-        problems: list[Problem], samples: int = 1, max_tokens: int = 200, engine: Any = None
+        problems: list[Problem],
+        samples: int = 1,
+        max_tokens: int = 200,
+        engine: Any = None,
+        rule: Rule | None = None,
+        temperature: float = 1.0,
+        **options: Any,
     ) -> list[Trace]:
-        sampling = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=max_tokens, seed=0)
+        sampling = Sampling(
+            temperature=temperature, top_p=1.0, top_k=-1, max_tokens=max_tokens, seed=0
+        )
         teacher = Teacher(
             model="teacher", revision=None, content="c", engine="vllm", engine_version="",
             quantisation=None, provider="local", sampling=sampling,
         )  # fmt: skip
         model = Model(path=str(root / "miniature" / "teacher"), max_model_len=256)
 
-        def opened() -> Engine:
-            return VllmEngine(model, sampling)
-
-        return list(
-            sample(
-                problems, samples=samples, teacher=teacher, system_prompt=None, seed=0,
-                open_engine=engine or opened, journal=tmp_path / "journal.jsonl",
-                prices=Prices(prompt=1.0, completion=2.0), progress=lambda event: None,
-            )
-        )  # fmt: skip
+        asking = Asking(
+            teacher=teacher,
+            open_engine=engine or (lambda: VllmEngine(model, sampling)),
+            rule=rule or fixed(samples),
+            journal=tmp_path / "journal.jsonl",
+            seed=0,
+            **{"prices": Prices(prompt=1.0, completion=2.0), **options},
+        )
+        return list(sample(problems, asking, lambda event: None))
 
     return asked
 
@@ -201,3 +188,194 @@ def test_a_missing_model_is_named() -> None:
     sampling = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=8, seed=0)
     with pytest.raises(ValueError, match="the model folder /nowhere/teacher does not exist"):
         VllmEngine(Model(path="/nowhere/teacher"), sampling)
+
+
+# -- sampling by rules, budgets, continuing, engines that die --------------------------------
+
+
+class Scripted:
+    """An engine that answers by a function, a few at a time, and counts what it is asked."""
+
+    name = "scripted"
+    version = "1"
+    continues = True
+
+    def __init__(self, answer: Callable[[Request], str], at_once: int = 4) -> None:
+        self.asked: list[Request] = []
+        self._answer = answer
+        self._at_once = at_once
+
+    def stream(self, requests: Iterable[Request | None]) -> Iterator[Response | None]:
+        waiting: list[Request] = []
+        for request in requests:
+            if request is not None:
+                self.asked.append(request)
+                waiting.append(request)
+                if len(waiting) < self._at_once:
+                    continue
+            while waiting:
+                yield self._respond(waiting.pop())
+            yield None
+        while waiting:
+            yield self._respond(waiting.pop())
+
+    def _respond(self, request: Request) -> Response:
+        raw = self._answer(request)
+        return Response(
+            id=request.id, raw=raw, token_ids=None, prefill="", finish="stop", error=None,
+            prompt_tokens=10, completion_tokens=90, new_tokens=90, seconds=0.0,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        pass
+
+
+def numbered(count: int) -> list[Problem]:
+    return [
+        Problem(
+            id=problem_id(f"p{n}", str(n)),
+            prompt=f"p{n}",
+            reference=str(n),
+            kind="math",
+            source="s",
+        )
+        for n in range(count)
+    ]
+
+
+def by_reference(pairs: Sequence[tuple[Problem, Trace]]) -> list[Verdict]:
+    return [
+        Verdict(
+            trace_id=trace.id, verifier="same/1", extracted=trace.answer, detail="", seconds=0.0,
+            outcome="correct" if trace.answer == problem.reference else "incorrect",
+        )
+        for problem, trace in pairs
+    ]  # fmt: skip
+
+
+VERIFIER = Verifier(judge=by_reference, names=["same/1"])
+
+
+def right_at_last(request: Request) -> str:
+    """Problem n is answered rightly from its n-th sample on: what its seed can't tell, its count
+    does.
+    """
+    problem = request.messages[-1]["content"]
+    seen[problem] = seen.get(problem, 0) + 1
+    return problem[1:] if seen[problem] > int(problem[1:]) else "wrong"
+
+
+seen: dict[str, int] = {}
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    seen.clear()
+
+
+def test_a_problem_gets_samples_until_one_is_verified(ask: Asked, tmp_path: Path) -> None:
+    rule = Rule(min=1, max=6, until_correct=1)
+    engine = Scripted(right_at_last)
+    traces = ask(numbered(10), engine=lambda: engine, rule=rule, verifier=VERIFIER)
+    counts = Counter(trace.problem_id for trace in traces)
+    # Problem n is solved by sample n + 1; those from the sixth on have all that there is.
+    assert [counts[p.id] for p in numbered(10)] == [1, 2, 3, 4, 5, 6, 6, 6, 6, 6]
+    assert len(engine.asked) == len(traces) == sum(counts.values())
+    # All is kept, verdicts too: nothing is asked or judged again.
+    never_judged = Verifier(judge=None, names=["same/1"])  # type: ignore[arg-type]
+    again = ask(numbered(10), engine=never, rule=rule, verifier=never_judged)
+    assert again == traces
+    # Another verifier judges anew what is there, and asks for what is lacking by its lights.
+    other = Verifier(
+        judge=lambda pairs: [dataclasses.replace(v, verifier="x/2") for v in by_reference(pairs)],
+        names=["x/2"],
+    )
+    assert ask(numbered(10), engine=never, rule=rule, verifier=other) == traces
+    # Raising max asks only those that are not solved.
+    more = Scripted(right_at_last)
+    wider = Rule(min=1, max=8, until_correct=1)
+    traces = ask(numbered(10), engine=lambda: more, rule=wider, verifier=VERIFIER)
+    assert {r.messages[-1]["content"] for r in more.asked} == {"p6", "p7", "p8", "p9"}
+    assert len(traces) == 1 + 2 + 3 + 4 + 5 + 6 + 7 + 8 + 8 + 8
+
+
+def test_a_hopeless_problem_is_given_up(ask: Asked) -> None:
+    rule = Rule(min=1, max=8, until_correct=1, give_up=3)
+    traces = ask(numbered(6), engine=lambda: Scripted(right_at_last), rule=rule, verifier=VERIFIER)
+    counts = Counter(trace.problem_id for trace in traces)
+    assert [counts[p.id] for p in numbered(6)] == [1, 2, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("cap", [Budget(tokens=1_500), Budget(money=15e-4)])
+def test_a_budget_is_never_exceeded_and_says_what_is_missing(
+    ask: Asked, tmp_path: Path, cap: Budget
+) -> None:
+    # A sample takes 100 tokens: 10 of the prompt, which is at most as many as its 2 or 3 bytes.
+    options = {"max_tokens": 90, "prices": Prices(prompt=1.0, completion=1.0), "budget": cap}
+    engine = Scripted(lambda request: "1")
+    with pytest.raises(BudgetReachedError, match=r"raise generate\.budget and run again"):
+        ask(numbered(40), engine=lambda: engine, **options)
+    spent = 100 * len(engine.asked)
+    assert 1_200 <= spent <= 1_500
+    # The same budget holds for the run that resumes.
+    with pytest.raises(BudgetReachedError):
+        ask(numbered(40), engine=lambda: engine, **options)
+    assert 100 * len(engine.asked) <= 1_500
+    going_on = {**options, "budget": cap.model_copy(update={"then": "go_on"})}
+    assert len(ask(numbered(40), engine=lambda: engine, **going_on)) == len(engine.asked)
+    raised = {**options, "budget": Budget(tokens=10_000)}
+    assert len(ask(numbered(40), engine=lambda: engine, **raised)) == 40
+    assert len(engine.asked) == 40
+
+
+def test_an_engine_that_dies_is_opened_again(ask: Asked, tmp_path: Path) -> None:
+    engines: list[Scripted] = []
+
+    class Dying(Scripted):
+        def stream(self, requests: Iterable[Request | None]) -> Iterator[Response | None]:
+            for number, response in enumerate(super().stream(requests)):
+                yield response
+                if number == 5:
+                    raise EngineDiedError("out of memory")
+
+    def opened() -> Engine:
+        engines.append(Dying(lambda request: "1"))
+        return engines[-1]
+
+    traces = ask(numbered(20), engine=opened)
+    assert len(traces) == len({trace.id for trace in traces}) == 20
+    assert len(engines) > 2
+    ids = [row["id"] for row, _ in journals.read(tmp_path / "journal.jsonl")]
+    assert len(ids) == len(set(ids)) == 20
+
+
+def test_an_engine_that_dies_at_once_is_not_opened_for_ever(ask: Asked) -> None:
+    class Dead(Scripted):
+        def stream(self, requests: Iterable[Request | None]) -> Iterator[Response | None]:
+            next(iter(requests))
+            raise EngineDiedError("no device")
+            yield None
+
+    with pytest.raises(ValueError, match="died 3 times without an answer: no device"):
+        ask(numbered(3), engine=lambda: Dead(str))
+
+
+def test_a_truncated_trace_goes_on_from_its_tokens(ask: Asked, tmp_path: Path) -> None:
+    """At temperature 0 what was cut and continued is, token for token, what is made at once."""
+    problems, _ = load_problems([gym(size=4)])
+    whole = ask(problems, max_tokens=120, temperature=0.0)
+    (tmp_path / "journal.jsonl").unlink()
+    cut = ask(problems, max_tokens=25, temperature=0.0)
+    assert {trace.finish for trace in cut} == {"length"}
+    on = ask(problems, max_tokens=120, temperature=0.0)
+    assert [t.raw_token_ids for t in on] == [t.raw_token_ids for t in whole]
+    assert [(t.raw, t.reasoning, t.answer) for t in on] == [
+        (t.raw, t.reasoning, t.answer) for t in whole
+    ]
+    rows = [row for row, _ in journals.read(tmp_path / "journal.jsonl")]
+    paid = sum(row["new_tokens"] for row in rows)
+    assert paid == sum(trace.completion_tokens for trace in whole)
+    # Each pays its prompt twice, and its tokens once.
+    assert [t.cost for t in on] == pytest.approx(
+        [(2 * t.prompt_tokens + 2 * t.completion_tokens) / 1e6 for t in whole]
+    )

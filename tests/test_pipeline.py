@@ -84,9 +84,19 @@ def test_another_version_of_a_verifier_judges_anew(
 ) -> None:
     recipe = Recipe.model_validate(load_run(finished).recipe)
     before = {stage: fingerprint(stage, recipe, finished) for stage in STAGES}
-    monkeypatch.setattr(filter.verify, "verifier_names", lambda: ["math/another"])
+    monkeypatch.setattr(filter.verify, "verifier_names", lambda sandbox: ["math/another"])
     after = {stage: fingerprint(stage, recipe, finished) for stage in STAGES}
     assert {s for s in STAGES if before[s] != after[s]} == {"filter", "evaluate"}
+
+
+def test_another_sandbox_judges_anew(finished: Path) -> None:
+    recipe = Recipe.model_validate(load_run(finished).recipe)
+    at_piston = recipe.filter.model_copy(update={"sandbox": "piston=http://localhost:2000"})
+    moved = recipe.model_copy(update={"filter": at_piston})
+    differ = {
+        s for s in STAGES if fingerprint(s, recipe, finished) != fingerprint(s, moved, finished)
+    }
+    assert differ == {"filter", "evaluate"}
 
 
 def test_from_makes_a_stage_anew(recipe: Path, copied: Path) -> None:

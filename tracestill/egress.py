@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from filter.sandbox import host_of as sandbox_host
+from filter.sandbox import read_sandbox
 from tracestill.recipe import Recipe
 from tracestill.records.hosts import host_of, is_loopback, plain_host, proxy_of
 from tracestill.records.models import ServedModel
@@ -16,6 +18,12 @@ def _endpoints(recipe: Recipe) -> Iterator[tuple[str, str]]:
         if isinstance(section, ServedModel):
             for index, url in enumerate(section.base_urls):
                 yield f"{key}.base_urls.{index}", url
+    if host := sandbox_host(read_sandbox(recipe.filter.sandbox)):
+        yield "filter.sandbox", f"https://{_bracketed(host)}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def egress_mistakes(recipe: Recipe) -> list[str]:

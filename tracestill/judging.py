@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracestill.models import as_teacher, model_name, open_engine
+from tracestill.models import as_teacher, model_name, open_engine, to_restore
 from tracestill.records import Problem, Sampling, problem_id
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def _replies(
     journal: Path,
     progress: Progress,
 ) -> dict[str, str | None]:
-    from generate.config import Prices
-    from generate.run import sample
+    from generate.run import Asking, sample
+    from generate.stopping import fixed
 
     sampling = Sampling(
         temperature=settings.temperature,
@@ -57,16 +57,14 @@ def _replies(
         for trace, prompt in prompts.items()
     }
     unique = {question.id: question for question in questions.values()}
-    replies = sample(
-        list(unique.values()),
-        samples=1,
+    asking = Asking(
         teacher=as_teacher(settings, sampling),
-        system_prompt=None,
-        seed=seed,
         open_engine=lambda: open_engine(settings, sampling),
+        redact=to_restore(settings),
+        rule=fixed(1),
         journal=journal,
-        prices=Prices(),
-        progress=progress,
+        seed=seed,
     )
+    replies = sample(list(unique.values()), asking, progress)
     answers = {reply.problem_id: reply.answer for reply in replies}
     return {trace: answers[question.id] for trace, question in questions.items()}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tracestill.child import EVENTS, PARENT
-from tracestill.layout import PROVENANCE, RECIPE, STAGES, SUMMARY, Stage, log_path
+from tracestill.layout import PROVENANCE, RECIPE, STAGES, SUMMARY, Job, Stage, log_path
 from tracestill.loading import dump_recipe
 from tracestill.recipe import Recipe
 
@@ -45,8 +45,8 @@ class StoppedError(RuntimeError):
 class Listener:
     """Who is told how a run goes on: when a stage begins, what it reports, how it ended."""
 
-    begin: Callable[[Stage], None]
-    event: Callable[[Stage, dict[str, Any]], None]
+    begin: Callable[[Job], None]
+    event: Callable[[Job, dict[str, Any]], None]
     end: Callable[[Stage, dict[str, Any]], None]
 
 
@@ -142,7 +142,28 @@ def _reusable(stage: Stage, recipe: Recipe, run: Path) -> bool:
     return stage != "report" or (run / "report.html").exists()
 
 
-def _spawn(stage: Stage, run: Path, lock: int, told: Callable[[dict[str, Any]], None]) -> None:
+def run_pilot(recipe: Recipe, run: Path, count: int, listener: Listener) -> None:
+    """Make a run's problems and sample a few of them: see `tracestill.planning.pilot`.
+
+    Raises:
+        as `run_recipe`.
+
+    """
+    from tracestill.records import write_atomic
+
+    if not _reusable("problems", recipe, run):
+        run_recipe(recipe, run, listener, stop="problems")
+    with _locked(run) as lock:
+        write_atomic(run / RECIPE, dump_recipe(recipe).encode())
+        if not count:
+            return
+        listener.begin("pilot")
+        _spawn("pilot", run, lock, partial(listener.event, "pilot"), str(count))
+
+
+def _spawn(
+    stage: Job, run: Path, lock: int, told: Callable[[dict[str, Any]], None], *more: str
+) -> None:
     """Run one stage as a child process and pass on what it reports."""
     log = log_path(run, stage)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +172,7 @@ def _spawn(stage: Stage, run: Path, lock: int, told: Callable[[dict[str, Any]], 
     with log.open("wb") as output:
         # A session of its own: Ctrl-C in the terminal reaches the parent only, which passes it on.
         child = subprocess.Popen(
-            [sys.executable, "-m", "tracestill.child", stage, str(run)],
+            [sys.executable, "-m", "tracestill.child", stage, str(run), *more],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from generate.config import ImportTeacher, ServedTeacher
+from tracestill.importing import import_problems, import_traces
 from tracestill.judging import open_judge
 from tracestill.layout import INPUTS, Stage
-from tracestill.models import as_teacher, model_content, open_engine, section_content
+from tracestill.models import model_content, section_content
 from tracestill.recipe import Recipe
 from tracestill.records import (
     Dispute,
@@ -20,7 +22,6 @@ from tracestill.records import (
     Drop,
     Manifest,
     Problem,
-    Sampling,
     Trace,
     Verdict,
     digest,
@@ -32,7 +33,7 @@ from tracestill.records import (
     write_table,
 )
 from tracestill.records.identity import FORMAT
-from tracestill.records.models import LocalModel, Redact, ServedModel
+from tracestill.records.models import LocalModel
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -55,17 +56,23 @@ def fingerprint(stage: Stage, recipe: Recipe, run: Path) -> str:
 
 def _settings(stage: Stage, recipe: Recipe) -> Any:
     """The part of a recipe that a stage's result depends on. Paths count by what lies there."""
+    from filter.sandbox import read_sandbox
     from filter.verify import verifier_names
     from generate.reasoning import VERSION
 
     teacher = section_content(recipe.generate)
+    verifiers = verifier_names(read_sandbox(recipe.filter.sandbox))
     match stage:
         case "problems":
             sources = [*recipe.problems.train, *recipe.problems.heldout]
             files = [file_fingerprint(Path(s.path)) for s in sources if s.source == "file"]
-            return [recipe.problems.model_dump(), files]
+            imported: list[Any] = []
+            if isinstance(recipe.generate, ImportTeacher):
+                imported = [recipe.generate.model_dump(exclude={"path"}), teacher]
+            return [recipe.problems.model_dump(), files, *imported]
         case "generate":
-            return [recipe.generate.model_dump(exclude={"model"}), teacher, recipe.seed, VERSION]
+            settings = recipe.generate.model_dump(exclude={"model", "path"})
+            return [settings, teacher, recipe.seed, VERSION]
         case "filter":
             judge = recipe.filter.judge
             asked = judge and [
@@ -73,7 +80,7 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
                 file_fingerprint(Path(judge.template)),
             ]
             settings = recipe.filter.model_dump(exclude={"judge": {"model", "template"}})
-            return [settings, asked, judge and recipe.seed, verifier_names()]
+            return [settings, asked, judge and recipe.seed, verifiers]
         case "finetune":
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
             template = file_fingerprint(Path(recipe.finetune.template))
@@ -83,10 +90,17 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
             models = [student, teacher] if "teacher" in recipe.evaluate.models else [student]
             settings = recipe.evaluate.model_dump()
-            read = [VERSION, verifier_names()]  # how answers are found and judged
-            return [settings, recipe.generate.max_tokens, models, recipe.seed, read]
+            read = [VERSION, verifiers, recipe.filter.sandbox]  # how answers are found and judged
+            return [settings, _longest_answer(recipe), models, recipe.seed, read]
         case "report":
             return recipe.report.model_dump()
+
+
+def _longest_answer(recipe: Recipe) -> int:
+    if isinstance(recipe.generate, ImportTeacher):
+        assert recipe.evaluate.max_tokens is not None, "the recipe fills it in"
+        return recipe.evaluate.max_tokens
+    return recipe.evaluate.max_tokens or recipe.generate.max_tokens
 
 
 def execute(stage: Stage, recipe: Recipe, run: Path, progress: Progress) -> None:
@@ -108,6 +122,8 @@ def execute(stage: Stage, recipe: Recipe, run: Path, progress: Progress) -> None
 
 
 def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    if isinstance(recipe.generate, ImportTeacher):
+        return import_problems(recipe.generate, recipe, run, progress)
     from generate.problems import load_problems
 
     said = recipe.problems.instruction
@@ -133,47 +149,11 @@ def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
-    from generate.run import sample
+    from tracestill.sampling import generate
 
-    settings = recipe.generate
-    sampling = Sampling(
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        top_k=settings.top_k,
-        max_tokens=settings.max_tokens,
-        seed=recipe.seed,
-    )
-    problems = list(read_table(run / "problems", "train", Problem))
-    totals = {"tokens": 0, "cost": 0.0, "length": 0, "error": 0}
-    rows = 0
-
-    def counted() -> Any:
-        nonlocal rows
-        for trace in sample(
-            problems,
-            samples=settings.samples.max,
-            teacher=as_teacher(settings, sampling),
-            system_prompt=settings.system_prompt,
-            seed=recipe.seed,
-            open_engine=lambda: open_engine(settings, sampling),
-            journal=run / "generate" / "journal.jsonl",
-            prices=settings.prices,
-            progress=progress,
-        ):
-            rows += 1
-            totals["tokens"] += trace.completion_tokens
-            totals["cost"] += trace.cost
-            if trace.finish in totals:
-                totals[trace.finish] += 1
-            yield trace
-
-    shards = write_table(run / "generate", "traces", Trace, counted())
-    return {
-        "rows_in": len(problems) * settings.samples.max,
-        "rows_out": rows,
-        "tables": {"traces": shards},
-        "details": totals | {"problems": len(problems)},
-    }
+    if isinstance(recipe.generate, ImportTeacher):
+        return import_traces(recipe.generate, recipe, run, progress)
+    return generate(recipe, run, progress)
 
 
 def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
@@ -185,7 +165,11 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     folder = run / "filter"
     asked = recipe.filter.judge
     judge = open_judge(asked, recipe.seed, folder, progress) if asked else None
-    result = run_filters(traces, problems, heldout, recipe.filter, progress, judge)
+    known: dict[str, Verdict] = {}
+    made = read_manifest(run / "generate")
+    if made is not None and "verdicts" in made.tables:
+        known = {v.trace_id: v for v in read_table(run / "generate", "verdicts", Verdict)}
+    result = run_filters(traces, problems, heldout, recipe.filter, progress, judge, known)
     dropped: dict[str, int] = {}
     for drop in result.drops:
         dropped[drop.reason] = dropped.get(drop.reason, 0) + 1
@@ -202,31 +186,27 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _redact(recipe: Recipe) -> Redact | None:
-    return recipe.generate.redact if isinstance(recipe.generate, ServedModel) else None
-
-
 def _judged(
     recipe: Recipe, problems: Mapping[str, Problem], traces: Iterable[Trace]
 ) -> Iterable[Trace]:
     """The traces as they are judged: with the originals of what was masked, as references are."""
     from generate.redact import redactor, restored
 
-    redact = _redact(recipe)
-    if redact is None:
+    teacher = recipe.generate
+    if not isinstance(teacher, ServedTeacher) or teacher.redact is None:
         return traces
-    return restored(traces, problems, redactor(redact), recipe.generate.system_prompt)
+    return restored(traces, problems, redactor(teacher.redact), teacher.system_prompt)
 
 
 def _learnt(recipe: Recipe) -> Callable[[str], str]:
     """A prompt as the student learns from it: with placeholders where the traces have them."""
     from generate.redact import redactor
 
-    redact = _redact(recipe)
-    if redact is None or redact.restore:
+    teacher = recipe.generate
+    if not isinstance(teacher, ServedTeacher) or teacher.redact is None or teacher.redact.restore:
         return lambda prompt: prompt
-    mask = redactor(redact)
-    return lambda prompt: mask(recipe.generate.system_prompt or "", prompt).texts[1]
+    mask, system = redactor(teacher.redact), teacher.system_prompt or ""
+    return lambda prompt: mask(system, prompt).texts[1]
 
 
 def kept_traces(run: Path) -> list[Trace]:
@@ -271,6 +251,7 @@ def _finetune(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    from filter.sandbox import read_sandbox
     from tracestill.evaluate.run import Judged, evaluate
 
     teacher, student = recipe.generate, recipe.finetune
@@ -286,14 +267,18 @@ def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         "student_after": Judged(
             name="student_after", model=LocalModel(model=merged, max_model_len=longest)
         ),
-        "teacher": Judged(name="teacher", model=teacher, system_prompt=teacher.system_prompt),
     }
+    if not isinstance(teacher, ImportTeacher):
+        judged["teacher"] = Judged(
+            name="teacher", model=teacher, system_prompt=teacher.system_prompt
+        )
     return evaluate(
         [judged[name] for name in recipe.evaluate.models],
         list(read_table(run / "problems", "heldout", Problem)),
         recipe.evaluate,
-        max_tokens=recipe.evaluate.max_tokens or teacher.max_tokens,
+        max_tokens=_longest_answer(recipe),
         seed=recipe.seed,
+        sandbox=read_sandbox(recipe.filter.sandbox),
         folder=run / "evaluate",
         progress=progress,
     )

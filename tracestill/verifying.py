@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filter.sandbox import BUBBLEWRAP, Sandbox
 from tracestill.records import Kind, Outcome, Problem, Verdict
 
 if typing.TYPE_CHECKING:
@@ -35,13 +36,15 @@ def verify_file(
     columns: Mapping[str, str],
     kind: str | None = None,
     progress: Callable[[int], None] = lambda rows: None,
+    sandbox: Sandbox = BUBBLEWRAP,
 ) -> Counter[Outcome]:
     """Judge each row of a `.jsonl` or `.parquet` file; how many had which outcome.
 
     `columns` says where one of `COLUMNS` has another name in the file; `kind` is the kind of rows
     that have none. `target` becomes the same rows in the same order with the columns `RESULTS`,
     and appears when it is whole; memory holds a chunk of rows. A row that can't be judged has an
-    outcome too, `error`, and the reason in its `detail`. `progress` is told the rows done so far.
+    outcome too, `error`, and the reason in its `detail`. Programs run in `sandbox`. `progress` is
+    told the rows done so far.
 
     Raises:
         ValueError: the file can't be read, or has no such column; nothing is written then.
@@ -67,7 +70,8 @@ def verify_file(
         needed.add("kind")
     if kind != "reasoning_gym":  # its references are in `meta`
         needed.add("reference")
-    table = _Table(columns=columns, kind=kind, needed=frozenset(needed | set(columns)))
+    needed |= set(columns)
+    table = _Table(columns=columns, kind=kind, needed=frozenset(needed), sandbox=sandbox)
     counts: Counter[Outcome] = Counter()
     with _appear(target) as temporary:
         for verdicts in _FORMATS[source.suffix](source, temporary, table):
@@ -83,6 +87,7 @@ class _Table:
     columns: Mapping[str, str]
     kind: str | None
     needed: frozenset[str]
+    sandbox: Sandbox
 
     def named(self, name: str) -> str:
         return self.columns.get(name, name)
@@ -109,7 +114,9 @@ class _Table:
                 tasks[number] = self._task(row, number)
             except ValueError as error:
                 verdicts[number] = _failed(str(number), str(error))
-        for number, verdict in zip(tasks, verify_many([*tasks.values()]), strict=True):
+        for number, verdict in zip(
+            tasks, verify_many([*tasks.values()], self.sandbox), strict=True
+        ):
             verdicts[number] = verdict
         return [verdicts[number] for number in sorted(verdicts)]
 
@@ -143,7 +150,7 @@ class _Table:
             source="file",
             meta=meta,
         )
-        return Answer(problem=problem, text=split_reasoning(completion)[1], trace_id=ident)
+        return Answer(problem=problem, text=split_reasoning(completion).answer, trace_id=ident)
 
 
 def _failed(ident: str, detail: str) -> Verdict:

@@ -19,3 +19,8 @@ class Judgement:
 
 Verifier = Callable[[Problem, str | None], Judgement]
 """Judges an answer (the text after the reasoning; None where there is none) to a problem."""
+
+
+def failed(error: Exception) -> Judgement:
+    """What is judged of an answer on which the verifier itself failed."""
+    return Judgement(outcome="error", detail=f"{type(error).__name__}: {error}"[:500])

@@ -89,6 +89,8 @@ class Worker:
 
     def close(self) -> None:
         """End the process, if there is one."""
+        if self._owner != os.getpid():  # forked: the process is the parent's, and the lock may be
+            return  # held for good by a thread that only the parent has
         with self._lock:
             self._end()
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracestill.evaluate.config import EvaluateSection, Subject
 from tracestill.evaluate.passrate import by_problem, pass_at_1
-from tracestill.models import as_teacher, open_engine
+from tracestill.models import as_teacher, open_engine, to_restore
 from tracestill.records import Problem, Sampling, Shard, Trace, Verdict, write_table
 from tracestill.records.models import LocalModel, ServedModel
+
+if TYPE_CHECKING:
+    from filter.sandbox import Sandbox
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -37,10 +40,11 @@ def evaluate(
     *,
     max_tokens: int,
     seed: int,
+    sandbox: Sandbox,
     folder: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Let each model answer the problems and verify its answers.
+    """Let each model answer the problems and verify its answers; programs run in `sandbox`.
 
     Returns:
         What a manifest says of the stage: rows, tables, and `details["results"]` with pass@1,
@@ -63,7 +67,7 @@ def evaluate(
             progress({**event, "done": before + event["done"], "total": each * len(judged)})
 
         traces = _answers(subject, problems, settings.samples, sampling, seed, folder, shown)
-        verdicts = _verdicts(traces, problems)
+        verdicts = _verdicts(traces, problems, sandbox)
         tables[subject.name] = write_table(folder, subject.name, Trace, traces)
         name = f"{subject.name}_verdicts"
         tables[name] = write_table(folder, name, Verdict, verdicts)
@@ -86,31 +90,31 @@ def _answers(
     folder: Path,
     progress: Progress,
 ) -> list[Trace]:
-    from generate.config import Prices
-    from generate.run import sample
+    from generate.run import Asking, sample
+    from generate.stopping import fixed
 
     model = subject.model
-    return list(
-        sample(
-            problems,
-            samples=samples,
-            teacher=as_teacher(model, sampling),
-            system_prompt=subject.system_prompt,
-            seed=seed,
-            open_engine=lambda: open_engine(model, sampling),
-            journal=folder / f"{subject.name}.journal.jsonl",
-            prices=Prices(),
-            progress=progress,
-        )
+    asking = Asking(
+        teacher=as_teacher(model, sampling),
+        open_engine=lambda: open_engine(model, sampling),
+        redact=to_restore(model),
+        rule=fixed(samples),
+        journal=folder / f"{subject.name}.journal.jsonl",
+        seed=seed,
+        system_prompt=subject.system_prompt,
     )
+    return list(sample(problems, asking, progress))
 
 
-def _verdicts(traces: Sequence[Trace], problems: Sequence[Problem]) -> list[Verdict]:
+def _verdicts(
+    traces: Sequence[Trace], problems: Sequence[Problem], sandbox: Sandbox
+) -> list[Verdict]:
     from filter.verify import Answer, verify_many
 
     by_id = {problem.id: problem for problem in problems}
     return verify_many(
-        [Answer(problem=by_id[t.problem_id], text=t.answer, trace_id=t.id) for t in traces]
+        [Answer(problem=by_id[t.problem_id], text=t.answer, trace_id=t.id) for t in traces],
+        sandbox,
     )
 
 

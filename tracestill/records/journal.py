@@ -1,16 +1,22 @@
-"""An append-only journal: one JSON line a finished response, on disk before anything reads it."""
+"""An append-only journal: one JSON line a finished response, on disk before anything reads it.
+
+Beside it may lie an index (`<name>.index`): of each line the place and the few values that a
+resuming run asks for, so that it need not read what may be many gigabytes. It is derived: one
+that is missing, short or does not fit is made up from the journal.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 SYNC_SECONDS = 1.0
+_TAIL = 1 << 16  # bytes of an index in which its last entry is looked for
 
 
 def repair(path: Path) -> int:
@@ -44,16 +50,24 @@ def read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
         ValueError: a whole line is not JSON, which no crash of ours leaves behind.
 
     """
+    return ((row, offset) for row, offset, _ in _lines(path, 0))
+
+
+def _lines(path: Path, begin: int) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """The rows from the line at a byte offset on, each with its line's offset and length."""
     if not path.exists():
         return
-    offset = 0
+    offset = begin
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        file.seek(begin)
+        for line in file:
             if not line.endswith(b"\n"):
                 return  # torn: the writer repairs it when it opens the journal
             try:
-                yield json.loads(line), offset
+                yield json.loads(line), offset, len(line)
             except ValueError as error:
+                file.seek(0)
+                number = file.read(offset).count(b"\n") + 1
                 raise ValueError(
                     f"{path}, line {number} is damaged ({error}); every other line is whole: "
                     f"remove that line (sed -i {number}d) and run again"
@@ -61,21 +75,122 @@ def read(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
             offset += len(line)
 
 
-class Journal:
-    """Appends rows; each is handed to the kernel at once and synced at least once a second."""
+def index_path(journal: Path) -> Path:
+    """Where a journal's index lies."""
+    return journal.with_name(journal.name + ".index")
 
-    def __init__(self, path: Path) -> None:
+
+def read_heads(path: Path, keys: Sequence[str]) -> Iterator[tuple[list[Any], int]]:
+    """Of each row of a journal the values of `keys` (None where a row has none such) and its
+    line's byte offset, in the order of writing: from the index as far as it goes.
+
+    Raises:
+        ValueError: a line that the index does not cover is not JSON.
+
+    """
+    end = 0
+    for values, offset, length in _indexed(path, keys):
+        end = offset + length
+        yield values, offset
+    for row, offset, _ in _lines(path, end):
+        yield [row.get(key) for key in keys], offset
+
+
+def _indexed(path: Path, keys: Sequence[str]) -> Iterator[tuple[list[Any], int, int]]:
+    """The index's entries (values, offset, length) if it is one of these keys and of this
+    journal; none if not.
+    """
+    index = index_path(path)
+    if not index.exists() or not path.exists() or not _fits(path, index, keys):
+        return
+    size = path.stat().st_size
+    with index.open("rb") as file:
+        next(file)
+        for line in file:
+            offset, length, *values = json.loads(line)
+            if offset + length > size:
+                return
+            yield values, offset, length
+
+
+def _fits(path: Path, index: Path, keys: Sequence[str]) -> bool:
+    """Whether the index has these keys and its last entry within the journal is as it says: where
+    someone took a line out of the journal, none after it is.
+    """
+    size = path.stat().st_size
+    with index.open("rb") as file, path.open("rb") as journal:
+        if file.readline() != _header(keys):
+            return False
+        last: list[Any] | None = None
+        begin, end = file.tell(), file.seek(0, os.SEEK_END)
+        file.seek(max(begin, end - _TAIL))
+        if file.tell() > begin:
+            file.readline()  # of which only the end is here
+        for line in file:
+            if not line.endswith(b"\n"):
+                return False
+            entry = json.loads(line)
+            if entry[0] + entry[1] <= size:
+                last = entry
+        if last is None:
+            return end == begin
+        journal.seek(last[0])
+        line = journal.read(last[1])
+        if not line.endswith(b"\n") or b"\n" in line[:-1]:
+            return False
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return False
+        return [row.get(key) for key in keys] == last[2:]
+
+
+def _header(keys: Sequence[str]) -> bytes:
+    return json.dumps(["offset", "length", *keys]).encode() + b"\n"
+
+
+def _entry(offset: int, length: int, values: Sequence[Any]) -> bytes:
+    return json.dumps([offset, length, *values], separators=(",", ":")).encode() + b"\n"
+
+
+class Journal:
+    """Appends rows; each is handed to the kernel at once and synced at least once a second.
+
+    With `keys` an index of those values is kept beside it.
+    """
+
+    def __init__(self, path: Path, keys: Sequence[str] = ()) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         repair(path)
+        self._keys = tuple(keys)
+        self._index = self._open_index(path) if keys else None
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._end = os.fstat(self._fd).st_size
         self._dirty = False
         self._failed: OSError | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sync_loop, name="journal-sync", daemon=True)
         self._thread.start()
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Write one row.
+    def _open_index(self, path: Path) -> BinaryIO:
+        """The index, made to cover exactly what is in the journal."""
+        index = index_path(path)
+        covered, cut = 0, len(_header(self._keys))
+        if index.exists():
+            for values, offset, length in _indexed(path, self._keys):
+                covered = offset + length
+                cut += len(_entry(offset, length, values))
+        if not covered:
+            index.write_bytes(_header(self._keys))
+            cut = len(_header(self._keys))
+        os.truncate(index, cut)
+        file = index.open("ab")
+        for row, offset, length in _lines(path, covered):
+            file.write(_entry(offset, length, [row.get(key) for key in self._keys]))
+        return file
+
+    def append(self, row: dict[str, Any]) -> int:
+        """Write one row and return its line's byte offset.
 
         Raises:
             OSError: the disk is full or fails; what was appended before stays readable.
@@ -84,10 +199,16 @@ class Journal:
         if self._failed is not None:
             raise self._failed
         line = json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
-        view = memoryview(line)
+        offset, view = self._end, memoryview(line)
         while view:
-            view = view[os.write(self._fd, view) :]
+            written = os.write(self._fd, view)
+            self._end += written
+            view = view[written:]
         self._dirty = True
+        if self._index is not None:
+            values = [row.get(key) for key in self._keys]
+            self._index.write(_entry(offset, len(line), values))
+        return offset
 
     def _sync_loop(self) -> None:
         while not self._stop.wait(SYNC_SECONDS / 2):
@@ -107,6 +228,8 @@ class Journal:
         self._thread.join()
         self._sync()
         os.close(self._fd)
+        if self._index is not None:
+            self._index.close()
         if self._failed is not None:
             raise self._failed
 

@@ -6,9 +6,11 @@ A row of a table is one record. Adding a field here adds a column everywhere.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -105,6 +107,18 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PassRate:
+    """How often a problem's samples were correct. `pass_rate` is the unbiased estimate under the
+    rule by which sampling stopped; None where it was ended before the rule did.
+    """
+
+    problem_id: str
+    samples: int
+    correct: int
+    pass_rate: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drop:
     """Why a trace is not in the kept set. `detail` names the twin or the matching text."""
 
@@ -174,6 +188,11 @@ def arrow_schema(record: type) -> pa.Schema:
     return pa.schema(fields)
 
 
+@functools.cache
+def _hints(record: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(record)
+
+
 def to_row(record: Any) -> dict[str, Any]:
     """A record as a plain dict that fits its Arrow schema."""
     row: dict[str, Any] = {}
@@ -189,7 +208,7 @@ def to_row(record: Any) -> dict[str, Any]:
 
 def from_row(record: type[R], row: dict[str, Any]) -> R:
     """The record that `to_row` made this row of."""
-    hints = typing.get_type_hints(record)
+    hints = _hints(typing.cast(Hashable, record))
     values: dict[str, Any] = {}
     for item in dataclasses.fields(record):  # type: ignore[arg-type]
         value, hint = row[item.name], hints[item.name]

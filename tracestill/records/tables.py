@@ -6,20 +6,25 @@ name, synced and renamed, so that a reader sees a whole shard or none.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tracestill.records.identity import FORMAT, digest
 from tracestill.records.schema import arrow_schema, from_row, to_row
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 R = TypeVar("R")
 SHARD_ROWS = 20_000
+_GROUP_ROWS = 500  # rows in memory at once, when writing and when reading; a trace has 100 kB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,43 +88,67 @@ def sync_folder(path: Path) -> None:
 
 def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> list[Shard]:
     """Write records as `<name>-00000.parquet`, …, replacing the table that was there."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
     schema = arrow_schema(record)
     shards: list[Shard] = []
     iterator = iter(rows)
-    while True:
-        batch = [to_row(row) for row in itertools.islice(iterator, SHARD_ROWS)]
-        if not batch and shards:
-            break
+    more = True
+    while more:
         path = folder / f"{name}-{len(shards):05d}.parquet"
         temporary = path.with_name(f".{path.name}.tmp")
+        written = 0
         try:
-            pq.write_table(pa.Table.from_pylist(batch, schema), temporary, compression="zstd")
-            content = temporary.read_bytes()
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            with pq.ParquetWriter(temporary, schema, compression="zstd") as file:
+                while written < SHARD_ROWS:
+                    room = min(_GROUP_ROWS, SHARD_ROWS - written)
+                    group = [to_row(row) for row in itertools.islice(iterator, room)]
+                    if group:
+                        file.write_table(_arrow(group, schema))
+                    written += len(group)
+                    more = len(group) == room
+                    if not more:
+                        break
+            if not written and shards:
+                break
+            with temporary.open("rb") as synced:
+                os.fsync(synced.fileno())
+                sha256 = hashlib.file_digest(synced, "sha256").hexdigest()
+                size = synced.tell()
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         shards.append(
             Shard(
                 file=path.name,
-                rows=len(batch),
-                bytes=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
+                rows=written,
+                bytes=size,
+                sha256=sha256,
             )
         )
-        if len(batch) < SHARD_ROWS:
-            break
     keep = {shard.file for shard in shards}
     for stale in folder.glob(f"{name}-[0-9][0-9][0-9][0-9][0-9].parquet"):
         if stale.name not in keep:
             stale.unlink()
     sync_folder(folder)
     return shards
+
+
+def _arrow(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_pylist(rows, schema)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
+        return pa.Table.from_pylist([_as_text(row) for row in rows], schema)
+
+
+def _as_text(value: Any) -> Any:
+    """A row with a question mark for each half of a surrogate pair."""
+    if isinstance(value, dict):
+        return {key: _as_text(item) for key, item in value.items()}
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -189,16 +218,11 @@ def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise ValueError(f"{folder} is not complete: it has no manifest.json; run that stage first")
-    if name not in manifest.tables:
-        raise ValueError(f"{folder} has no table {name!r}, only {sorted(manifest.tables)}")
-    check_shards(folder, manifest)
-    for shard in manifest.tables[name]:
+    for shard in _shards(folder, name):
         try:
-            with pq.ParquetFile(folder / shard.file) as file:
-                for batch in file.iter_batches():
+            # With a buffer all that was read stays in memory, as long as the file is open.
+            with pq.ParquetFile(folder / shard.file, pre_buffer=False) as file:
+                for batch in file.iter_batches(_GROUP_ROWS):
                     for row in batch.to_pylist():
                         yield from_row(record, row)
         except (pa.ArrowException, OSError, KeyError) as error:
@@ -206,3 +230,75 @@ def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
                 f"{folder / shard.file} is damaged ({error}); delete "
                 f"{folder / 'manifest.json'} to make this stage again"
             ) from error
+
+
+class Table(Sequence[R]):
+    """The records of a complete stage's table, read as they are asked for: in memory is never
+    more than the last group of them.
+    """
+
+    def __init__(self, folder: Path, shards: Sequence[Shard], record: type[R]) -> None:
+        self._folder = folder
+        self._shards = shards
+        self._record = record
+        self._begins = list(itertools.accumulate((shard.rows for shard in shards), initial=0))
+        self._group: list[R] = []
+        self._group_begin = 0
+
+    def __len__(self) -> int:
+        return self._begins[-1]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(index)
+        if not self._group_begin <= place < self._group_begin + len(self._group):
+            self._load(place)
+        return self._group[place - self._group_begin]
+
+    def column(self, name: str) -> Iterator[Any]:
+        """One field of all records, without the others being read."""
+        import pyarrow.parquet as pq
+
+        for shard in self._shards:
+            with pq.ParquetFile(self._folder / shard.file, pre_buffer=False) as file:
+                for batch in file.iter_batches(columns=[name]):
+                    yield from batch.column(0).to_pylist()
+
+    def _load(self, place: int) -> None:
+        """Read the group of rows that holds a place."""
+        import pyarrow.parquet as pq
+
+        number = bisect.bisect_right(self._begins, place) - 1
+        begin = self._begins[number]
+        with pq.ParquetFile(self._folder / self._shards[number].file, pre_buffer=False) as file:
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if place < begin + rows:
+                    batch = file.read_row_group(group).to_pylist()
+                    self._group = [from_row(self._record, row) for row in batch]
+                    self._group_begin = begin
+                    return
+                begin += rows
+
+
+def open_table(folder: Path, name: str, record: type[R]) -> Table[R]:
+    """The records of a complete stage's table as a sequence that is not held in memory.
+
+    Raises:
+        ValueError: the stage is not complete, has no such table, or a shard is damaged.
+
+    """
+    return Table(folder, _shards(folder, name), record)
+
+
+def _shards(folder: Path, name: str) -> list[Shard]:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ValueError(f"{folder} is not complete: it has no manifest.json; run that stage first")
+    if name not in manifest.tables:
+        raise ValueError(f"{folder} has no table {name!r}, only {sorted(manifest.tables)}")
+    check_shards(folder, manifest)
+    return manifest.tables[name]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from decimal import Decimal
 from typing import Any
 
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
+
+_cut = reprlib.Repr()  # values may be huge, and nested without end
+_cut.maxlevel = _cut.maxlist = _cut.maxdict = 20
+_cut.maxstring = _cut.maxlong = _cut.maxother = 200
 
 
 def difference(found: str, expected: str) -> str | None:
@@ -82,8 +87,8 @@ def _same_items(pairs: list[Any], expected: dict[str, Any]) -> bool:
     return not left
 
 
-def show(packed: Any) -> str:
-    """A packed value for people, cut to a line."""
+def show(packed: Any, depth: int = 8) -> str:
+    """A packed value for people, cut to a line, and to a depth, since a program chose its own."""
     match packed:
         case ["float", str(text)]:
             number = _number(packed)
@@ -91,13 +96,18 @@ def show(packed: Any) -> str:
         case ["object", str(name)]:
             return short(f"<{name} object>")
         case ["list" | "tuple", list(items)] if len(items) <= 20:
-            return short("[" + ", ".join(map(show, items)) + "]", quote=False)
+            inner = ", ".join(show(item, depth - 1) for item in items) if depth else "…"
+            return short(f"[{inner}]", quote=False)
     return short(packed)
 
 
 def short(value: Any, *, quote: bool = True) -> str:
-    """A value's text, cut to 80 characters."""
-    if isinstance(value, str):
-        value = value[:200]  # before repr, which makes it longer
-    text = repr(value) if quote else str(value)
+    """A value's text, cut to 80 characters, in which what a program may have put to upset a
+    terminal or a writer of UTF-8 is escaped.
+    """
+    if quote:
+        text = _cut.repr(value)
+    else:
+        value = str(value)[:200]
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
     return text if len(text) <= 80 else text[:77] + "…"

@@ -17,6 +17,7 @@ from filter.verify.code.cage import GRACE, Cage, Ending, memory_file
 
 OUTPUT_BYTES = 16 * 2**20
 MESSAGE_BYTES = 8 * 2**20
+MESSAGE_LISTS = 10**6  # more of them take longer to read than a limit of time may be outlived
 _TAIL_BYTES = 2048
 _PART = 1 << 16
 
@@ -71,9 +72,13 @@ def run_program(cage: Cage, source: str, text: str, seconds: float) -> Run:
                         cage.stop()
                         selector.unregister(key.fd)
         ending = cage.ending()
+        # All that was written is there now. What may still hold a pipe open, though no process
+        # does, is not to be waited for: a descriptor under way in a socket that nobody has.
         for descriptor, kept in ((from_out, output), (from_err, errors)):
-            while len(kept) <= OUTPUT_BYTES and (part := os.read(descriptor, _PART)):
-                kept += part
+            os.set_blocking(descriptor, False)
+            with contextlib.suppress(BlockingIOError):
+                while len(kept) <= OUTPUT_BYTES and (part := os.read(descriptor, _PART)):
+                    kept += part
     if len(output) > OUTPUT_BYTES:
         ending = Ending(code=ending.code, why="output")
     tail = bytes(errors[-_TAIL_BYTES:]).decode(errors="replace")
@@ -116,8 +121,11 @@ class Talk:
         parts = [self._rest]
         size = len(self._rest)
         while b"\n" not in parts[-1]:
+            left = end - time.monotonic()
+            if left <= 0:  # each time: one that drips its message would never be late for a part
+                raise ProgramError("timed out")
             try:
-                self._channel.settimeout(max(0.001, end - time.monotonic()))
+                self._channel.settimeout(left)
                 part = self._channel.recv(_PART)
             except TimeoutError:
                 raise ProgramError("timed out") from None
@@ -130,13 +138,7 @@ class Talk:
             if size > MESSAGE_BYTES:
                 raise ProgramError("the value is too large")
         line, _, self._rest = b"".join(parts).partition(b"\n")
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            raise ProgramError("the value is unreadable") from None
-        if not isinstance(message, dict):
-            raise ProgramError("the value is unreadable")
-        return message
+        return read_message(line)
 
     def close(self) -> None:
         """End the process.
@@ -153,6 +155,52 @@ class Talk:
     def _how_it_ended(self) -> str:
         self._cage.stop()
         return describe(self._cage.ending(), self._seconds) or "it ended without an answer"
+
+
+def read_message(line: str | bytes) -> dict[str, Any]:
+    """A message from its line.
+
+    Raises:
+        ProgramError: it is none.
+
+    """
+    line = line.encode(errors="surrogatepass") if isinstance(line, str) else line
+    if line.count(b"[") + line.count(b"{") > MESSAGE_LISTS:
+        raise ProgramError("the value is too large")
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ProgramError("the value is unreadable") from None
+    if not isinstance(message, dict):
+        raise ProgramError("the value is unreadable")
+    return message
+
+
+def data(reply: dict[str, Any]) -> dict[str, Any]:
+    """Of a program's reply only what a test that is code expects.
+
+    Raises:
+        ProgramError: that is not in it.
+
+    """
+    if "raised" in reply:
+        return {"raised": pair(reply["raised"])}
+    if "value" not in reply:
+        raise ProgramError("the value is unreadable")
+    return {"value": reply["value"]}
+
+
+def pair(described: object) -> list[str]:
+    """The name and text of an exception that a program raised.
+
+    Raises:
+        ProgramError: it is described otherwise.
+
+    """
+    match described:
+        case [str(name), str(text)]:
+            return [name, text]
+    raise ProgramError("the value is unreadable")
 
 
 def describe(ending: Ending, seconds: float) -> str | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,12 +15,13 @@ from filter.extract import (
     final_answer,
     percent_after_box,
 )
-from filter.verify.judgement import Judgement, Verifier
+from filter.verify.judgement import Judgement, Verifier, failed
 from filter.verify.maths.compare import same
 from filter.verify.maths.forms import Form, Scalar
 from filter.verify.maths.guard import too_dear
 from filter.verify.maths.normalise import clean, squeeze
 from filter.verify.maths.read_forms import is_list_of_triples, read, read_decimal_comma
+from filter.verify.pools import shared_pool
 from filter.verify.worker import Pool, WorkerError
 from tracestill.records import Problem
 
@@ -72,7 +71,7 @@ def maths(seconds: float = 5.0) -> Verifier:
         if isinstance(found, Judgement):
             return found
         try:
-            value = _pool(seconds, _cores()).call(*found.question)
+            value = _pool(seconds, None).call(*found.question)
         except WorkerError as error:
             value = error
         return _judgement(found, value)
@@ -84,12 +83,15 @@ def maths_many(
     pairs: Iterable[tuple[Problem, str | None]], *, seconds: float = 5.0, workers: int | None = None
 ) -> list[Judgement]:
     """Judge many answers as `maths` does, in order; what needs math-verify goes to `workers`
-    processes (None: one a core) in batches.
+    processes (None: one a core) in batches. What fails on a row is told in that row.
+
+    Raises:
+        RuntimeError: the processes can't be started.
+
     """
-    found = [_decide(problem.reference, answer) for problem, answer in pairs]
+    found = [_decide_or_tell(problem, answer) for problem, answer in pairs]
     rest = [item for item in found if isinstance(item, _Open)]
-    pool = _pool(seconds, _cores() if workers is None else workers)
-    values = iter(pool.map(item.question for item in rest) if rest else ())
+    values = iter(_pool(seconds, workers).map(item.question for item in rest) if rest else ())
     judgements: list[Judgement] = []
     for item in found:
         if isinstance(item, Judgement):
@@ -107,28 +109,16 @@ def _judgement(asked: _Open, value: Any) -> Judgement:
     return Judgement(outcome=outcome, extracted=asked.extracted, detail=detail)
 
 
-_POOLS: dict[tuple[float, int], Pool] = {}
-_POOLS_LOCK = threading.Lock()
+def _pool(seconds: float, workers: int | None) -> Pool:
+    opener = "filter.verify.maths:open_comparer"
+    return shared_pool(opener, seconds=seconds, workers=workers, memory=MEMORY)
 
 
-def _pool(seconds: float, workers: int) -> Pool:
-    with _POOLS_LOCK:
-        if (seconds, workers) not in _POOLS:
-            _POOLS[seconds, workers] = Pool(
-                "filter.verify.maths:open_comparer", workers=workers, seconds=seconds, memory=MEMORY
-            )
-        return _POOLS[seconds, workers]
-
-
-def close_pools() -> None:
-    """End the processes that run math-verify; what needs one starts another."""
-    with _POOLS_LOCK:
-        for pool in _POOLS.values():
-            pool.close()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _decide_or_tell(problem: Problem, answer: str | None) -> Judgement | _Open:
+    try:
+        return _decide(problem.reference, answer)
+    except Exception as error:  # of this row: judged with others, it must cost them nothing
+        return failed(error)
 
 
 def _decide(reference: str, answer: str | None) -> Judgement | _Open:

@@ -13,6 +13,7 @@ FILES = 64
 FILE_BYTES = 16 * 2**20
 STACK_BYTES = 64 * 2**20
 _TMPFS = f"size={FILE_BYTES},nr_inodes=512,mode=0700".encode()
+_NAME = b"cage"  # a new namespace begins with the machine's
 _EMPTY = b"size=4k,nr_inodes=1,mode=0555"
 
 # mount, cgroup, UTS, IPC, user, process ids, network
@@ -54,6 +55,7 @@ def confine(seconds: float, memory: int) -> None:
     _check("mount /tmp", libc.mount(b"tmpfs", b"/tmp", b"tmpfs", flags, _TMPFS))
     _check("mount /proc", libc.mount(b"tmpfs", b"/proc", b"tmpfs", flags | _MS_RDONLY, _EMPTY))
     os.chdir("/tmp")
+    _check("host name", libc.sethostname(_NAME, len(_NAME)))
     for kind, limit in [
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, int(seconds) + 2),
@@ -63,6 +65,7 @@ def confine(seconds: float, memory: int) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_SIGPENDING, PROCESSES),
     ]:
         hard = resource.getrlimit(kind)[1]
         lower = limit if hard == resource.RLIM_INFINITY else min(limit, hard)

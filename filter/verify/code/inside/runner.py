@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from filter.verify.code.inside import wire
+from filter.verify.code.inside.guess import MADE, Guess, forgiving
 
 CHANNEL = 3
 RECURSION = 50_000  # as deep as LiveCodeBench's runner allows
@@ -32,6 +33,7 @@ def run(job: dict[str, Any]) -> None:
     - `calls`: load the program, then answer calls of the function `name` on the channel;
     - `check`: load `prompt` and the test, where `name` is a stand-in that sends each call over
       the channel, and call `check` with it, if there is one; the last line says how it ended.
+      With `guess` set, an answer may be `{"guess": true}`, and the test goes on as far as it can.
 
     Its source is the first of `sources` that compiles.
     """
@@ -101,6 +103,7 @@ def _find(namespace: dict[str, Any], name: str) -> Callable[..., Any]:
 def _check(job: dict[str, Any], namespace: dict[str, Any]) -> None:
     channel = _Channel()
     [source] = job["sources"]
+    guesses: list[Guess] = []
 
     def candidate(*arguments: Any) -> Any:
         channel.send({"arguments": wire.pack(arguments)})
@@ -108,13 +111,18 @@ def _check(job: dict[str, Any], namespace: dict[str, Any]) -> None:
         assert reply is not None
         if "raised" in reply:
             raise _exception(*reply["raised"])
+        if "guess" in reply:
+            guesses.append(Guess())
+            return guesses[-1]
         return wire.unpack(reply["value"])
 
     try:
         with contextlib.suppress(SyntaxError):  # a prompt in words
             exec(compile(job["prompt"], "prompt.py", "exec"), namespace)
         namespace[job["name"]] = candidate
-        exec(compile(source, "test.py", "exec"), namespace)
+        namespace[MADE] = guesses
+        test = forgiving(source) if job.get("guess") else source
+        exec(compile(test, "test.py", "exec"), namespace)
         if "check" in namespace:
             namespace["check"](candidate)
     except BaseException as error:
@@ -124,9 +132,12 @@ def _check(job: dict[str, Any], namespace: dict[str, Any]) -> None:
 
 
 def _exception(name: str, text: str) -> Exception:
-    """What the program raised, as far as it is one of Python's own exceptions."""
+    """What the program raised, as far as it is one of Python's own exceptions, but not those that
+    end a loop: a test that goes through `map(candidate, …)` would end early, and pass.
+    """
     kind = getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
+    ends_loops = name in ("StopIteration", "StopAsyncIteration")
+    if isinstance(kind, type) and issubclass(kind, Exception) and not ends_loops:
         with contextlib.suppress(TypeError):  # some want more than a text
             return kind(text)
     return RuntimeError(f"{name}: {text}")

@@ -1,0 +1,150 @@
+"""Ask a server that runs programs. What goes wrong there is never the program's fault."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from filter.sandbox import Sandbox, host_of
+from filter.verify.code.cage import Ending, NoSandboxError
+
+if TYPE_CHECKING:
+    import httpx
+
+CONNECTIONS = 16
+REPLY_BYTES = 64 * 2**20
+_TRIES = 5
+_BUSY = frozenset({429, 500, 502, 503, 504})  # to run a program again does no harm
+_LONGEST_WAIT = 30.0
+_PATIENCE = 30.0  # seconds beyond a program's own, for a server with a queue
+
+
+class UnjudgedError(Exception):
+    """The sandbox can't tell whether the program passes; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a program printed at a server, as far as it was given back, and how it ended: `output`
+    is why where the server cut that. `errors` is what the server says of a failure.
+    """
+
+    output: str
+    errors: str
+    ending: Ending
+
+
+Execute = Callable[[str, float], Reply]
+"""Runs a program (Python's text) for at most so many seconds, alone in the machine that it has or
+with what the same opening ran there before.
+
+Raises `NoSandboxError` where the server fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A server that runs programs: `open` opens what is for programs of one origin only.
+
+    `largest` is how long a program's text may be; `start` says how to start the server so that it
+    can be used, `cut` what helps where outputs are cut.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[Execute]]
+    largest: int
+    start: str
+    cut: str
+
+
+class Server:
+    """An HTTP API, for any thread, and for children that were forked."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.name, self.url = sandbox.service, sandbox.url
+        self._local = host_of(sandbox) is None
+        self._lock = threading.Lock()
+        self._clients: dict[int, httpx.Client] = {}
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._clients.clear()
+
+    def _client(self) -> httpx.Client:
+        import httpx
+
+        with self._lock:
+            if os.getpid() not in self._clients:
+                limits = httpx.Limits(
+                    max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS
+                )
+                # A proxy in the environment is for what leaves the machine.
+                self._clients[os.getpid()] = httpx.Client(limits=limits, trust_env=not self._local)
+            return self._clients[os.getpid()]
+
+    def ask(self, method: str, url: str, seconds: float = 0.0, **content: Any) -> tuple[int, bytes]:
+        """The status and body of the answer to a request that may take `seconds` itself. One that
+        is turned away because the server is busy is made again, when the server says so.
+
+        Raises:
+            NoSandboxError: there is no answer.
+
+        """
+        import httpx
+
+        wait = httpx.Timeout(10.0, read=seconds + _PATIENCE, pool=None)
+        for attempt in range(_TRIES):
+            retry_after = ""
+            try:
+                with self._client().stream(method, url, timeout=wait, **content) as response:
+                    status, body = response.status_code, _read(response)
+                    retry_after = response.headers.get("retry-after", "")
+                    for name, value in content.get("headers", {}).items():
+                        if name.startswith("X-"):  # no key comes back, whatever a server says
+                            body = body.replace(value.encode(), b"...")
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                raise self.failed(f"can't be reached at {self.url}: start it there") from None
+            except httpx.TimeoutException:
+                raise self.failed(f"did not answer in {wait.read:g} s: look at its log") from None
+            except httpx.HTTPError as error:
+                status, body = 0, type(error).__name__.encode()
+            if status and status not in _BUSY:
+                return status, body
+            if attempt + 1 < _TRIES:
+                time.sleep(_pause(retry_after, attempt))
+        if status == 429:
+            raise self.failed("lets no more programs in (429): ask it for a higher rate")
+        if status:
+            raise self.failed(f"fails with {status}{said(body)}: look at its log")
+        raise self.failed(f"breaks off ({body.decode()}): look at its log")
+
+    def failed(self, what: str) -> NoSandboxError:
+        """The server's failure as an exception."""
+        return NoSandboxError(f"{self.name} {what}")
+
+
+def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    for part in response.iter_bytes():
+        body += part
+        if len(body) > REPLY_BYTES:
+            break
+    return bytes(body)
+
+
+def _pause(retry_after: str, attempt: int) -> float:
+    with contextlib.suppress(ValueError):
+        return min(_LONGEST_WAIT, max(0.0, float(retry_after)))
+    return 0.1 * 2.0**attempt
+
+
+def said(body: bytes) -> str:
+    """A server's words, cut to what fits in a line."""
+    text = " ".join(body[:400].decode(errors="replace").split())
+    return f" ({text[:120]})" if text else ""
