@@ -333,7 +333,8 @@ def problem(prompt: str, reference: str, kind: Kind, **meta: Any) -> Problem:
 
 
 def trace(asked: Problem, raw: str, ids: list[int] | None = None) -> Trace:
-    reasoning, answer = split_reasoning(raw)
+    read = split_reasoning(raw)
+    reasoning, answer = read.reasoning, read.answer
     return Trace(
         id="t", problem_id=asked.id, sample=0, raw=raw, raw_reasoning=None, raw_token_ids=ids,
         reasoning=reasoning, answer=answer, finish="stop", error=None, prompt_tokens=1,
