@@ -61,7 +61,8 @@ ProblemSource = Annotated[GymSource | FileSource, Field(discriminator="source")]
 class ProblemsSection(Section):
     """The problems to distil from, and the held-out ones that judge the student."""
 
-    train: list[ProblemSource] = Field(min_length=1)
+    train: list[ProblemSource] = []
+    """Empty where traces are imported, which bring their problems; else at least one source."""
     heldout: list[ProblemSource] = Field(min_length=1)
     instruction: str | None = None
     """A paragraph put below every prompt, such as how to write the answer; teacher and student
@@ -145,13 +146,71 @@ class ServedTeacher(ServedModel, _Sampled):
     """A teacher behind an OpenAI-compatible endpoint."""
 
 
+LayoutName = Literal[
+    "openr1-math-220k",
+    "mixture-of-thoughts",
+    "openthoughts-114k",
+    "openthoughts-114k-metadata",
+    "openthoughts3-1.2m",
+    "s1k-1.1",
+    "limo",
+    "bespoke-stratos-17k",
+    "am-deepseek-r1-distilled",
+    "openmathreasoning",
+    "table",
+]
+
+
+class ImportTeacher(Section):
+    """Traces that exist already, with their problems, from a data set."""
+
+    engine: Literal["import"]
+    layout: LayoutName
+    """The data set whose columns the rows have; `table` for any other, with `columns`."""
+    path: str | None = None
+    """A Parquet or JSONL file (.jsonl.gz and .jsonl.zst too), a folder of them, or a glob;
+    relative to the recipe."""
+    dataset: str | None = None
+    """The data set's id on the hub, from where it is streamed; null: the layout's own, where there
+    is no `path`."""
+    config: str | None = None
+    """The data set's configuration on the hub; null: the one that the layout is of."""
+    split: str | None = None
+    """The data set's split on the hub; null: the one that has the traces."""
+    revision: str | None = None
+    """A commit, tag or branch of the data set; it is also part of who a trace is by."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """For a table, its column for each of `prompt`, `response`, `reasoning`, `reference`, `source`,
+    `language`, `tokens`, `finish`, `teacher`; those that are not named have these names. The
+    first two must be there. A list of responses makes as many traces."""
+    kind: Kind | None = None
+    """How answers are judged; null: as the layout knows, and in a table as mathematics where
+    there is a reference, else by agreement or a judge."""
+    teacher: str | None = None
+    """The model that wrote the traces; null: the data set's."""
+    size: int | None = Field(default=None, ge=1)
+    """Stop reading before the problem after so many; null: read all."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ImportTeacher:
+        if self.path is not None and self.dataset is not None:
+            raise ValueError("name `path` or `dataset`, not both")
+        if self.layout == "table" and self.path is None and self.dataset is None:
+            raise ValueError("say where the table is: `path`, or `dataset` for one on the hub")
+        if self.columns and self.layout != "table":
+            raise ValueError("`columns` are for `layout: table`; other layouts know theirs")
+        return self
+
+
 def _engine(value: Any) -> str:
     engine = value.get("engine", "vllm") if isinstance(value, dict) else value.engine
     return str(engine)
 
 
 GenerateSection = Annotated[
-    Annotated[LocalTeacher, Tag("vllm")] | Annotated[ServedTeacher, Tag("openai")],
+    Annotated[LocalTeacher, Tag("vllm")]
+    | Annotated[ServedTeacher, Tag("openai")]
+    | Annotated[ImportTeacher, Tag("import")],
     Discriminator(_engine),
 ]
 """The teacher and how it is sampled."""

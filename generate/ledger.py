@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tracestill.records import journal as journals
 from tracestill.records import trace_id
 
 # What the journal's index holds of each response.
-HEADS = ("id", "problem_id", "sample", "finish", "max_tokens", "spent", "paid", "elapsed")
+HEADS = ("id", "problem_id", "sample", "finish", "max_tokens", "spent", "paid", "elapsed", "sent")
 
 _FAILED, _CUT, _DONE = 0, 1, 2
 _UNJUDGED, _INCORRECT, _CORRECT = 0, 1, 2
@@ -180,9 +180,11 @@ def read_ledger(
     teacher: str,
     max_tokens: int,
     judging: bool,
+    sent: Callable[[int], str | None] = lambda row: None,
 ) -> tuple[Ledger, Spent]:
     """The ledger of what a journal holds of these problems (ids), and what all in it has cost.
-    `refresh` is still to be called for each row.
+    `refresh` is still to be called for each row. A response counts only where what was masked in
+    its prompt is what `sent` says of the problem's row.
 
     Raises:
         ValueError: the journal holds a damaged line.
@@ -191,13 +193,15 @@ def read_ledger(
     ledger = Ledger(problems, rule, judging=judging)
     tokens, money, hours = 0, 0.0, 0.0
     for head, offset in journals.read_heads(journal, HEADS):
-        identity, problem, sample, finish, budget, spent, paid, elapsed = head
+        identity, problem, sample, finish, budget, spent, paid, elapsed, masked = head
         tokens += spent or 0
         money += paid or 0.0
         hours = max(hours, (elapsed or 0.0) / 3600)
         row = ledger.rows.get(problem)
         if row is None or sample >= rule.max or identity != trace_id(problem, teacher, sample):
             continue  # of another run's recipe in this folder
+        if masked != sent(row):
+            continue  # its placeholders stand for something else
         cut = finish == "length" and budget < max_tokens
         ledger.put(row, sample, offset, failed=finish == "error", cut=cut)
     return ledger, Spent(tokens=tokens, money=money, hours=hours)

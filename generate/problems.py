@@ -46,7 +46,7 @@ def load_problems(
             if source.buckets and not _in_buckets(candidate, source.buckets):
                 dropped["other_bucket"] += 1
                 continue
-            problem = _instructed(candidate, instruction)
+            problem = instructed(candidate, instruction)
             if problem.id in seen:
                 dropped["duplicate"] += 1
             elif normalise_prompt(problem.prompt) in excluded:
@@ -68,7 +68,8 @@ def _in_buckets(problem: Problem, buckets: Buckets) -> bool:
     return bucket(problem.prompt, buckets.of) in buckets.keep
 
 
-def _instructed(problem: Problem, instruction: str | None) -> Problem:
+def instructed(problem: Problem, instruction: str | None) -> Problem:
+    """A problem with the instruction as its last paragraph."""
     if instruction is None:
         return problem
     prompt = f"{problem.prompt.rstrip()}\n\n{instruction.strip()}"

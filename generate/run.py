@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +14,13 @@ from generate.config import Budget, Prices
 from generate.engine import Engine, EngineDiedError, Partial, Request, Response
 from generate.ledger import HEADS, Ledger, read_ledger
 from generate.reasoning import split_reasoning
+from generate.redact import redactor, restore_trace
 from generate.spending import BudgetReachedError, Purse
 from generate.stopping import Rule
 from generate.verdicts import Entry, Judging, Verifier, read_verdicts
 from tracestill.records import Journal, Problem, Table, Teacher, Trace, digest, from_row, trace_id
 from tracestill.records import journal as journals
+from tracestill.records.models import Redact
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -30,7 +33,8 @@ class Asking:
     """Who is asked for what, and where the responses go.
 
     `journal` is the file for responses; verdicts go beside it. `budget` holds for all that the
-    journal's responses cost, those of earlier runs included.
+    journal's responses cost, those of earlier runs included. What `redact` finds is masked before
+    it is sent; answers are judged with the originals.
     """
 
     teacher: Teacher
@@ -42,6 +46,7 @@ class Asking:
     prices: Prices = field(default_factory=Prices)
     budget: Budget = field(default_factory=Budget)
     verifier: Verifier | None = None
+    redact: Redact | None = None
 
     @property
     def identity(self) -> str:
@@ -74,7 +79,7 @@ def sample_seed(seed: int, trace: str) -> int:
 def sample(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Iterator[Trace]:
     """Ask for what is missing (`ask`), then read all traces (`read_traces`)."""
     ledger = ask(problems, asking, progress)
-    return read_traces(asking, ledger)
+    return read_traces(problems, asking, ledger)
 
 
 def ask(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Ledger:
@@ -100,6 +105,7 @@ def ask(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Ledg
         teacher=asking.identity,
         max_tokens=asking.teacher.sampling.max_tokens,
         judging=asking.verifier is not None,
+        sent=_sent(problems, asking),
     )
     if asking.verifier is not None:
         journals.repair(asking.verdicts)
@@ -126,6 +132,19 @@ def ask(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Ledg
     return ledger
 
 
+def _sent(problems: Sequence[Problem], asking: Asking) -> Callable[[int], str | None]:
+    """What today's masking makes of a problem's prompt (see `Masked.sent`), by its row."""
+    if asking.redact is None:
+        return lambda row: None
+    mask = redactor(asking.redact)
+
+    @functools.lru_cache(maxsize=1024)
+    def sent(row: int) -> str | None:
+        return mask(asking.system_prompt or "", problems[row].prompt).sent
+
+    return sent
+
+
 def _take_verdicts(ledger: Ledger, path: Path, verifier: Verifier) -> None:
     for problem, sample, offset, verdict in read_verdicts(path, verifier.names):
         row = ledger.rows.get(problem)
@@ -133,21 +152,32 @@ def _take_verdicts(ledger: Ledger, path: Path, verifier: Verifier) -> None:
             ledger.judge(row, sample, correct=verdict.outcome == "correct")
 
 
-def read_traces(asking: Asking, ledger: Ledger) -> Iterator[Trace]:
-    """The traces that were asked for, by sample and problem; failed ones too."""
+def read_traces(problems: Sequence[Problem], asking: Asking, ledger: Ledger) -> Iterator[Trace]:
+    """The traces that were asked for, by sample and problem; failed ones too. What was masked in
+    them is restored where `redact.restore` says so.
+    """
+    redact = asking.redact
+    mask = redactor(redact) if redact is not None and redact.restore else None
     with asking.journal.open("rb") as file:
-        for _, _, offset in ledger.responses():
-            yield _trace(_read_row(file, offset))
+        for row, _, offset in ledger.responses():
+            trace = _trace(_read_row(file, offset))
+            if mask is not None:
+                masked = mask(asking.system_prompt or "", problems[row].prompt)
+                trace = restore_trace(trace, masked.originals)
+            yield trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Flight:
-    """A request that is out; `paid` is what its beginning has cost, if it goes on with one."""
+    """A request that is out; `paid` is what its beginning has cost, if it goes on with one,
+    `sent` tells what was masked in it.
+    """
 
     row: int
     sample: int
     problem: Problem
     paid: float
+    sent: str | None
 
 
 class _Run:
@@ -173,6 +203,7 @@ class _Run:
         self._progress = progress
         self._identity = asking.identity
         self._teacher = asdict(asking.teacher)
+        self._mask = redactor(asking.redact) if asking.redact is not None else None
         self._in_flight: dict[str, _Flight] = {}
         self._unjudged = iter(list(ledger.unjudged()) if asking.verifier else ())
         self._reused = ledger.samples
@@ -221,11 +252,14 @@ class _Run:
             if found is None:
                 return
             row, sample, offset = found
-            trace = _trace(_read_row(self.file, offset))
-            self._judge(row, sample, offset, self.problems[row], trace)
+            problem = self.problems[row]
+            self._judge(row, sample, offset, problem, _trace(_read_row(self.file, offset)))
 
     def _judge(self, row: int, sample: int, offset: int, problem: Problem, trace: Trace) -> None:
         assert self.judging is not None
+        if self._mask is not None:
+            masked = self._mask(self.asking.system_prompt or "", problem.prompt)
+            trace = restore_trace(trace, masked.originals)
         self.judging.add(Entry(row=row, sample=sample, offset=offset, problem=problem, trace=trace))
 
     def _collect(self) -> None:
@@ -290,13 +324,17 @@ class _Run:
                 token_ids=before["token_ids"],
                 completion_tokens=before["completion_tokens"],
             )
-        messages = [{"role": "user", "content": problem.prompt}]
-        if asking.system_prompt:
-            messages.insert(0, {"role": "system", "content": asking.system_prompt})
+        system, prompt, sent = asking.system_prompt or "", problem.prompt, None
+        if self._mask is not None:
+            masked = self._mask(system, prompt)
+            (system, prompt), sent = masked.texts, masked.sent
+        messages = [{"role": "user", "content": prompt}]
+        if system:
+            messages.insert(0, {"role": "system", "content": system})
         seed = sample_seed(asking.seed, identity)
         request = Request(id=identity, messages=messages, seed=seed, continues=begun)
         paid = before["cost"] if before is not None else 0.0
-        return request, _Flight(row=row, sample=sample, problem=problem, paid=paid)
+        return request, _Flight(row=row, sample=sample, problem=problem, paid=paid, sent=sent)
 
     def _receive(self, response: Response, engine: Engine) -> None:
         flight = self._in_flight.pop(response.id)
@@ -306,6 +344,7 @@ class _Run:
             "problem_id": problem.id,
             "sample": sample,
             "max_tokens": self.asking.teacher.sampling.max_tokens,
+            "sent": flight.sent,
             "spent": response.prompt_tokens + response.new_tokens,
             "paid": paid,
             "cost": paid + flight.paid,
@@ -365,7 +404,12 @@ def _read_row(file: BinaryIO, offset: int) -> dict[str, Any]:
 
 
 def _trace(row: dict[str, Any]) -> Trace:
-    reasoning, answer = split_reasoning(row["raw"], row["prefill"])
+    read = split_reasoning(
+        row["raw"],
+        row["prefill"],
+        raw_reasoning=row.get("raw_reasoning"),
+        closed_at=row.get("closed_at"),
+    )
     return Trace(
         id=row["id"],
         problem_id=row["problem_id"],
@@ -373,8 +417,8 @@ def _trace(row: dict[str, Any]) -> Trace:
         raw=row["raw"],
         raw_reasoning=row.get("raw_reasoning"),
         raw_token_ids=row["token_ids"],
-        reasoning=reasoning,
-        answer=answer,
+        reasoning=read.reasoning,
+        answer=read.answer,
         finish=row["finish"],
         error=row["error"],
         prompt_tokens=row["prompt_tokens"],

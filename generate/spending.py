@@ -24,7 +24,7 @@ class Purse:
         self._budget = budget
         self._prices = prices
         self._before = before
-        self._begin = time.monotonic()
+        self._begin: float | None = None
         self._aside: dict[str, tuple[int, float]] = {}
         self._tokens_aside, self._money_aside = 0, 0.0
         self.tokens = 0
@@ -33,7 +33,8 @@ class Purse:
     @property
     def seconds(self) -> float:
         """Seconds of sampling, those of earlier runs included."""
-        return self._before.hours * 3600 + time.monotonic() - self._begin
+        begun = self._begin is not None and time.monotonic() - self._begin
+        return self._before.hours * 3600 + begun
 
     @property
     def spent(self) -> Spent:
@@ -48,6 +49,8 @@ class Purse:
         """Set aside what a request can cost at most, if that much is left: its prompt's bytes and
         its longest completion's tokens.
         """
+        if self._begin is None:  # now the engine is loaded
+            self._begin = time.monotonic()
         tokens = prompt + completion
         money = (self._prices.prompt * prompt + self._prices.completion * completion) / 1e6
         if self._lacks(tokens, money):

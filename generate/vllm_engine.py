@@ -125,15 +125,15 @@ class VllmEngine:
         self.sampling = sampling
         arguments = engine_arguments(model, on_cpu)
         try:
-            self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+            self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         except (ValueError, TypeError, OSError) as error:
             raise ValueError(f"vLLM can't load {model.path}: {_first_line(error)}") from error
-        config = self._engine.vllm_config
+        config = self.engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
         # Twice what runs at once: the next request is there when one ends, and a million
         # problems never lie in memory together.
         self._window: int = 2 * config.scheduler_config.max_num_seqs
-        self._tokenizer = cast(Any, self._engine.renderer.tokenizer)
+        self._tokenizer = cast(Any, self.engine.renderer.tokenizer)
         self._think = think_tokens(self._tokenizer)
 
     def _render(self, messages: list[dict[str, str]]) -> tuple[list[int], str]:
@@ -165,7 +165,7 @@ class VllmEngine:
                     yield None
                 continue
             try:
-                outputs = self._engine.step()
+                outputs = self.engine.step()
             except Exception as error:  # of the engine: what a request can do wrong `_add` told
                 raise EngineDiedError(f"vLLM: {_first_line(error)}") from error
             for output in outputs:
@@ -202,7 +202,7 @@ class VllmEngine:
             detokenize=False,  # once at the end, over all of the answer
         )
         try:
-            self._engine.add_request(request.id, {"prompt_token_ids": ids + begun}, params)
+            self.engine.add_request(request.id, {"prompt_token_ids": ids + begun}, params)
         except ValueError as error:
             return self._refusal(request.id, asked, "error", f"vLLM: {_first_line(error)}")
         running[request.id] = asked
@@ -228,8 +228,11 @@ class VllmEngine:
         said = ids[:-1] if finish == "stop" else ids
         closed_at = None
         if self._think is not None:
-            close = closing_token(said, *self._think)
-            closed_at = -1 if close is None else len(self._decode(said[:close]))
+            close = closing_token(said, *self._think, self._decode)
+            if close is not None:
+                closed_at = len(self._decode(said[:close]))
+            elif asked.prefill or self._think[0] in said:  # else it may reason in other tags
+                closed_at = -1
         known = finish in ("stop", "length")
         return Response(
             id=id_,
@@ -253,8 +256,8 @@ class VllmEngine:
         """Free the model, so that another can be loaded in this process."""
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
-        self._engine.engine_core.shutdown()
-        del self._engine
+        self.engine.engine_core.shutdown()
+        del self.engine
         cleanup_dist_env_and_memory()
         gc.collect()
 

@@ -14,7 +14,6 @@ import pytest
 from generate.config import Buckets, Budget, FileSource, GymSource, Prices
 from generate.engine import Engine, EngineDiedError, Request, Response
 from generate.problems import load_problems
-from generate.reasoning import split_reasoning
 from generate.run import Asking, sample
 from generate.spending import BudgetReachedError
 from generate.stopping import Rule, fixed
@@ -22,30 +21,6 @@ from generate.verdicts import Verifier
 from generate.vllm_engine import Model, VllmEngine
 from tracestill.records import Problem, Sampling, Teacher, Trace, Verdict, bucket, problem_id
 from tracestill.records import journal as journals
-
-THINK = "<think>\n"
-
-
-@pytest.mark.parametrize(
-    ("raw", "prefill", "reasoning", "answer"),
-    [
-        ("<think>\na b\n</think>\n\n4", "", "a b", "4"),
-        ("a b\n</think>\n\n4", THINK, "a b", "4"),
-        ("a b\n</think>\n\n4", "", "a b", "4"),
-        ("<think>\na b\n</think>\n\n4", THINK, "a b", "4"),
-        ("\n\n</think>\n\n4", THINK, "", "4"),
-        ("<think>\n\n</think>\n\n4", "", "", "4"),
-        ("4", "", None, "4"),
-        ("a b", THINK, "a b", None),
-        ("<think>\na b", "", "a b", None),
-        ("a </think> b </think> 4", THINK, "a </think> b", "4"),
-        ("a</think>", THINK, "a", ""),
-        ("", THINK, "", None),
-        ("", "", None, ""),
-    ],
-)
-def test_split_reasoning(raw: str, prefill: str, reasoning: str | None, answer: str | None) -> None:
-    assert split_reasoning(raw, prefill) == (reasoning, answer)
 
 
 def gym(size: int = 20, seed: int = 0, **values: Any) -> GymSource:

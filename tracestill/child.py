@@ -1,4 +1,5 @@
-"""A stage's own process: `python -m tracestill.child STAGE RUN`, started by the pipeline.
+"""A stage's own process: `python -m tracestill.child STAGE RUN`, started by the pipeline; also
+that of a pilot: `python -m tracestill.child pilot RUN COUNT`.
 
 Progress goes to the parent as JSON lines over the descriptor in TRACESTILL_EVENTS; what the
 libraries print goes to the stage's log.
@@ -18,7 +19,7 @@ import traceback
 from pathlib import Path
 from typing import Any, cast
 
-from tracestill.layout import RECIPE, Stage
+from tracestill.layout import RECIPE, Job
 
 EVENTS = "TRACESTILL_EVENTS"
 PARENT = "TRACESTILL_PARENT"
@@ -75,7 +76,7 @@ def explain(error: BaseException) -> str:
 def main() -> int:
     """Run one stage; the exit status is 0 when it is complete, 130 when it was interrupted."""
     _die_with_parent()
-    stage, run = cast(Stage, sys.argv[1]), Path(sys.argv[2])
+    stage, run = cast(Job, sys.argv[1]), Path(sys.argv[2])
     events = _Events(int(os.environ[EVENTS]))
     try:
         import yaml
@@ -84,7 +85,12 @@ def main() -> int:
         from tracestill.stages import execute
 
         recipe = Recipe.model_validate(yaml.safe_load((run / RECIPE).read_text()))
-        execute(stage, recipe, run, events.progress)
+        if stage == "pilot":
+            from tracestill.planning import pilot
+
+            pilot(recipe, run, int(sys.argv[3]), events.progress)
+        else:
+            execute(stage, recipe, run, events.progress)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -166,11 +166,14 @@ def serve(
     port: Annotated[int, typer.Option("--port", help="Where it listens on this machine.")] = 8000,
 ) -> None:
     """Serve the recipe's teacher with vLLM, for recipes with `engine: openai`, until Ctrl-C."""
+    from generate.config import ImportTeacher
     from tracestill.loading import check_paths, load_recipe
     from tracestill.serving import pasted, serving
 
     loaded = load_recipe(recipe, set_ or ())
     check_paths(loaded)
+    if isinstance(loaded.generate, ImportTeacher):
+        raise ValueError("serve starts vLLM for a teacher; this recipe imports its traces")
     try:
         with serving(loaded.generate, port) as server:
             typer.echo(f"\nThe teacher answers. In a recipe:\n\n{pasted(loaded.generate, port)}")
@@ -179,6 +182,36 @@ def serve(
         typer.echo("The server has ended.")
         return
     raise ValueError(f"vLLM ended with status {server.returncode}: what it said stands above")
+
+
+@app.command()
+def plan(
+    recipe: RecipePath,
+    set_: Set = None,
+    out: Out = None,
+    pilot: Annotated[
+        int, typer.Option("--pilot", min=0, help="Sample so many problems first; 0: none.")
+    ] = 32,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Go by what an earlier run took; no pilot."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say what sampling the teacher will take: tokens, money, hours and disk."""
+    from tracestill.loading import check_paths, load_recipe
+    from tracestill.pipeline import run_pilot
+    from tracestill.planning import estimate
+    from tracestill.terminal import print_plan, show_progress
+
+    loaded = load_recipe(recipe, set_ or ())
+    check_paths(loaded)
+    run = out or Path("runs") / loaded.name
+    if source is not None and not (source / RECIPE).is_file():
+        raise ValueError(f"--from {source} is no run: it has no {RECIPE}")
+    with show_progress(quiet) as listener:
+        run_pilot(loaded, run, 0 if source else pilot, listener)
+    print_plan(estimate(loaded, run, source or run))
 
 
 @app.command()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracestill.models import as_teacher, model_name, open_engine
+from tracestill.models import as_teacher, model_name, open_engine, to_restore
 from tracestill.records import Problem, Sampling, problem_id
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def _replies(
     asking = Asking(
         teacher=as_teacher(settings, sampling),
         open_engine=lambda: open_engine(settings, sampling),
+        redact=to_restore(settings),
         rule=fixed(1),
         journal=journal,
         seed=seed,

@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from generate.config import ImportTeacher
+from tracestill.egress import egress_mistakes
 from tracestill.recipe import Recipe
 from tracestill.records.models import LocalModel
 
@@ -22,7 +24,11 @@ _MODEL_KEYS: tuple[Key, ...] = (
     ("finetune", "student"),
     ("filter", "judge", "model"),
 )
-_FILE_KEYS: tuple[Key, ...] = (("finetune", "template"), ("filter", "judge", "template"))
+_FILE_KEYS: tuple[Key, ...] = (
+    ("finetune", "template"),
+    ("filter", "judge", "template"),
+    ("generate", "path"),
+)
 
 
 class RecipeError(ValueError):
@@ -175,13 +181,14 @@ def _resolve_paths(values: dict[str, Any], origins: dict[Key, _Origin]) -> None:
 
 
 def check_paths(recipe: Recipe) -> None:
-    """Check that every file and folder that a recipe names is there.
+    """Check that every file and folder that a recipe names is there, and that every host which it
+    sends something to is allowed.
 
     Raises:
-        RecipeError: one is missing; every missing one is named.
+        RecipeError: one is missing or not allowed; every such one is named.
 
     """
-    mistakes = []
+    mistakes = egress_mistakes(recipe)
     models = [("finetune.student", recipe.finetune.student)]
     templates = [("finetune.template", recipe.finetune.template)]
     for name, section in (("generate", recipe.generate), ("filter.judge", recipe.filter.judge)):
@@ -189,6 +196,13 @@ def check_paths(recipe: Recipe) -> None:
             models.append((f"{name}.model", section.model))
     if recipe.filter.judge is not None:
         templates.append(("filter.judge.template", recipe.filter.judge.template))
+    if isinstance(recipe.generate, ImportTeacher) and recipe.generate.path is not None:
+        from generate.importing.rows import files_at
+
+        try:
+            files_at(recipe.generate.path)
+        except ValueError as error:
+            mistakes.append(str(error))
     for name, model in models:
         if model.startswith("/") and not (Path(model) / "config.json").is_file():
             state = "has no config.json" if Path(model).is_dir() else "does not exist"
@@ -218,11 +232,15 @@ def _dotted(key: Sequence[str | int]) -> str:
 
 def _explain(detail: Any, origins: dict[Key, _Origin], path: Path) -> str:
     """One mistake as one line: where it stands, what is wrong, what would be right."""
-    key, model = _locate(detail["loc"])
+    message = detail["msg"].removeprefix("Value error, ")
+    between_sections = not detail["loc"]
+    key, model = _locate(detail["loc"] or tuple(message.partition(":")[0].split(".")))
     origin = next(
         (origins[key[:end]] for end in range(len(key), 0, -1) if key[:end] in origins),
         _Origin(path, 1),
     )
+    if between_sections:
+        return f"{origin}: {message}"
     where = f"{origin}: {_dotted(key)}"
     kind = detail["type"]
     if kind == "extra_forbidden":
@@ -234,8 +252,9 @@ def _explain(detail: Any, origins: dict[Key, _Origin], path: Path) -> str:
         return f"{origin}: {_dotted(key)} is missing"
     shown = repr(detail["input"])
     shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
-    message = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if key[-1] == "api_key_env":
+        return f"{where}: {message}"  # it may be the key itself
     return f"{where}: {message} (it is {shown})"
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from generate.config import ImportTeacher
 from tracestill.records import Sampling, Teacher, digest, folder_fingerprint
-from tracestill.records.models import LocalModel, ServedModel
+from tracestill.records.models import LocalModel, Redact, ServedModel
 
 if TYPE_CHECKING:
     from generate.engine import Engine
@@ -32,13 +33,18 @@ def model_name(path: str) -> str:
     return "/".join(Path(path).parts[-2:]) if path.startswith("/") else path
 
 
-def section_content(section: LocalModel | ServedModel) -> str:
+def section_content(section: LocalModel | ServedModel | ImportTeacher) -> str:
     """What the model of a section is; of a served one no more is known than name and revision.
+    What is imported stands for who wrote it.
 
     Raises:
-        ValueError: the model's folder does not exist.
+        ValueError: the model's folder, or what to import, does not exist.
 
     """
+    if isinstance(section, ImportTeacher):
+        from generate.importing import fingerprint
+
+        return fingerprint(section)
     if isinstance(section, ServedModel):
         return digest("served", section.model, section.revision)
     return model_content(section.model, section.revision)
@@ -66,8 +72,20 @@ def as_teacher(section: LocalModel | ServedModel, sampling: Sampling) -> Teacher
     )
 
 
-def open_engine(section: LocalModel | ServedModel, sampling: Sampling) -> Engine:
-    """The engine that runs a section's model.
+def to_restore(section: LocalModel | ServedModel) -> Redact | None:
+    """What is masked in what the section's model is asked, to be restored in its answers, where
+    they are read rather than learnt from.
+    """
+    if not isinstance(section, ServedModel) or section.redact is None:
+        return None
+    return section.redact.model_copy(update={"restore": True})
+
+
+def open_engine(
+    section: LocalModel | ServedModel, sampling: Sampling, state: Path | None = None
+) -> Engine:
+    """The engine that runs a section's model; `state` is a folder for what a batch API must
+    remember from one run to the next.
 
     Raises:
         ValueError: the model can't be loaded, or no endpoint answers; the message says why.
@@ -76,7 +94,7 @@ def open_engine(section: LocalModel | ServedModel, sampling: Sampling) -> Engine
     if isinstance(section, ServedModel):
         from generate.openai_engine import OpenaiEngine
 
-        return OpenaiEngine(section, sampling)
+        return OpenaiEngine(section, sampling, state)
     from generate.vllm_engine import Model, VllmEngine
 
     model = Model(

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from tracestill.child import EVENTS, PARENT
-from tracestill.layout import PROVENANCE, RECIPE, STAGES, SUMMARY, Stage, log_path
+from tracestill.layout import PROVENANCE, RECIPE, STAGES, SUMMARY, Job, Stage, log_path
 from tracestill.loading import dump_recipe
 from tracestill.recipe import Recipe
 
 _LOCK_SECONDS = 5.0
+# trl, vLLM and huggingface_hub tell their makers of every use otherwise.
+_QUIET = {"DO_NOT_TRACK": "1"}
 
 
 class StageError(RuntimeError):
@@ -43,8 +45,8 @@ class StoppedError(RuntimeError):
 class Listener:
     """Who is told how a run goes on: when a stage begins, what it reports, how it ended."""
 
-    begin: Callable[[Stage], None]
-    event: Callable[[Stage, dict[str, Any]], None]
+    begin: Callable[[Job], None]
+    event: Callable[[Job, dict[str, Any]], None]
     end: Callable[[Stage, dict[str, Any]], None]
 
 
@@ -65,13 +67,16 @@ def run_recipe(
         StageError: a stage failed. What the stages before it made, and what it had finished
             itself, is kept and reused by the next run.
         StoppedError: the run was stopped by Ctrl-C.
-        ValueError: another run works in this folder, or a finished stage's files are damaged.
+        ValueError: another run works in this folder, a finished stage's files are damaged, or the
+            recipe sends something to a host that it does not allow.
         OSError: the folder can't be written.
 
     """
+    from tracestill.egress import check_egress
     from tracestill.provenance import provenance
     from tracestill.records import write_atomic
 
+    check_egress(recipe)  # before a URL with a password in it is written to the folder
     run.mkdir(parents=True, exist_ok=True)
     with _locked(run) as lock:
         begin = time.time()
@@ -137,16 +142,37 @@ def _reusable(stage: Stage, recipe: Recipe, run: Path) -> bool:
     return stage != "report" or (run / "report.html").exists()
 
 
-def _spawn(stage: Stage, run: Path, lock: int, told: Callable[[dict[str, Any]], None]) -> None:
+def run_pilot(recipe: Recipe, run: Path, count: int, listener: Listener) -> None:
+    """Make a run's problems and sample a few of them: see `tracestill.planning.pilot`.
+
+    Raises:
+        as `run_recipe`.
+
+    """
+    from tracestill.records import write_atomic
+
+    if not _reusable("problems", recipe, run):
+        run_recipe(recipe, run, listener, stop="problems")
+    with _locked(run) as lock:
+        write_atomic(run / RECIPE, dump_recipe(recipe).encode())
+        if not count:
+            return
+        listener.begin("pilot")
+        _spawn("pilot", run, lock, partial(listener.event, "pilot"), str(count))
+
+
+def _spawn(
+    stage: Job, run: Path, lock: int, told: Callable[[dict[str, Any]], None], *more: str
+) -> None:
     """Run one stage as a child process and pass on what it reports."""
     log = log_path(run, stage)
     log.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
-    environment = {**os.environ, EVENTS: str(write_end), PARENT: str(os.getpid())}
+    environment = {**os.environ, **_QUIET, EVENTS: str(write_end), PARENT: str(os.getpid())}
     with log.open("wb") as output:
         # A session of its own: Ctrl-C in the terminal reaches the parent only, which passes it on.
         child = subprocess.Popen(
-            [sys.executable, "-m", "tracestill.child", stage, str(run)],
+            [sys.executable, "-m", "tracestill.child", stage, str(run), *more],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -195,6 +221,7 @@ def _entry(stage: Stage, run: Path, reused: bool) -> dict[str, Any]:
         "dropped": manifest.dropped,
         "seconds": manifest.seconds,
         "reused": reused,
+        "masked": manifest.details.get("masked", {}),
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generate.config import ImportTeacher
 from tracestill.models import as_teacher, open_engine
 from tracestill.recipe import Recipe
 from tracestill.records import (
@@ -19,6 +20,7 @@ from tracestill.records import (
     open_table,
     write_table,
 )
+from tracestill.records.models import ServedModel
 
 if TYPE_CHECKING:
     from generate.ledger import Ledger
@@ -29,11 +31,18 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 def asking_of(recipe: Recipe, run: Path) -> Asking:
-    """What a recipe asks of its teacher, with the journal in the run's folder."""
+    """What a recipe asks of its teacher, with the journal in the run's folder.
+
+    Raises:
+        ValueError: the recipe imports its traces, or its model's folder does not exist.
+
+    """
     from generate.run import Asking
     from generate.stopping import Rule
 
     settings = recipe.generate
+    if isinstance(settings, ImportTeacher):
+        raise ValueError("engine: import reads traces that are there; it samples nothing")
     sampling = Sampling(
         temperature=settings.temperature,
         top_p=settings.top_p,
@@ -44,7 +53,7 @@ def asking_of(recipe: Recipe, run: Path) -> Asking:
     adaptive = settings.samples.until_correct is not None
     return Asking(
         teacher=as_teacher(settings, sampling),
-        open_engine=lambda: open_engine(settings, sampling),
+        open_engine=lambda: open_engine(settings, sampling, run / "generate" / "batches"),
         rule=Rule(**settings.samples.model_dump()),
         journal=run / "generate" / "journal.jsonl",
         seed=recipe.seed,
@@ -52,6 +61,7 @@ def asking_of(recipe: Recipe, run: Path) -> Asking:
         prices=settings.prices,
         budget=settings.budget,
         verifier=_verifier(recipe) if adaptive else None,
+        redact=settings.redact if isinstance(settings, ServedModel) else None,
     )
 
 
@@ -92,7 +102,7 @@ def generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
     def counted() -> Iterator[Trace]:
         nonlocal cost
-        for trace in read_traces(asking, ledger):
+        for trace in read_traces(problems, asking, ledger):
             totals.update(rows=1, tokens=trace.completion_tokens)
             totals.update([trace.finish])
             cost += trace.cost
@@ -105,6 +115,8 @@ def generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         "problems": len(problems),
         "unfinished": len(problems) - ledger.finished,
     }
+    if asking.redact is not None:
+        details["masked"] = _masked(problems, asking)
     if asking.verifier is not None:
         rates = list(_pass_rates(problems, asking, ledger))
         tables["verdicts"] = write_table(folder, "verdicts", Verdict, _verdicts(asking, ledger))
@@ -117,6 +129,18 @@ def generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         }
     rows = totals["rows"]
     return {"rows_in": rows, "rows_out": rows, "tables": tables, "details": details}
+
+
+def _masked(problems: Table[Problem], asking: Asking) -> dict[str, int]:
+    """How often something of each kind is masked in the problems' prompts."""
+    from generate.redact import redactor
+
+    assert asking.redact is not None
+    mask = redactor(asking.redact)
+    counts: Counter[str] = Counter()
+    for problem in problems:
+        counts += mask(asking.system_prompt or "", problem.prompt).counts
+    return dict(counts)
 
 
 def _pass_rates(problems: Table[Problem], asking: Asking, ledger: Ledger) -> Iterator[PassRate]:

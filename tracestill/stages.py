@@ -6,10 +6,12 @@ Here the packages meet: they do not know each other, nor the folders that they w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from generate.config import ImportTeacher, ServedTeacher
+from tracestill.importing import import_problems, import_traces
 from tracestill.judging import open_judge
 from tracestill.layout import INPUTS, Stage
 from tracestill.models import model_content, section_content
@@ -64,9 +66,13 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
         case "problems":
             sources = [*recipe.problems.train, *recipe.problems.heldout]
             files = [file_fingerprint(Path(s.path)) for s in sources if s.source == "file"]
-            return [recipe.problems.model_dump(), files]
+            imported: list[Any] = []
+            if isinstance(recipe.generate, ImportTeacher):
+                imported = [recipe.generate.model_dump(exclude={"path"}), teacher]
+            return [recipe.problems.model_dump(), files, *imported]
         case "generate":
-            return [recipe.generate.model_dump(exclude={"model"}), teacher, recipe.seed, VERSION]
+            settings = recipe.generate.model_dump(exclude={"model", "path"})
+            return [settings, teacher, recipe.seed, VERSION]
         case "filter":
             judge = recipe.filter.judge
             asked = judge and [
@@ -85,9 +91,16 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
             models = [student, teacher] if "teacher" in recipe.evaluate.models else [student]
             settings = recipe.evaluate.model_dump()
             read = [VERSION, verifiers, recipe.filter.sandbox]  # how answers are found and judged
-            return [settings, recipe.generate.max_tokens, models, recipe.seed, read]
+            return [settings, _longest_answer(recipe), models, recipe.seed, read]
         case "report":
             return recipe.report.model_dump()
+
+
+def _longest_answer(recipe: Recipe) -> int:
+    if isinstance(recipe.generate, ImportTeacher):
+        assert recipe.evaluate.max_tokens is not None, "the recipe fills it in"
+        return recipe.evaluate.max_tokens
+    return recipe.evaluate.max_tokens or recipe.generate.max_tokens
 
 
 def execute(stage: Stage, recipe: Recipe, run: Path, progress: Progress) -> None:
@@ -109,6 +122,8 @@ def execute(stage: Stage, recipe: Recipe, run: Path, progress: Progress) -> None
 
 
 def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    if isinstance(recipe.generate, ImportTeacher):
+        return import_problems(recipe.generate, recipe, run, progress)
     from generate.problems import load_problems
 
     said = recipe.problems.instruction
@@ -136,6 +151,8 @@ def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 def _generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     from tracestill.sampling import generate
 
+    if isinstance(recipe.generate, ImportTeacher):
+        return import_traces(recipe.generate, recipe, run, progress)
     return generate(recipe, run, progress)
 
 
@@ -144,7 +161,7 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
     heldout = list(read_table(run / "problems", "heldout", Problem))
-    traces = read_table(run / "generate", "traces", Trace)
+    traces = _judged(recipe, problems, read_table(run / "generate", "traces", Trace))
     folder = run / "filter"
     asked = recipe.filter.judge
     judge = open_judge(asked, recipe.seed, folder, progress) if asked else None
@@ -169,6 +186,29 @@ def _filter(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     }
 
 
+def _judged(
+    recipe: Recipe, problems: Mapping[str, Problem], traces: Iterable[Trace]
+) -> Iterable[Trace]:
+    """The traces as they are judged: with the originals of what was masked, as references are."""
+    from generate.redact import redactor, restored
+
+    teacher = recipe.generate
+    if not isinstance(teacher, ServedTeacher) or teacher.redact is None:
+        return traces
+    return restored(traces, problems, redactor(teacher.redact), teacher.system_prompt)
+
+
+def _learnt(recipe: Recipe) -> Callable[[str], str]:
+    """A prompt as the student learns from it: with placeholders where the traces have them."""
+    from generate.redact import redactor
+
+    teacher = recipe.generate
+    if not isinstance(teacher, ServedTeacher) or teacher.redact is None or teacher.redact.restore:
+        return lambda prompt: prompt
+    mask, system = redactor(teacher.redact), teacher.system_prompt or ""
+    return lambda prompt: mask(system, prompt).texts[1]
+
+
 def kept_traces(run: Path) -> list[Trace]:
     """The traces that no filter dropped."""
     dropped = {drop.trace_id for drop in read_table(run / "filter", "drops", Drop)}
@@ -181,10 +221,11 @@ def _finetune(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     from finetune.train import train
 
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
+    learnt = _learnt(recipe)
     examples = [
         Example(
             trace_id=trace.id,
-            prompt=problems[trace.problem_id].prompt,
+            prompt=learnt(problems[trace.problem_id].prompt),
             reasoning=trace.reasoning or "",
             answer=trace.answer or "",
         )
@@ -226,13 +267,16 @@ def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         "student_after": Judged(
             name="student_after", model=LocalModel(model=merged, max_model_len=longest)
         ),
-        "teacher": Judged(name="teacher", model=teacher, system_prompt=teacher.system_prompt),
     }
+    if not isinstance(teacher, ImportTeacher):
+        judged["teacher"] = Judged(
+            name="teacher", model=teacher, system_prompt=teacher.system_prompt
+        )
     return evaluate(
         [judged[name] for name in recipe.evaluate.models],
         list(read_table(run / "problems", "heldout", Problem)),
         recipe.evaluate,
-        max_tokens=recipe.evaluate.max_tokens or teacher.max_tokens,
+        max_tokens=_longest_answer(recipe),
         seed=recipe.seed,
         sandbox=read_sandbox(recipe.filter.sandbox),
         folder=run / "evaluate",

@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tracestill.layout import REPORT, STAGES, Stage
+from tracestill.layout import REPORT, STAGES, Job, Stage
 from tracestill.pipeline import Listener
 from tracestill.records import Outcome
 
+if typing.TYPE_CHECKING:
+    from tracestill.planning import Amount, Plan
+
+_FEW = 32  # sampled problems, below which a plan says so
 _NAMES = {"student_before": "base", "student_after": "student", "teacher": "teacher"}
 
 
@@ -25,8 +29,12 @@ def _detail(event: dict[str, Any]) -> str:
         parts.append(f"{event['tokens']:,} tokens")
     if event.get("tokens_per_second"):
         parts.append(f"{event['tokens_per_second']:,.0f}/s")
+    if event.get("verified") is not None:
+        parts.append(f"{event['verified']:,} of {event['samples']:,} verified")
+    if event.get("tokens_per_verified"):
+        parts.append(f"{event['tokens_per_verified']:,.0f} tokens each")
     if event.get("cost"):
-        parts.append(f"cost {event['cost']:.2f}")
+        parts.append(f"cost {event['cost']:,.2f}")
     if event.get("reused"):
         parts.append(f"{event['reused']:,} from the journal")
     if event.get("kept") is not None:
@@ -63,12 +71,12 @@ def show_progress(quiet: bool) -> Iterator[Listener]:
         disable=not sys.stdout.isatty(),
     )
     plain = not sys.stdout.isatty()
-    bars: dict[Stage, Any] = {}
+    bars: dict[Job, Any] = {}
 
-    def begin(stage: Stage) -> None:
+    def begin(stage: Job) -> None:
         bars[stage] = progress.add_task(stage, total=None, detail="starting")
 
-    def event(stage: Stage, values: dict[str, Any]) -> None:
+    def event(stage: Job, values: dict[str, Any]) -> None:
         if values.get("interrupted"):
             note = "stopping: finished work is being kept (Ctrl-C again to end it at once)"
             progress.update(bars[stage], detail=note)
@@ -142,6 +150,10 @@ def print_summary(summary: dict[str, Any], run: Path) -> None:
         )
     console.print()
     console.print(table)
+    for entry in summary["stages"]:
+        if masked := entry["masked"]:
+            counts = ", ".join(f"{n:,} {kind}" for kind, n in sorted(masked.items()))
+            console.print(f"\nmasked in what {entry['name']} sent: {counts}")
     results = summary["evaluate"]
     if results:
         console.print()
@@ -155,6 +167,47 @@ def print_summary(summary: dict[str, Any], run: Path) -> None:
     console.print(f"\n{summary['wall_seconds']:.0f} s in all, in {run}")
     if (run / REPORT).exists() and any(e["name"] == "report" for e in summary["stages"]):
         console.print(f"report: {run / REPORT}")
+
+
+def print_plan(plan: Plan) -> None:
+    """What sampling has taken, and what it will take."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(
+        f"{plan.problems:,} problems, {plan.sampled:,} of them sampled"
+        + (f", {plan.verified:.1%} of those with a verified trace" if plan.verified else "")
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("", "so far", "still to come", "95% interval", "budget"):
+        table.add_column(name, justify="left" if not name else "right")
+    units: dict[str, tuple[Amount, float | None, Callable[[float], str]]] = {
+        "tokens": (plan.tokens, plan.budget.tokens, lambda value: f"{value:,.0f}"),
+        "money": (plan.money, plan.budget.money, lambda value: f"{value:,.2f}"),
+        "hours": (plan.hours, plan.budget.hours, lambda value: f"{value:,.3g}"),
+        "disk": (plan.disk, None, _bytes),
+    }
+    for name, (amount, limit, show) in units.items():
+        total = amount.spent + amount.estimate
+        table.add_row(
+            name,
+            show(amount.spent),
+            show(amount.estimate),
+            f"{show(amount.low)} to {show(amount.high)}",
+            "" if limit is None else f"{show(limit)}: {min(1.0, limit / max(total, 1e-9)):.0%}",
+        )
+    console.print(table)
+    if plan.sampled < _FEW:
+        console.print(f"Few problems are sampled: --pilot {_FEW} tells more of rare, long traces.")
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
 
 
 def print_status(run: Path) -> None:

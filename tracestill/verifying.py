@@ -150,7 +150,7 @@ class _Table:
             source="file",
             meta=meta,
         )
-        return Answer(problem=problem, text=split_reasoning(completion)[1], trace_id=ident)
+        return Answer(problem=problem, text=split_reasoning(completion).answer, trace_id=ident)
 
 
 def _failed(ident: str, detail: str) -> Verdict:

@@ -22,7 +22,7 @@ from generate.served.replies import (
     read_json,
     read_reply,
 )
-from generate.served.transport import ClientTransport, Transport, read_key
+from generate.served.transport import ClientTransport, Transport, proxies_of, read_key
 from tracestill.records import Finish, Sampling
 from tracestill.records.models import ServedModel
 
@@ -61,7 +61,11 @@ class Asker:
         self._body = sampling_body(model, sampling)
         key = read_key(model.api_key_env) if model.api_key_env else None
         self._mask: Mask = masker(key)
-        self._transport: Transport = PlainTransport() if key is None else ClientTransport(key)
+        self._transport: Transport = (
+            PlainTransport()
+            if key is None and not proxies_of(model.base_urls)
+            else ClientTransport(key or "none", model.base_urls)
+        )
         for url in model.base_urls:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"base_urls: {url} is no address: write http://host:port/v1")

@@ -23,7 +23,7 @@ from generate.served.bodies import as_response, as_row, sampling_body
 from generate.served.http import Reply
 from generate.served.limits import backoff
 from generate.served.replies import Failure, estimate_tokens, masker, read_reply
-from generate.served.transport import read_key
+from generate.served.transport import proxies_of, read_key, without_key
 from tracestill.records import Sampling
 from tracestill.records.models import ServedModel
 
@@ -43,7 +43,8 @@ def _digest(line: bytes) -> str:
 
 def _status(row: dict[str, Any]) -> int:
     """The status of a line of results; lines of the error file may have no response at all."""
-    return int((row.get("response") or {}).get("status_code") or 500)
+    status = (row.get("response") or {}).get("status_code")
+    return status if isinstance(status, int) else 500
 
 
 class _Chunk:
@@ -92,6 +93,7 @@ class Batches:
             ValueError: there is no folder, or the key's environment variable holds none.
 
         """
+        import httpx2
         import openai
 
         if folder is None:
@@ -101,6 +103,7 @@ class Batches:
         self._model = model
         key = read_key(model.api_key_env) if model.api_key_env else None
         self._mask = masker(key)
+        self._key = key or ""
         self._lib = openai
         self._client = openai.OpenAI(
             api_key=key or "none",
@@ -108,7 +111,14 @@ class Batches:
             organization="",  # those of the environment are OpenAI's own, not any endpoint's
             project="",
             max_retries=0,
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False,
+                trust_env=False,
+                mounts={
+                    root: httpx2.HTTPTransport(proxy=proxy, trust_env=False)
+                    for root, proxy in proxies_of(model.base_urls).items()
+                },
+            ),
         )
         self._body = sampling_body(model, sampling)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="openai-batch")
@@ -271,8 +281,11 @@ class Batches:
         begin = file.tell()
         try:
             with self._client.files.with_streaming_response.content(source) as response:
+                rest = b""  # a key may lie across two parts, but not across two lines
                 for part in response.iter_bytes(1 << 20):
-                    file.write(part)
+                    *lines, rest = (rest + part).split(b"\n")
+                    file.writelines(without_key(line, self._key) + b"\n" for line in lines)
+                file.write(without_key(rest, self._key))
         except BaseException:
             file.seek(begin)
             file.truncate()

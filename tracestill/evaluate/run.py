@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracestill.evaluate.config import EvaluateSection, Subject
 from tracestill.evaluate.passrate import by_problem, pass_at_1
-from tracestill.models import as_teacher, open_engine
+from tracestill.models import as_teacher, open_engine, to_restore
 from tracestill.records import Problem, Sampling, Shard, Trace, Verdict, write_table
 from tracestill.records.models import LocalModel, ServedModel
 
@@ -97,6 +97,7 @@ def _answers(
     asking = Asking(
         teacher=as_teacher(model, sampling),
         open_engine=lambda: open_engine(model, sampling),
+        redact=to_restore(model),
         rule=fixed(samples),
         journal=folder / f"{subject.name}.journal.jsonl",
         seed=seed,

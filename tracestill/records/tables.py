@@ -14,14 +14,17 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tracestill.records.identity import FORMAT, digest
 from tracestill.records.schema import arrow_schema, from_row, to_row
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 R = TypeVar("R")
 SHARD_ROWS = 20_000
-GROUP_ROWS = 1_000  # rows of a shard that are read together
+_GROUP_ROWS = 500  # rows in memory at once, when writing and when reading; a trace has 100 kB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,47 +88,60 @@ def sync_folder(path: Path) -> None:
 
 def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> list[Shard]:
     """Write records as `<name>-00000.parquet`, …, replacing the table that was there."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
     schema = arrow_schema(record)
     shards: list[Shard] = []
     iterator = iter(rows)
-    while True:
-        batch = [to_row(row) for row in itertools.islice(iterator, SHARD_ROWS)]
-        if not batch and shards:
-            break
+    more = True
+    while more:
         path = folder / f"{name}-{len(shards):05d}.parquet"
         temporary = path.with_name(f".{path.name}.tmp")
+        written = 0
         try:
-            try:
-                table = pa.Table.from_pylist(batch, schema)
-            except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
-                table = pa.Table.from_pylist([_as_text(row) for row in batch], schema)
-            pq.write_table(table, temporary, compression="zstd", row_group_size=GROUP_ROWS)
-            content = temporary.read_bytes()
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            with pq.ParquetWriter(temporary, schema, compression="zstd") as file:
+                while written < SHARD_ROWS:
+                    room = min(_GROUP_ROWS, SHARD_ROWS - written)
+                    group = [to_row(row) for row in itertools.islice(iterator, room)]
+                    if group:
+                        file.write_table(_arrow(group, schema))
+                    written += len(group)
+                    more = len(group) == room
+                    if not more:
+                        break
+            if not written and shards:
+                break
+            with temporary.open("rb") as synced:
+                os.fsync(synced.fileno())
+                sha256 = hashlib.file_digest(synced, "sha256").hexdigest()
+                size = synced.tell()
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         shards.append(
             Shard(
                 file=path.name,
-                rows=len(batch),
-                bytes=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
+                rows=written,
+                bytes=size,
+                sha256=sha256,
             )
         )
-        if len(batch) < SHARD_ROWS:
-            break
     keep = {shard.file for shard in shards}
     for stale in folder.glob(f"{name}-[0-9][0-9][0-9][0-9][0-9].parquet"):
         if stale.name not in keep:
             stale.unlink()
     sync_folder(folder)
     return shards
+
+
+def _arrow(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_pylist(rows, schema)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
+        return pa.Table.from_pylist([_as_text(row) for row in rows], schema)
 
 
 def _as_text(value: Any) -> Any:
@@ -204,8 +220,9 @@ def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
 
     for shard in _shards(folder, name):
         try:
-            with pq.ParquetFile(folder / shard.file) as file:
-                for batch in file.iter_batches():
+            # With a buffer all that was read stays in memory, as long as the file is open.
+            with pq.ParquetFile(folder / shard.file, pre_buffer=False) as file:
+                for batch in file.iter_batches(_GROUP_ROWS):
                     for row in batch.to_pylist():
                         yield from_row(record, row)
         except (pa.ArrowException, OSError, KeyError) as error:
@@ -246,7 +263,7 @@ class Table(Sequence[R]):
         import pyarrow.parquet as pq
 
         for shard in self._shards:
-            with pq.ParquetFile(self._folder / shard.file) as file:
+            with pq.ParquetFile(self._folder / shard.file, pre_buffer=False) as file:
                 for batch in file.iter_batches(columns=[name]):
                     yield from batch.column(0).to_pylist()
 
@@ -256,7 +273,7 @@ class Table(Sequence[R]):
 
         number = bisect.bisect_right(self._begins, place) - 1
         begin = self._begins[number]
-        with pq.ParquetFile(self._folder / self._shards[number].file) as file:
+        with pq.ParquetFile(self._folder / self._shards[number].file, pre_buffer=False) as file:
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
                 if place < begin + rows:

@@ -1,0 +1,157 @@
+"""Stream the rows of files or of a data set on the hub."""
+
+from __future__ import annotations
+
+import glob
+import io
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from generate.importing.layout import Layout, Row
+
+_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+_BATCH = 256  # rows of a Parquet file that lie in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row and where it stands; `wrong` is why it can't be read, where that is so."""
+
+    place: str
+    row: Row
+    wrong: str | None = None
+
+
+def files_at(path: str) -> list[Path]:
+    """The files that a path names, in order: a file, or those of a folder or a glob.
+
+    Raises:
+        ValueError: there is none.
+
+    """
+    place = Path(path)
+    if place.is_dir():
+        found = [p for p in sorted(place.rglob("*")) if p.name.endswith(_ENDINGS)]
+    elif place.is_file():
+        found = [place]
+    else:
+        found = [Path(name) for name in sorted(glob.glob(path, recursive=True))]
+    if not found:
+        raise ValueError(f"generate.path: there is no {', '.join(_ENDINGS)} file at {path}")
+    for file in found:
+        if not file.name.endswith(_ENDINGS):
+            raise ValueError(f"generate.path: {file} does not end in {', '.join(_ENDINGS)}")
+    return found
+
+
+def read_files(files: Sequence[Path], layout: Layout) -> Iterator[Line]:
+    """The rows of files, in their order.
+
+    Raises:
+        ValueError: a file can't be read, or lacks a column that the layout needs.
+
+    """
+    for file in files:
+        yield from (_parquet if file.suffix == ".parquet" else _jsonl)(file, layout)
+
+
+def read_hub(
+    dataset: str, config: str | None, split: str, revision: str | None, layout: Layout
+) -> Iterator[Line]:
+    """The rows of a data set, streamed.
+
+    Raises:
+        ValueError: it can't be had, or lacks a column that the layout needs.
+
+    """
+    import datasets
+    import pyarrow as pa
+
+    failures = (datasets.exceptions.DatasetsError, pa.ArrowException, OSError)
+    try:
+        rows = iter(
+            datasets.load_dataset(dataset, config, split=split, revision=revision, streaming=True)
+        )
+    except (*failures, ValueError) as error:  # ValueError: no such configuration or split
+        raise ValueError(f"{dataset} can't be read from the hub: {_first(error)}") from error
+    for number in itertools.count(1):
+        try:
+            row = next(rows, None)
+        except failures as error:
+            raise ValueError(
+                f"{dataset} broke off after {number - 1} rows: {_first(error)}; the same command "
+                "begins anew"
+            ) from error
+        if row is None:
+            return
+        if number == 1:
+            _check(row, layout, dataset)
+        yield Line(f"{dataset}, row {number}", row)
+
+
+def _check(columns: Any, layout: Layout, name: object) -> None:
+    missing = [column for column in layout.needs if column not in columns]
+    if missing:
+        raise ValueError(
+            f"{name} has no column {', '.join(missing)}, only {', '.join(columns)}; name another "
+            "generate.layout, or `layout: table` with `columns`"
+        )
+
+
+def _parquet(file: Path, layout: Layout) -> Iterator[Line]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        # With a buffer all that was read stays in memory, as long as the file is open.
+        with pq.ParquetFile(file, pre_buffer=False) as opened:
+            there = opened.schema_arrow.names
+            _check(there, layout, file)
+            wanted = [name for name in (*layout.needs, *layout.uses) if name in there]
+            for batch in opened.iter_batches(_BATCH, columns=wanted):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Line(f"{file.name}, row {number}", row)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} can't be read: {_first(error)}") from error
+
+
+def _unpacked(file: Path) -> Iterator[bytes]:
+    """A file's lines, decompressed as its name says."""
+    import pyarrow as pa
+
+    try:
+        opened: Any = pa.input_stream(str(file), compression="detect")
+        with io.BufferedReader(opened) as lines:
+            yield from lines
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} can't be read: {_first(error)}") from error
+
+
+def _jsonl(file: Path, layout: Layout) -> Iterator[Line]:
+    checked = False
+    for number, line in enumerate(_unpacked(file), 1):
+        if not line.strip():
+            continue
+        place = f"{file.name}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield Line(place, {}, f"not JSON: {_first(error)}")
+            continue
+        if not isinstance(row, dict):
+            yield Line(place, {}, "not a JSON object")
+            continue
+        if not checked:
+            _check(row, layout, file)
+            checked = True
+        yield Line(place, row)
+
+
+def _first(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

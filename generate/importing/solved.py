@@ -1,0 +1,178 @@
+"""Layouts whose rows hold a problem with its reference, and one solution or several."""
+
+from __future__ import annotations
+
+import re
+
+from generate.importing.layout import Content, Found, Layout, Row, facts, optional, text
+from tracestill.records import Finish, Kind
+
+_NO_ANSWER = ("", "n/a", "proof", "notfound", "none")
+_SHORT = 60  # characters; the longest answers of competitions
+_FINAL = re.compile(r"^[ \t*#]*Final Answer\b", re.IGNORECASE | re.MULTILINE)
+
+
+def _judged(answer: str, solution: str = "", multiple_choice: bool = False) -> tuple[Kind, str]:
+    """How an answer is judged and by which reference: a proof's only by its solution, by people
+    or a judge.
+    """
+    if answer.lower() in _NO_ANSWER:
+        return "open", solution
+    if multiple_choice and re.fullmatch(r"[A-J]", answer):
+        return "choice", answer
+    return "math", answer
+
+
+def _kind_of(solution: str) -> Kind:
+    """How a reference is judged that may be a whole solution: only one that is short, or that
+    boxes its answer, says which of its numbers counts.
+    """
+    short = len(solution) <= _SHORT and "\n" not in solution
+    return "math" if solution and (short or "\\boxed" in solution) else "open"
+
+
+def _openr1_math(row: Row) -> Content:
+    said = row.get("generations")
+    if not isinstance(said, list) or not said:
+        raise ValueError("no generations")
+    complete = row.get("is_reasoning_complete") or []
+    reasons = row.get("finish_reasons") or []
+    found = []
+    for number, raw in enumerate(said):
+        if not isinstance(raw, str) or not raw.strip():
+            error = f"generation {number} has no text"
+            found.append(Found(raw="", finish="error", error=error))
+            continue
+        ended = number >= len(complete) or complete[number] is not False
+        reason = reasons[number] if number < len(reasons) else None
+        finish: Finish = "length" if not ended or reason == "length" else "stop"
+        found.append(Found(raw=raw, finish=finish))
+    choice = row.get("question_type") == "MCQ"
+    kind, reference = _judged(optional(row, "answer"), optional(row, "solution"), choice)
+    return Content(
+        prompt=text(row, "problem"),
+        reference=reference,
+        kind=kind,
+        source=optional(row, "source"),
+        found=tuple(found),
+        facts=facts(row, "uuid", "problem_type", "question_type"),
+    )
+
+
+def _openthoughts_metadata(row: Row) -> Content:
+    tests, domain = optional(row, "test_cases"), optional(row, "domain")
+    reference = optional(row, "ground_truth_solution")
+    kind: Kind = "open"
+    if domain == "code" and tests:
+        kind, reference = "code", tests
+    elif domain == "math":
+        kind = _kind_of(reference)
+    found = Found(raw=text(row, "deepseek_solution"), raw_reasoning=text(row, "deepseek_reasoning"))
+    return Content(
+        prompt=text(row, "problem"),
+        reference=reference,
+        kind=kind,
+        source=optional(row, "source"),
+        found=(found,),
+        facts=facts(row, "domain", "starter_code"),
+    )
+
+
+def _s1k(row: Row) -> Content:
+    found = Found(
+        raw=optional(row, "deepseek_attempt"),
+        raw_reasoning=text(row, "deepseek_thinking_trajectory"),
+    )
+    solution = optional(row, "solution")
+    kind = _kind_of(solution) if row.get("cot_type") == "math" else "open"
+    return Content(
+        prompt=text(row, "question"),
+        reference=solution,
+        kind=kind,
+        source=optional(row, "source_type"),
+        found=(found,),
+        facts=facts(row, "cot_type"),
+    )
+
+
+def _limo(row: Row) -> Content:
+    # The chains have no tags: they reason up to a heading under which the answer stands.
+    chain = text(row, "solution")
+    headings = list(_FINAL.finditer(chain))
+    cut = headings[-1].start() if headings else None
+    reasoning, answer = (None, chain) if cut is None else (chain[:cut], chain[cut:])
+    kind, reference = _judged(optional(row, "answer"))
+    return Content(
+        prompt=text(row, "question"),
+        reference=reference,
+        kind=kind,
+        found=(Found(raw=answer, raw_reasoning=reasoning),),
+    )
+
+
+def _open_math_reasoning(row: Row) -> Content:
+    mode = optional(row, "inference_mode")
+    if mode == "genselect":
+        raise ValueError(
+            "it chooses among solutions (inference_mode genselect), and solves nothing"
+        )
+    raw = text(row, "generated_solution")
+    if raw == "n/a":
+        raise ValueError("generated_solution is n/a: the row is a problem without a solution")
+    kind, reference = _judged(optional(row, "expected_answer"))
+    teacher = optional(row, "generation_model")
+    return Content(
+        prompt=text(row, "problem"),
+        reference=reference,
+        kind=kind,
+        source=optional(row, "problem_source"),
+        found=(Found(raw=raw, teacher=teacher or None),),
+        facts=facts(row, "problem_type", "pass_rate_72b_tir"),
+    )
+
+
+LAYOUTS = {
+    "openr1-math-220k": Layout(
+        dataset="open-r1/OpenR1-Math-220k",
+        config="default",
+        teacher="deepseek-ai/DeepSeek-R1",
+        needs=("problem", "answer", "generations"),
+        uses=(
+            "solution", "source", "uuid", "problem_type", "question_type", "is_reasoning_complete",
+            "finish_reasons",
+        ),
+        read=_openr1_math,
+    ),
+    "openthoughts-114k-metadata": Layout(
+        dataset="open-thoughts/OpenThoughts-114k",
+        config="metadata",
+        teacher="deepseek-ai/DeepSeek-R1",
+        needs=("problem", "deepseek_reasoning", "deepseek_solution"),
+        uses=("ground_truth_solution", "domain", "source", "test_cases", "starter_code"),
+        read=_openthoughts_metadata,
+    ),
+    "s1k-1.1": Layout(
+        dataset="simplescaling/s1K-1.1",
+        teacher="deepseek-ai/DeepSeek-R1",
+        needs=("question", "deepseek_thinking_trajectory", "deepseek_attempt"),
+        uses=("solution", "cot_type", "source_type"),
+        read=_s1k,
+    ),
+    "limo": Layout(
+        dataset="GAIR/LIMO",
+        teacher="GAIR/LIMO",  # chains of several models, and which wrote which is not said
+        needs=("question", "solution", "answer"),
+        read=_limo,
+    ),
+    "openmathreasoning": Layout(
+        dataset="nvidia/OpenMathReasoning",
+        split="cot",
+        teacher="nvidia/OpenMathReasoning",  # rows name their own
+        needs=("problem", "generated_solution", "expected_answer"),
+        uses=(
+            "problem_type", "problem_source", "generation_model", "pass_rate_72b_tir",
+            "inference_mode",
+        ),
+        read=_open_math_reasoning,
+    ),
+}  # fmt: skip

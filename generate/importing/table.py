@@ -1,0 +1,72 @@
+"""Any table, by a map of its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import cast
+
+from generate.importing.layout import Content, Found, Layout, Row, optional, text, whole
+from tracestill.records import Finish
+
+COLUMNS = (
+    "prompt", "response", "reasoning", "reference", "source", "language", "tokens", "finish",
+    "teacher",
+)  # fmt: skip
+_NEEDS = ("prompt", "response")
+
+
+def table(columns: Mapping[str, str]) -> Layout:
+    """The layout of a table whose columns have these names for ours, or ours.
+
+    Raises:
+        ValueError: it maps what is none of ours.
+
+    """
+    if unknown := sorted(set(columns) - set(COLUMNS)):
+        raise ValueError(f"generate.columns: unknown {unknown}; it maps {', '.join(COLUMNS)}")
+    # A column that is named has to be there; one that is not may be.
+    named = {ours: columns.get(ours, ours) for ours in COLUMNS}
+    needs = dict.fromkeys([*(named[ours] for ours in _NEEDS), *columns.values()])
+    return Layout(
+        needs=tuple(needs),
+        uses=tuple(name for name in named.values() if name not in needs),
+        read=partial(_read, named),
+        teacher="unknown",
+    )
+
+
+def _read(named: Mapping[str, str], row: Row) -> Content:
+    said = row.get(named["response"])
+    thought = row.get(named["reasoning"])
+    responses = said if isinstance(said, list) else [said]
+    thoughts = thought if isinstance(thought, list) else [thought] * len(responses)
+    if not responses or len(thoughts) != len(responses):
+        raise ValueError(f"{len(responses)} responses, but {len(thoughts)} reasonings")
+    finish = optional(row, named["finish"]) or "stop"
+    if finish not in ("stop", "length", "error"):
+        raise ValueError(f"finish is {finish!r}: it is stop, length or error")
+    found = []
+    for number, (answer, reasoning) in enumerate(zip(responses, thoughts, strict=True)):
+        if not isinstance(answer, str):
+            error = f"response {number} is no text"
+            found.append(Found(raw="", finish="error", error=error))
+            continue
+        found.append(
+            Found(
+                raw=answer,
+                raw_reasoning=reasoning if isinstance(reasoning, str) else None,
+                finish=cast(Finish, finish),
+                tokens=whole(row.get(named["tokens"])) if len(responses) == 1 else 0,
+                teacher=optional(row, named["teacher"]) or None,
+            )
+        )
+    reference = optional(row, named["reference"])
+    return Content(
+        prompt=text(row, named["prompt"]),
+        reference=reference,
+        kind="math" if reference else "open",
+        source=optional(row, named["source"]),
+        language=optional(row, named["language"]) or "en",
+        found=tuple(found),
+    )
