@@ -23,7 +23,26 @@ def load_problems(
     exclude: Iterable[Problem] = (),
     instruction: str | None = None,
 ) -> tuple[list[Problem], Counter[str]]:
-    """The sources' problems in order, and how many candidates were dropped for which reason.
+    """All problems of `stream_problems`, and how many candidates were dropped for which reason.
+
+    Raises:
+        ValueError: a source can't be read, or has fewer problems than asked for.
+
+    """
+    dropped: Counter[str] = Counter()
+    streamed = stream_problems(sources, dropped, exclude=exclude, instruction=instruction)
+    return list(streamed), dropped
+
+
+def stream_problems(
+    sources: Iterable[ProblemSource],
+    dropped: Counter[str],
+    *,
+    exclude: Iterable[Problem] = (),
+    instruction: str | None = None,
+) -> Iterator[Problem]:
+    """The sources' problems in order, none of them held in memory but its id; in `dropped` is
+    counted how many candidates were dropped for which reason.
 
     Problems whose prompt is that of one in `exclude` are dropped before a token is paid for them.
     `instruction` becomes the last paragraph of every prompt.
@@ -34,8 +53,6 @@ def load_problems(
     """
     excluded = {normalise_prompt(problem.prompt) for problem in exclude}
     seen: set[str] = set()
-    problems: list[Problem] = []
-    dropped: Counter[str] = Counter()
     for source in sources:
         candidates = _gym(source) if isinstance(source, GymSource) else _file(source)
         wanted, taken, tried = source.size, 0, 0
@@ -53,15 +70,14 @@ def load_problems(
                 dropped["held_out"] += 1
             else:
                 seen.add(problem.id)
-                problems.append(problem)
                 taken += 1
+                yield problem
         if wanted is not None and taken < wanted:
             name = source.family if isinstance(source, GymSource) else source.path
             raise ValueError(
                 f"{name} gave {taken} of {wanted} problems among {tried} candidates; "
                 "ask for fewer (size) or widen its config"
             )
-    return problems, dropped
 
 
 def _in_buckets(problem: Problem, buckets: Buckets) -> bool:

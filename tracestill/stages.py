@@ -124,27 +124,27 @@ def execute(stage: Stage, recipe: Recipe, run: Path, progress: Progress) -> None
 def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     if isinstance(recipe.generate, ImportTeacher):
         return import_problems(recipe.generate, recipe, run, progress)
-    from generate.problems import load_problems
+    from generate.problems import load_problems, stream_problems
 
     said = recipe.problems.instruction
     heldout, dropped = load_problems(recipe.problems.heldout, instruction=said)
-    train, more = load_problems(recipe.problems.train, exclude=heldout, instruction=said)
-    dropped += more
-    if not train:
-        raise ValueError("problems.train: no problem is left to distil from")
+    train = stream_problems(recipe.problems.train, dropped, exclude=heldout, instruction=said)
     folder = run / "problems"
     tables = {
         "train": write_table(folder, "train", Problem, train),
         "heldout": write_table(folder, "heldout", Problem, heldout),
     }
-    kept = len(train) + len(heldout)
+    distilled = sum(shard.rows for shard in tables["train"])
+    if not distilled:
+        raise ValueError("problems.train: no problem is left to distil from")
+    kept = distilled + len(heldout)
     progress({"done": kept, "total": kept})
     return {
         "rows_in": kept + sum(dropped.values()),
         "rows_out": kept,
         "dropped": dict(dropped),
         "tables": tables,
-        "details": {"train": len(train), "heldout": len(heldout)},
+        "details": {"train": distilled, "heldout": len(heldout)},
     }
 
 
