@@ -11,6 +11,7 @@ benchmarks/results/generate.json, other rows' results left as they are.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 sys.path.remove(str(Path(__file__).parent))  # or this file would be what `generate` names
 
@@ -97,13 +99,11 @@ def engine_row(folder: Path, repeats: int = 5) -> dict[str, Any]:
     ours = VllmEngine(Model(path=path, max_model_len=512), sampling())
     import vllm
     from vllm import SamplingParams
+    from vllm.v1.engine.llm_engine import LLMEngine
 
-    llm = vllm.LLM(
-        model=path, max_model_len=512, enforce_eager=True, enable_chunked_prefill=False,
-        max_num_batched_tokens=8192, max_num_seqs=256, dtype=str(ours.engine.model_config.dtype)
-        .removeprefix("torch."), disable_log_stats=True,
-    )  # fmt: skip
-    ours.engine = llm.llm_engine
+    with mock.patch.object(LLMEngine, "from_engine_args", return_value=ours.engine):
+        llm = vllm.LLM(model=path)  # around the engine that is there
+    assert llm.llm_engine is ours.engine
     ours.close = lambda: None  # type: ignore[method-assign]
     problems = quickstart_problems()
     rendered = [ours._render([{"role": "user", "content": p.prompt}])[0] for p in problems]
@@ -276,6 +276,18 @@ def journal_row(folder: Path) -> dict[str, Any]:
     }
 
 
+def client_row(folder: Path) -> dict[str, Any]:
+    """Requests/s of the client of servers: see generate_client.py."""
+    path = Path(__file__).with_name("generate_client.py")
+    spec = importlib.util.spec_from_file_location("generate_client", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rates: dict[str, Any] = module.rates(5, 10_000)
+    return rates
+
+
 def until_correct_row(folder: Path, seeds: int = 3) -> dict[str, Any]:
     """Teacher tokens for each verified trace that is kept (one a problem): with sampling until one
     is correct, and with the fixed number of samples that solves as many problems.
@@ -340,6 +352,7 @@ def _first_correct(asked: Asking, ledger: Any, problems: list[Problem]) -> list[
 
 ROWS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "engine": engine_row,
+    "client": client_row,
     "problems": problems_row,
     "journal": journal_row,
     "until_correct": until_correct_row,

@@ -29,6 +29,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+if str(Path(__file__).parent) in sys.path:
+    sys.path.remove(str(Path(__file__).parent))  # it holds a file that is named like `generate`
+
 SERVER_CORE, CLIENT_CORE = 1, 0
 CONCURRENCY = 256
 SIZES = {"2 kB": 2_000, "40 kB": 40_000}
