@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import signal
@@ -35,11 +34,10 @@ from campaign import (
 )
 from conftest import ROOT, run_tracestill
 from scripted import Scripted, completion, reply, scripted
-from test_served import NAME, QUIET, teacher
+from test_served import NAME, teacher
 
 from generate.run import sample_seed
 from tracestill.records import Trace, read_manifest, read_table
-from tracestill.records import journal as journals
 
 UNTIL = {"min": 1, "max": 4, "until_correct": 1}
 SERVED = {"engine": "openai", "model": "m", "concurrency": 8, "max_tokens": 64}
