@@ -177,6 +177,7 @@ class VllmEngine:
         """Hand a request to vLLM; a response where it can't be answered."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         ids, prefill = self._render(request.messages)
         begun = (request.continues and request.continues.token_ids) or []
@@ -205,6 +206,8 @@ class VllmEngine:
             self.engine.add_request(request.id, {"prompt_token_ids": ids + begun}, params)
         except ValueError as error:
             return self._refusal(request.id, asked, "error", f"vLLM: {_first_line(error)}")
+        except EngineDeadError as error:
+            raise EngineDiedError(f"vLLM: {_first_line(error)}") from error
         running[request.id] = asked
         return None
 

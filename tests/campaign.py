@@ -212,7 +212,10 @@ class Campaign:
     def finish(self) -> list[dict[str, Any]]:
         """Go on to the end and check everything that is left behind; the journal's rows."""
         process = start(self.recipe, self.run, **self.environment)
-        assert process.wait(120) == 0, self._said()
+        try:
+            assert process.wait(240) == 0, self._said()
+        finally:
+            kill(process)
         rows = rows_of(self.journal)
         good = [row for row in rows if row["finish"] != "error"]
         assert len({row["id"] for row in good}) == len(good)

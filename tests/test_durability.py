@@ -47,7 +47,7 @@ TEACHERS: dict[str, dict[str, Any]] = {
     "batch": {"api_key_env": KEY_VARIABLE, "batch": True},
 }
 LOCAL = {
-    "model": f"{ROOT}/miniature/teacher", "max_tokens": 200, "max_model_len": 256,
+    "model": f"{ROOT}/miniature/teacher", "max_tokens": 60, "max_model_len": 256,
     "temperature": 1.0, "top_p": 1.0,
 }  # fmt: skip
 PROBLEMS = 200
@@ -137,7 +137,7 @@ def test_kills_of_a_teacher_in_this_process(
     tmp_path: Path, samples: Any, kills: int, processes: str
 ) -> None:
     """Also where vLLM's core has a process of its own, as on GPUs."""
-    write_problems(tmp_path, 400)
+    write_problems(tmp_path, 150)
     environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": processes}
     recipe = write_recipe(tmp_path, {**LOCAL, "samples": samples})
     campaign = Campaign(recipe, tmp_path / "run", environment=environment)
@@ -148,7 +148,7 @@ def test_kills_of_a_teacher_in_this_process(
     rows = campaign.finish()
     assert campaign.in_the_middle
     if isinstance(samples, int):
-        check_fixed(rows, 400, samples)
+        check_fixed(rows, 150, samples)
 
 
 @pytest.mark.slow
