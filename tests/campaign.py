@@ -197,6 +197,14 @@ class Campaign:
         assert old <= there, f"{len(old - there)} responses older than a second are lost"
         self.excused.update(set(self.account.asked) - there)
 
+    def tear(self) -> None:
+        """Leave half a line behind, as a kill in the middle of writing one does."""
+        if read_manifest(self.journal.parent) is not None:
+            return  # nothing is written to it any more
+        for path in self.journal.parent.glob("*journal.jsonl*"):
+            with path.open("ab") as file:
+                file.write(b'{"id": "half a li')
+
     def first_call(self, more: float) -> Callable[[subprocess.Popen[bytes]], None]:
         """So many seconds after the teacher is first called."""
         assert self.account is not None

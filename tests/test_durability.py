@@ -77,6 +77,7 @@ def test_kills_at_random_moments_lose_nothing_and_pay_nothing_twice(
         for number in range(kills):
             moment = draw.uniform(0.0, 2.4 / kills)
             campaign.kill_at(campaign.first_call(moment), alone=number % 2 == 1)
+            campaign.tear()
         rows = campaign.finish()
     if isinstance(samples, int):
         check_fixed(rows, PROBLEMS, samples)
@@ -88,7 +89,7 @@ def test_kills_at_random_moments_lose_nothing_and_pay_nothing_twice(
 
 
 @pytest.mark.parametrize(
-    ("rows", "kills"), [(4_000, 1), pytest.param(12_000, 3, marks=pytest.mark.slow)]
+    ("rows", "kills"), [(2_000, 1), pytest.param(12_000, 3, marks=pytest.mark.slow)]
 )
 def test_an_import_that_is_killed_begins_anew_and_is_whole(
     tmp_path: Path, rows: int, kills: int
@@ -215,7 +216,7 @@ class Trials:
         if 200 <= self._number < 230:
             return reply({"error": {"message": "slow down"}}, 429, **{"Retry-After": "0.2"})
         if before == 0:
-            match seed % 6:
+            match seed % 16:
                 case 0:
                     return reply(b"<html>502 Bad Gateway</html>")
                 case 1:
@@ -226,7 +227,7 @@ class Trials:
                     return reply({"error": {"message": "busy"}}, 503)
         answered = await self.account(request, body, before)
         self.answered[seed] += 1
-        if seed % 6 == 4:
+        if seed % 16 == 4:
             bare = completion(answer_to(question, seed))
             del bare["usage"]
             return reply(bare)
