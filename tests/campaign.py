@@ -164,7 +164,7 @@ class Campaign:
     environment: dict[str, str] = field(default_factory=dict)
     excused: Counter[int] = field(default_factory=Counter)
     held: set[str] = field(default_factory=set)
-    in_the_middle: int = 0  # kills with something in the journal and the stage not complete
+    in_the_middle: int = 0  # kills after the teacher was asked and before the stage was complete
 
     @property
     def journal(self) -> Path:
@@ -189,7 +189,8 @@ class Campaign:
         assert self.held <= set(ids), "what the journal held before the kill is gone"
         self.held = set(ids)
         complete = read_manifest(self.run / "generate") is not None
-        self.in_the_middle += bool(rows) and not complete
+        asked = bool(rows) or (self.account is not None and self.account.calls > 0)
+        self.in_the_middle += asked and not complete
         if self.account is None:
             return
         there = {sample_seed(0, id_) for id_ in ids}

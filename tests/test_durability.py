@@ -52,11 +52,12 @@ LOCAL = {
 }  # fmt: skip
 PROBLEMS = 200
 
-# Thirty kills in the slow part, some in the quick one: teacher, samples, kills, seed.
-QUICK = [("server", UNTIL, 2, 0), ("hosted", 2, 1, 1), ("batch", 2, 2, 2)]
+# Thirty kills in the slow part, with those of imports (2), of vLLM in its process (6) and of a run
+# at its server (2); some in the quick one. Teacher, samples, kills, seed.
+QUICK = [("server", UNTIL, 2, 0), ("batch", 2, 1, 2)]
 SLOW = [
-    ("server", 2, 4, 3), ("server", UNTIL, 5, 4), ("hosted", UNTIL, 4, 5), ("hosted", 2, 3, 6),
-    ("batch", UNTIL, 4, 7), ("batch", 2, 3, 8),
+    ("server", 2, 4, 3), ("server", UNTIL, 4, 4), ("hosted", UNTIL, 3, 5), ("hosted", 2, 3, 6),
+    ("batch", UNTIL, 3, 7), ("batch", 2, 3, 8),
 ]  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def test_kills_at_random_moments_lose_nothing_and_pay_nothing_twice(
 
 
 @pytest.mark.parametrize(
-    ("rows", "kills"), [(2_000, 1), pytest.param(12_000, 3, marks=pytest.mark.slow)]
+    ("rows", "kills"), [(2_000, 1), pytest.param(12_000, 2, marks=pytest.mark.slow)]
 )
 def test_an_import_that_is_killed_begins_anew_and_is_whole(
     tmp_path: Path, rows: int, kills: int
@@ -132,18 +133,15 @@ def grown(journal: Path, more: float) -> Callable[[subprocess.Popen[bytes]], Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("samples", "kills"), [(8, 2), ({**UNTIL, "max": 8}, 2)])
-@pytest.mark.parametrize("processes", ["0", "1"])
-def test_kills_of_a_teacher_in_this_process(
-    tmp_path: Path, samples: Any, kills: int, processes: str
-) -> None:
+@pytest.mark.parametrize(("samples", "processes"), [(8, "0"), ({**UNTIL, "max": 8}, "0"), (8, "1")])
+def test_kills_of_a_teacher_in_this_process(tmp_path: Path, samples: Any, processes: str) -> None:
     """Also where vLLM's core has a process of its own, as on GPUs."""
     write_problems(tmp_path, 150)
     environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": processes}
     recipe = write_recipe(tmp_path, {**LOCAL, "samples": samples})
     campaign = Campaign(recipe, tmp_path / "run", environment=environment)
-    draw = random.Random(kills)
-    for number in range(kills):
+    draw = random.Random(processes)
+    for number in range(2):
         wait = grown(campaign.journal, draw.uniform(0.0, 1.0))
         campaign.kill_at(wait, alone=number % 2 == 1)
     rows = campaign.finish()
@@ -210,10 +208,10 @@ class Trials:
             message = "This model's maximum context length is 64 tokens."
             return reply({"error": {"message": message, "code": 400}}, 400)
         self._number += 1
-        if self._number == 150:
+        if self._number == 60:
             self.outage = threading.Thread(target=self._leave)
             self.outage.start()
-        if 200 <= self._number < 230:
+        if 90 <= self._number < 100:
             return reply({"error": {"message": "slow down"}}, 429, **{"Retry-After": "0.2"})
         if before == 0:
             match seed % 16:
@@ -236,7 +234,8 @@ class Trials:
 
 @pytest.mark.parametrize("away", [3.0, pytest.param(60.0, marks=pytest.mark.slow)])
 def test_a_run_against_a_server_that_does_all_that_servers_do(tmp_path: Path, away: float) -> None:
-    write_problems(tmp_path, PROBLEMS)
+    count = 100
+    write_problems(tmp_path, count)
     with (tmp_path / "problems.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": "This is too long. What is 1+1?", "reference": "2"}))
     trials = Trials(away)
@@ -249,8 +248,8 @@ def test_a_run_against_a_server_that_does_all_that_servers_do(tmp_path: Path, aw
         trials.outage.join()
     assert done.returncode == 0, done.stderr
     rows = rows_of(tmp_path / "run" / "generate" / "journal.jsonl")
-    assert Counter(row["finish"] for row in rows) == {"stop": PROBLEMS, "skipped": 1}
-    assert len({row["id"] for row in rows}) == PROBLEMS + 1
+    assert Counter(row["finish"] for row in rows) == {"stop": count, "skipped": 1}
+    assert len({row["id"] for row in rows}) == count + 1
     traces = {t.id: t for t in read_table(tmp_path / "run" / "generate", "traces", Trace)}
     assert traces.keys() == {row["id"] for row in rows}
     (skipped,) = [trace for trace in traces.values() if trace.finish == "skipped"]
@@ -261,7 +260,7 @@ def test_a_run_against_a_server_that_does_all_that_servers_do(tmp_path: Path, aw
             assert trace.reasoning == str(seed)
             assert trace.completion_tokens > 0
     # An answer that was on its way when the server went is all that may be paid twice.
-    assert sum(trials.answered.values()) <= PROBLEMS + SERVED["concurrency"]
+    assert sum(trials.answered.values()) <= count + SERVED["concurrency"]
 
 
 @contextmanager
@@ -276,7 +275,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("samples", [2, UNTIL])
+@pytest.mark.parametrize("samples", [pytest.param(2, marks=pytest.mark.slow), UNTIL])
 def test_a_full_disk_ends_a_served_run_with_one_line_and_space_lets_it_go_on(
     tmp_path: Path, samples: Any
 ) -> None:
