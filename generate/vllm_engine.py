@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -98,6 +99,24 @@ def check_model(path: str) -> None:
         raise ValueError(f"the model folder {path} {state}; name a model's folder or a hub id")
 
 
+def _wake_when_dead(core: Any) -> None:
+    """Have `step` raise when the core's process has died: vLLM 0.32 then ends the thread that reads
+    its outputs, and waits for ever for what that was to read.
+    """
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    reader = getattr(core, "output_queue_thread", None)
+    if reader is None:  # the core runs in this process
+        return
+    outputs = core.outputs_queue
+
+    def wake() -> None:
+        reader.join()
+        outputs.put_nowait(EngineDeadError())
+
+    threading.Thread(target=wake, name="vllm-death", daemon=True).start()
+
+
 class VllmEngine:
     """An engine of one model and one way of sampling."""
 
@@ -128,6 +147,7 @@ class VllmEngine:
             self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         except (ValueError, TypeError, OSError) as error:
             raise ValueError(f"vLLM can't load {model.path}: {_first_line(error)}") from error
+        _wake_when_dead(self.engine.engine_core)
         config = self.engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
         # Twice what runs at once: the next request is there when one ends, and a million
