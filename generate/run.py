@@ -17,7 +17,7 @@ from generate.reasoning import split_reasoning
 from generate.redact import redactor, restore_trace
 from generate.spending import BudgetReachedError, Purse
 from generate.stopping import Rule
-from generate.verdicts import Entry, Judging, Verifier, read_verdicts
+from generate.verdicts import Entry, Judging, Verifier, forget_lost, read_verdicts
 from tracestill.records import Journal, Problem, Table, Teacher, Trace, digest, from_row, trace_id
 from tracestill.records import journal as journals
 from tracestill.records.models import Redact
@@ -109,7 +109,7 @@ def ask(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Ledg
     )
     if asking.verifier is not None:
         journals.repair(asking.verdicts)
-        _take_verdicts(ledger, asking.verdicts, asking.verifier)
+        _take_verdicts(ledger, asking, asking.verifier)
     for row in range(len(ledger.rows)):
         ledger.refresh(row)
     with Journal(asking.journal, HEADS) as journal, asking.journal.open("rb") as file:
@@ -145,11 +145,16 @@ def _sent(problems: Sequence[Problem], asking: Asking) -> Callable[[int], str | 
     return sent
 
 
-def _take_verdicts(ledger: Ledger, path: Path, verifier: Verifier) -> None:
-    for problem, sample, offset, verdict in read_verdicts(path, verifier.names):
+def _take_verdicts(ledger: Ledger, asking: Asking, verifier: Verifier) -> None:
+    end = asking.journal.stat().st_size if asking.journal.exists() else 0
+    lost = False
+    for problem, sample, offset, verdict in read_verdicts(asking.verdicts, verifier.names):
+        lost |= offset >= end
         row = ledger.rows.get(problem)
         if row is not None and ledger.offset(row, sample) == offset:
             ledger.judge(row, sample, correct=verdict.outcome == "correct")
+    if lost:
+        forget_lost(asking.verdicts, end)
 
 
 def read_traces(problems: Sequence[Problem], asking: Asking, ledger: Ledger) -> Iterator[Trace]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from generate.reasoning import VERSION
-from tracestill.records import Journal, Problem, Trace, Verdict
+from tracestill.records import Journal, Problem, Trace, Verdict, write_atomic
 from tracestill.records import journal as journals
 
 BATCH = 256
@@ -108,3 +109,11 @@ def read_verdicts(journal: Path, names: Sequence[str]) -> Iterator[tuple[str, in
         if row["read_by"] == VERSION and row["verifier"] in known:
             verdict = Verdict(**{name: row[name] for name in Verdict.__dataclass_fields__})
             yield row["problem_id"], row["sample"], row["offset"], verdict
+
+
+def forget_lost(journal: Path, end: int) -> None:
+    """Take the verdicts on responses from the byte offset `end` on out of their journal. A loss of
+    power may keep a verdict and take the response: another would come to lie in its place.
+    """
+    kept = [row for row, _ in journals.read(journal) if row["offset"] < end]
+    write_atomic(journal, b"".join(json.dumps(row).encode() + b"\n" for row in kept))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -98,6 +99,24 @@ def check_model(path: str) -> None:
         raise ValueError(f"the model folder {path} {state}; name a model's folder or a hub id")
 
 
+def _wake_when_dead(core: Any) -> None:
+    """Have `step` raise when the core's process has died: vLLM 0.32 then ends the thread that reads
+    its outputs, and waits for ever for what that was to read.
+    """
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    reader = getattr(core, "output_queue_thread", None)
+    if reader is None:  # the core runs in this process
+        return
+    outputs = core.outputs_queue
+
+    def wake() -> None:
+        reader.join()
+        outputs.put_nowait(EngineDeadError())
+
+    threading.Thread(target=wake, name="vllm-death", daemon=True).start()
+
+
 class VllmEngine:
     """An engine of one model and one way of sampling."""
 
@@ -128,6 +147,7 @@ class VllmEngine:
             self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         except (ValueError, TypeError, OSError) as error:
             raise ValueError(f"vLLM can't load {model.path}: {_first_line(error)}") from error
+        _wake_when_dead(self.engine.engine_core)
         config = self.engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
         # Twice what runs at once: the next request is there when one ends, and a million
@@ -177,6 +197,7 @@ class VllmEngine:
         """Hand a request to vLLM; a response where it can't be answered."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         ids, prefill = self._render(request.messages)
         begun = (request.continues and request.continues.token_ids) or []
@@ -205,6 +226,8 @@ class VllmEngine:
             self.engine.add_request(request.id, {"prompt_token_ids": ids + begun}, params)
         except ValueError as error:
             return self._refusal(request.id, asked, "error", f"vLLM: {_first_line(error)}")
+        except EngineDeadError as error:
+            raise EngineDiedError(f"vLLM: {_first_line(error)}") from error
         running[request.id] = asked
         return None
 

@@ -17,7 +17,7 @@ from generate.problems import load_problems
 from generate.run import Asking, sample
 from generate.spending import BudgetReachedError
 from generate.stopping import Rule, fixed
-from generate.verdicts import Verifier
+from generate.verdicts import Verifier, read_verdicts
 from generate.vllm_engine import Model, VllmEngine
 from tracestill.records import Problem, Sampling, Teacher, Trace, Verdict, bucket, problem_id
 from tracestill.records import journal as journals
@@ -297,6 +297,27 @@ def test_a_problem_gets_samples_until_one_is_verified(ask: Asked, tmp_path: Path
     traces = ask(numbered(10), engine=lambda: more, rule=wider, verifier=VERIFIER)
     assert {r.messages[-1]["content"] for r in more.asked} == {"p6", "p7", "p8", "p9"}
     assert len(traces) == 1 + 2 + 3 + 4 + 5 + 6 + 7 + 8 + 8 + 8
+
+
+def test_a_verdict_does_not_outlive_the_response_that_it_is_of(ask: Asked, tmp_path: Path) -> None:
+    """A loss of power may take a response whose verdict is on disk; the one that is asked for in
+    its stead lies in the same place.
+    """
+    options: dict[str, Any] = {"rule": Rule(min=1, max=1), "verifier": VERIFIER}
+    ask(numbered(1), engine=lambda: Scripted(lambda request: "0"), **options)
+    journal = tmp_path / "journal.jsonl"
+    journal.write_bytes(b"")
+    unjudged = {**options, "verifier": Verifier(judge=interrupted, names=["same/1"])}
+    with pytest.raises(InterruptedError):
+        ask(numbered(1), engine=lambda: Scripted(lambda request: "9"), **unjudged)
+    assert len(list(journals.read(journal))) == 1
+    ask(numbered(1), engine=never, **options)
+    verdicts = read_verdicts(tmp_path / "verdicts.journal.jsonl", VERIFIER.names)
+    assert [verdict.outcome for _, _, _, verdict in verdicts] == ["incorrect"]
+
+
+def interrupted(pairs: Sequence[tuple[Problem, Trace]]) -> list[Verdict]:
+    raise InterruptedError
 
 
 def test_a_hopeless_problem_is_given_up(ask: Asked) -> None:

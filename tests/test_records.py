@@ -251,6 +251,11 @@ def test_an_index_is_read_instead_of_the_journal(indexed: Path) -> None:
     assert [n for (n, _), _ in journals.read_heads(indexed, KEYS)] == list(range(6))
 
 
+def replace_line(path: Path, number: int, line: bytes) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:number], line, *lines[number + 1 :]]))
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -260,6 +265,9 @@ def test_an_index_is_read_instead_of_the_journal(indexed: Path) -> None:
         lambda index, path: index.write_bytes(index.read_bytes() + b'[9,9'),
         lambda index, path: index.write_bytes(b"".join(index.read_bytes().splitlines(True)[:3])),
         lambda index, path: index.write_bytes(b'["offset", "length", "other"]\n[0, 3, 1]\n'),
+        lambda index, path: replace_line(index, 2, b""),
+        lambda index, path: replace_line(index, 2, b"\0" * 20 + b"\n"),
+        lambda index, path: replace_line(index, 6, b"\0" * 20 + b"\n"),
         lambda index, path: path.write_bytes(path.read_bytes() + b'{"n": 6}\n'),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,9 @@ from generate.served.http import Reply
 from generate.served.limits import backoff
 from generate.served.replies import Failure, estimate_tokens, masker, read_reply
 from generate.served.transport import proxies_of, read_key, without_key
-from tracestill.records import Sampling
+from tracestill.records import Sampling, write_atomic
 from tracestill.records.models import ServedModel
+from tracestill.records.tables import sync_folder
 
 MOST_LINES, MOST_BYTES = 50_000, 100_000_000
 POLL_SECONDS = 30.0
@@ -64,7 +66,7 @@ class _Chunk:
         return self._id.read_text() if self._id.exists() else None
 
     def note(self, batch: str) -> None:
-        write_whole(self._id, batch.encode())
+        write_atomic(self._id, batch.encode())
 
     def forget(self) -> None:
         self._id.unlink(missing_ok=True)
@@ -74,13 +76,6 @@ class _Chunk:
         with self.requests.open("rb") as file:
             for line in file:
                 yield json.loads(line)["custom_id"], _digest(line)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under another name and rename it, so that it is whole when it is there."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_bytes(data)
-    part.replace(path)
 
 
 class Batches:
@@ -222,7 +217,7 @@ class Batches:
     def _send(self, lines: list[bytes]) -> None:
         data = b"".join(lines)
         chunk = _Chunk(self._folder, f"{len(self._chunks):05d}-{_digest(data)}")
-        write_whole(chunk.requests, data)
+        write_atomic(chunk.requests, data)
         self._remember(chunk)
         self._create(chunk)
 
@@ -273,7 +268,10 @@ class Batches:
                 if source:
                     self._again(lambda source=source: self._download(source, file))  # type: ignore[misc]
             file.write(b"\n" + msgspec.json.encode(note) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())  # half of it under its name would be paid for again
         part.replace(chunk.results)
+        sync_folder(self._folder)
         return True
 
     def _download(self, source: str, file: BinaryIO) -> None:

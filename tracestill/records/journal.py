@@ -100,18 +100,22 @@ def read_heads(path: Path, keys: Sequence[str]) -> Iterator[tuple[list[Any], int
 
 def _indexed(path: Path, keys: Sequence[str]) -> Iterator[tuple[list[Any], int, int]]:
     """The index's entries (values, offset, length) if it is one of these keys and of this
-    journal; none if not.
+    journal, as far as they are whole and leave no line out; none if not.
     """
     index = index_path(path)
     if not index.exists() or not path.exists() or not _fits(path, index, keys):
         return
-    size = path.stat().st_size
+    size, end = path.stat().st_size, 0
     with index.open("rb") as file:
         next(file)
         for line in file:
-            offset, length, *values = json.loads(line)
-            if offset + length > size:
+            try:
+                offset, length, *values = json.loads(line)
+            except ValueError:  # a loss of power may leave blocks of zeros behind
                 return
+            if offset != end or offset + length > size:
+                return
+            end = offset + length
             yield values, offset, length
 
 
@@ -131,7 +135,10 @@ def _fits(path: Path, index: Path, keys: Sequence[str]) -> bool:
         for line in file:
             if not line.endswith(b"\n"):
                 return False
-            entry = json.loads(line)
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                return False
             if entry[0] + entry[1] <= size:
                 last = entry
         if last is None:
