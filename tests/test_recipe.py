@@ -62,6 +62,8 @@ def test_defaults_are_filled_and_come_back(tmp_path: Path) -> None:
         ("generate:\n", "generat:\n", ["line 9", "did you mean generate?", "generate is missing"]),
         ("problems:\n", "problems: [\n", ["not YAML"]),
         ("size: 2", "size: 2\n      buckets: {of: 4, keep: [4]}", ["buckets", "numbered 0 to 3"]),
+        ("model: ./teacher", "engine: openai\n  model: m\n  base_urls: [http://localhost:1/v1]\n"
+         "  batch: true", ["evaluate.models: leave out teacher"]),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_line_and_the_fix(

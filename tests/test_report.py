@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -9,7 +10,14 @@ import pytest
 
 import tracestill
 from tracestill.layout import REPORT, STAGES
-from tracestill.records import Trace, read_table
+from tracestill.records import (
+    PassRate,
+    Trace,
+    read_manifest,
+    read_table,
+    write_manifest,
+    write_table,
+)
 from tracestill.report import build
 from tracestill.runs import Shown
 
@@ -77,6 +85,29 @@ def test_a_report_of_an_unfinished_run_names_what_is_missing(copied: Path) -> No
     assert "What became of the teacher's traces" in page.text
 
 
+def test_a_report_says_how_sampling_until_correct_went(copied: Path) -> None:
+    assert "Sampled until correct" not in Text((copied / REPORT).read_text()).text
+    rates = [
+        PassRate(problem_id="a", samples=1, correct=1, pass_rate=1.0),
+        PassRate(problem_id="b", samples=3, correct=1, pass_rate=0.0),
+        PassRate(problem_id="c", samples=4, correct=0, pass_rate=0.0),
+        PassRate(problem_id="d", samples=1, correct=0, pass_rate=None),  # the budget ended
+    ]
+    folder = copied / "generate"
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    shards = write_table(folder, "pass_rates", PassRate, rates)
+    tables = manifest.tables | {"pass_rates": shards}
+    write_manifest(folder, dataclasses.replace(manifest, tables=tables))
+    text = " ".join(Text(build(copied).read_text()).text.split())
+    assert "2.25 samples a problem, at most 4; 2 of 4 problems have a correct one" in text
+    assert "pass rate is 33.3%" in text
+    assert "over the 3 problems that were not ended by the budget" in text
+    frame = tracestill.load_run(copied).pass_rates()
+    assert frame["samples"].tolist() == [1, 3, 4, 1]
+    assert frame["pass_rate"].isna().tolist() == [False, False, False, True]
+
+
 def test_a_run_is_read_as_tables(finished: Path) -> None:
     run = tracestill.load_run(finished)
     assert run.recipe["name"] == "tiny"
@@ -123,3 +154,5 @@ def test_what_is_no_run_or_not_there_is_said(finished: Path, tmp_path: Path) -> 
     run = tracestill.load_run(finished)
     with pytest.raises(ValueError, match="no table trace, only traces"):
         run.frame("generate", "trace")
+    with pytest.raises(ValueError, match="no table pass_rates, only traces"):
+        run.pass_rates()

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from filter.config import FilterSection
 from finetune.config import FinetuneSection
-from generate.config import GenerateSection, ImportTeacher, ProblemsSection
+from generate.config import GenerateSection, ImportTeacher, ProblemsSection, ServedTeacher
 from tracestill.evaluate.config import EvaluateSection
 from tracestill.records.hosts import plain_host
 from tracestill.records.section import Section
@@ -67,6 +67,12 @@ class Recipe(Section):
         if not isinstance(self.generate, ImportTeacher):
             if not self.problems.train:
                 raise ValueError("problems.train: name at least one source of problems")
+            batch = isinstance(self.generate, ServedTeacher) and self.generate.batch
+            if batch and "teacher" in self.evaluate.models:
+                raise ValueError(
+                    "evaluate.models: leave out teacher: with generate.batch it answers in batches "
+                    "only, and there is none for the evaluation"
+                )
             return self
         if self.problems.train:
             raise ValueError(

@@ -107,6 +107,12 @@ class Run:
         """What the verifier said of each trace that has an answer."""
         return self.frame("filter", "verdicts")
 
+    def pass_rates(self) -> pd.DataFrame:
+        """How often each problem's samples were correct, with the unbiased `pass_rate`; only where
+        the teacher was sampled with `until_correct`.
+        """
+        return self.frame("generate", "pass_rates")
+
     def disputes(self) -> pd.DataFrame:
         """The answers on which verifiers disagree, for people to decide: the queue."""
         return self.frame("filter", "disputes")

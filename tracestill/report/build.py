@@ -102,8 +102,11 @@ def _stages(run: Run) -> list[dict[str, Any]]:
 
 def _traces(run: Run, there: bool) -> dict[str, Any]:
     empty = dict.fromkeys(
-        ("funnel", "funnel_plot", "lengths_plot", "solved_plot", "samples", "disputes", "doubts")
-    )
+        (
+            "funnel", "sampling", "funnel_plot", "lengths_plot", "solved_plot", "samples",
+            "disputes", "doubts",
+        )
+    )  # fmt: skip
     if not there:
         return empty
     counts = [(str(reason), int(n)) for reason, n in run.funnel().itertuples(index=False)]
@@ -124,6 +127,7 @@ def _traces(run: Run, there: bool) -> dict[str, Any]:
     )
     return {
         "funnel": counts,
+        "sampling": _sampling(run),
         "funnel_plot": plots.draw(
             partial(plots.funnel, counts=counts), "funnel", 0.7 + 0.3 * (len(counts) + 1)
         ),
@@ -150,6 +154,24 @@ def _choice(kept: Sequence[str], dropped: dict[str, list[str]], wanted: int) -> 
     for rank in range(wanted):
         rest += [column[rank] for column in columns if rank < len(column)]
     return [*spread, *rest[: wanted - len(spread)]]
+
+
+def _sampling(run: Run) -> dict[str, Any] | None:
+    """How sampling until correct went; None where every problem got as many samples."""
+    manifest = run.manifest("generate")
+    assert manifest is not None
+    if "pass_rates" not in manifest.tables:
+        return None
+    rates = run.pass_rates()
+    known = rates["pass_rate"].dropna()
+    return {
+        "problems": len(rates),
+        "mean": rates["samples"].mean(),
+        "most": int(rates["samples"].max()),
+        "solved": int((rates["correct"] > 0).sum()),
+        "pass_rate": known.mean() if len(known) else None,
+        "unfinished": len(rates) - len(known),
+    }
 
 
 def _spread(items: Sequence[str], wanted: int) -> list[str]:
