@@ -16,6 +16,8 @@ from tracestill.records import trace_id
 # What the journal's index holds of each response.
 HEADS = ("id", "problem_id", "sample", "finish", "max_tokens", "spent", "paid", "elapsed", "sent")
 
+# What a later run asks for again: another limit, model length or day may make an answer of it.
+UNANSWERED = ("error", "skipped")
 _FAILED, _CUT, _DONE = 0, 1, 2
 _UNJUDGED, _INCORRECT, _CORRECT = 0, 1, 2
 
@@ -203,5 +205,5 @@ def read_ledger(
         if masked != sent(row):
             continue  # its placeholders stand for something else
         cut = finish == "length" and budget < max_tokens
-        ledger.put(row, sample, offset, failed=finish == "error", cut=cut)
+        ledger.put(row, sample, offset, failed=finish in UNANSWERED, cut=cut)
     return ledger, Spent(tokens=tokens, money=money, hours=hours)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from generate.config import Budget, Prices
 from generate.engine import Engine, EngineDiedError, Partial, Request, Response
-from generate.ledger import HEADS, Ledger, read_ledger
+from generate.ledger import HEADS, UNANSWERED, Ledger, read_ledger
 from generate.reasoning import split_reasoning
 from generate.redact import redactor, restore_trace
 from generate.spending import BudgetReachedError, Purse
@@ -105,7 +105,7 @@ def ask(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Ledg
         teacher=asking.identity,
         max_tokens=asking.teacher.sampling.max_tokens,
         judging=asking.verifier is not None,
-        sent=_sent(problems, asking),
+        sent=what_is_sent(problems, asking),
     )
     if asking.verifier is not None:
         journals.repair(asking.verdicts)
@@ -132,7 +132,7 @@ def ask(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Ledg
     return ledger
 
 
-def _sent(problems: Sequence[Problem], asking: Asking) -> Callable[[int], str | None]:
+def what_is_sent(problems: Sequence[Problem], asking: Asking) -> Callable[[int], str | None]:
     """What today's masking makes of a problem's prompt (see `Masked.sent`), by its row."""
     if asking.redact is None:
         return lambda row: None
@@ -357,7 +357,7 @@ class _Run:
             "teacher": self._teacher | {"engine_version": engine.version},
         }
         offset = self.journal.append(values)
-        failed = response.finish == "error"
+        failed = response.finish in UNANSWERED
         self.ledger.put(row, sample, offset, failed=failed, cut=False)
         if not failed:  # a failed one stays away in this run
             self.ledger.give_back(row, sample)

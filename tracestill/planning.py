@@ -77,7 +77,8 @@ def estimate(recipe: Recipe, run: Path, source: Path) -> Plan:
     """
     import numpy as np
 
-    from generate.ledger import HEADS, read_ledger
+    from generate.ledger import HEADS, UNANSWERED, read_ledger
+    from generate.run import what_is_sent
     from tracestill.records import journal as journals
 
     problems: Table[Problem] = open_table(run / "problems", "train", Problem)
@@ -90,13 +91,14 @@ def estimate(recipe: Recipe, run: Path, source: Path) -> Plan:
         teacher=asking.identity,
         max_tokens=asking.teacher.sampling.max_tokens,
         judging=False,
+        sent=what_is_sent(problems, asking),
     )
     journal = source / "generate" / "journal.jsonl"
     costs: dict[str, list[float]] = {}
     rows = 0
     for (_, problem, _, finish, _, tokens, paid, *_), _ in journals.read_heads(journal, HEADS):
         rows += 1
-        if finish != "error":
+        if finish not in UNANSWERED:
             sums = costs.setdefault(problem, [0.0, 0.0, 0.0])
             sums[0] += tokens or 0
             sums[1] += paid or 0.0
