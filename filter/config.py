@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from filter.sandbox import read_sandbox
-from tracestill.records.models import LocalModel, ServedModel
+from tracestill.records.models import LocalModel, ServedModel, engine_of
 from tracestill.records.section import Section
 
 Keep = Literal["correct", "unverifiable"]
@@ -57,14 +57,9 @@ class ServedJudge(ServedModel, _Judging):
     """A language model that judges what no rule decides, behind an endpoint."""
 
 
-def _engine(value: Any) -> str:
-    engine = value.get("engine", "vllm") if isinstance(value, dict) else value.engine
-    return str(engine)
-
-
 Judge = Annotated[
     Annotated[LocalJudge, Tag("vllm")] | Annotated[ServedJudge, Tag("openai")],
-    Discriminator(_engine),
+    Discriminator(engine_of),
 ]
 
 

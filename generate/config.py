@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from tracestill.records.models import LocalModel, ServedModel
+from tracestill.records.models import LocalModel, ServedModel, engine_of
 from tracestill.records.schema import Kind
 from tracestill.records.section import Section
 
@@ -202,15 +202,10 @@ class ImportTeacher(Section):
         return self
 
 
-def _engine(value: Any) -> str:
-    engine = value.get("engine", "vllm") if isinstance(value, dict) else value.engine
-    return str(engine)
-
-
 GenerateSection = Annotated[
     Annotated[LocalTeacher, Tag("vllm")]
     | Annotated[ServedTeacher, Tag("openai")]
     | Annotated[ImportTeacher, Tag("import")],
-    Discriminator(_engine),
+    Discriminator(engine_of),
 ]
 """The teacher and how it is sampled."""

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from generate.stopping import Rule, wanted
+from tracestill.records import Finish, trace_id
 from tracestill.records import journal as journals
-from tracestill.records import trace_id
 
 # What the journal's index holds of each response.
 HEADS = ("id", "problem_id", "sample", "finish", "max_tokens", "spent", "paid", "elapsed", "sent")
 
-# What a later run asks for again: another limit, model length or day may make an answer of it.
-UNANSWERED = ("error", "skipped")
+UNANSWERED: tuple[Finish, ...] = ("error",)  # what a later run asks for again
 _FAILED, _CUT, _DONE = 0, 1, 2
 _UNJUDGED, _INCORRECT, _CORRECT = 0, 1, 2
 

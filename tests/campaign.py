@@ -39,6 +39,7 @@ problems:
 generate: {generate}
 filter: {{decontaminate: null}}
 finetune: {{student: some/student, template: t.jinja, stop: "x"}}
+evaluate: {{models: [student_before, student_after]}}
 """
 
 

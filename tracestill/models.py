@@ -12,6 +12,7 @@ from tracestill.records.models import LocalModel, Redact, ServedModel
 
 if TYPE_CHECKING:
     from generate.engine import Engine
+    from generate.vllm_engine import Model
 
 
 def model_content(path: str, revision: str | None) -> str:
@@ -95,9 +96,16 @@ def open_engine(
         from generate.openai_engine import OpenaiEngine
 
         return OpenaiEngine(section, sampling, state)
-    from generate.vllm_engine import Model, VllmEngine
+    from generate.vllm_engine import VllmEngine
 
-    model = Model(
+    return VllmEngine(loaded_by_vllm(section), sampling)
+
+
+def loaded_by_vllm(section: LocalModel) -> Model:
+    """What vLLM is to load for a section."""
+    from generate.vllm_engine import Model
+
+    return Model(
         path=section.model,
         revision=section.revision,
         quantization=section.quantization,
@@ -105,4 +113,3 @@ def open_engine(
         max_model_len=section.max_model_len,
         engine_args=section.engine_args,
     )
-    return VllmEngine(model, sampling)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tracestill.models import model_name
+from tracestill.models import loaded_by_vllm, model_name
 from tracestill.records.models import LocalModel, ServedModel
 
 _PR_SET_PDEATHSIG = 1
@@ -47,18 +47,10 @@ def flags(arguments: dict[str, Any]) -> list[str]:
 
 def command(section: LocalModel, port: int, *, on_cpu: bool) -> list[str]:
     """The command that serves a section's model."""
-    from generate.vllm_engine import Model, engine_arguments
+    from generate.vllm_engine import engine_arguments
 
-    model = Model(
-        path=section.model,
-        revision=section.revision,
-        quantization=section.quantization,
-        dtype=section.dtype,
-        max_model_len=section.max_model_len,
-        engine_args=section.engine_args,
-    )
     arguments = {
-        **engine_arguments(model, on_cpu),
+        **engine_arguments(loaded_by_vllm(section), on_cpu),
         "served_model_name": model_name(section.model),
         # Sampling is the recipe's: what the model's folder advises is not taken unasked.
         "generation_config": "vllm",

@@ -115,3 +115,9 @@ class ServedModel(Section):
     """Mask what is private before anything is sent; null sends every prompt as it is."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Any further field of the request, as the endpoint documents it; null leaves a field out."""
+
+
+def engine_of(value: Any) -> str:
+    """The engine that a section names, as YAML or as read; `vllm` where it names none."""
+    engine = value.get("engine", "vllm") if isinstance(value, dict) else value.engine
+    return str(engine)
