@@ -124,9 +124,9 @@ def _judge(
             for trace in chunk
             if trace.answer is not None and trace.answer.strip()
         ]
-        again = {answer.trace_id for answer in answered if not _holds(known, answer, sandbox)}
-        anew = verify_many([a for a in answered if a.trace_id in again], sandbox)
-        judged = [*anew, *(known[a.trace_id] for a in answered if a.trace_id not in again)]
+        lacking = [answer for answer in answered if not _holds(known, answer, sandbox)]
+        anew = {verdict.trace_id: verdict for verdict in verify_many(lacking, sandbox)}
+        judged = [anew.get(a.trace_id) or known[a.trace_id] for a in answered]
         verdicts |= {verdict.trace_id: verdict for verdict in judged}
         wanted = sum(verdict.outcome in settings.keep for verdict in judged)
         kept += wanted if settings.verify else len(chunk)

@@ -17,7 +17,6 @@ class EngineDiedError(Exception):
 class Partial:
     """The beginning of an answer that was cut for its length, to be gone on with."""
 
-    raw: str
     raw_reasoning: str | None
     token_ids: list[int] | None
     completion_tokens: int

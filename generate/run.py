@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
@@ -14,7 +15,7 @@ from generate.config import Budget, Prices
 from generate.engine import Engine, EngineDiedError, Partial, Request, Response
 from generate.ledger import HEADS, UNANSWERED, Ledger, read_ledger
 from generate.reasoning import split_reasoning
-from generate.redact import redactor, restore_trace
+from generate.redact import Masked, redactor, restore_trace
 from generate.spending import BudgetReachedError, Purse
 from generate.stopping import Rule
 from generate.verdicts import Entry, Judging, Verifier, forget_lost, read_verdicts
@@ -112,15 +113,20 @@ def ask(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Ledg
         _take_verdicts(ledger, asking, asking.verifier)
     for row in range(len(ledger.rows)):
         ledger.refresh(row)
-    with Journal(asking.journal, HEADS) as journal, asking.journal.open("rb") as file:
-        run = _Run(problems, asking, ledger, Purse(asking.budget, asking.prices, before), progress)
-        run.journal, run.file = journal, file
-        if asking.verifier is None:
-            run.go()
-        else:
-            with Judging(asking.verifier, asking.verdicts) as judging:
-                run.judging = judging
-                run.go()
+    with contextlib.ExitStack() as stack:
+        run = _Run(
+            problems,
+            asking,
+            ledger,
+            purse=Purse(asking.budget, asking.prices, before),
+            journal=stack.enter_context(Journal(asking.journal, HEADS)),
+            file=stack.enter_context(asking.journal.open("rb")),
+            judging=stack.enter_context(Judging(asking.verifier, asking.verdicts))
+            if asking.verifier is not None
+            else None,
+            progress=progress,
+        )
+        run.go()
     if run.out_of_budget and asking.budget.then == "stop":
         problems_short, samples = ledger.lacking()
         raise BudgetReachedError(
@@ -132,17 +138,20 @@ def ask(problems: Sequence[Problem], asking: Asking, progress: Progress) -> Ledg
     return ledger
 
 
+def masking(asking: Asking) -> Callable[[Problem], Masked] | None:
+    """What masks the system prompt and a problem's prompt, in this order; None: nothing does."""
+    if asking.redact is None:
+        return None
+    mask = redactor(asking.redact)
+    return lambda problem: mask(asking.system_prompt or "", problem.prompt)
+
+
 def what_is_sent(problems: Sequence[Problem], asking: Asking) -> Callable[[int], str | None]:
     """What today's masking makes of a problem's prompt (see `Masked.sent`), by its row."""
-    if asking.redact is None:
+    mask = masking(asking)
+    if mask is None:
         return lambda row: None
-    mask = redactor(asking.redact)
-
-    @functools.lru_cache(maxsize=1024)
-    def sent(row: int) -> str | None:
-        return mask(asking.system_prompt or "", problems[row].prompt).sent
-
-    return sent
+    return functools.lru_cache(maxsize=1024)(lambda row: mask(problems[row]).sent)
 
 
 def _take_verdicts(ledger: Ledger, asking: Asking, verifier: Verifier) -> None:
@@ -161,14 +170,12 @@ def read_traces(problems: Sequence[Problem], asking: Asking, ledger: Ledger) -> 
     """The traces that were asked for, by sample and problem; failed ones too. What was masked in
     them is restored where `redact.restore` says so.
     """
-    redact = asking.redact
-    mask = redactor(redact) if redact is not None and redact.restore else None
+    mask = masking(asking) if asking.redact is not None and asking.redact.restore else None
     with asking.journal.open("rb") as file:
         for row, _, offset in ledger.responses():
             trace = _trace(_read_row(file, offset))
             if mask is not None:
-                masked = mask(asking.system_prompt or "", problems[row].prompt)
-                trace = restore_trace(trace, masked.originals)
+                trace = restore_trace(trace, mask(problems[row]).originals)
             yield trace
 
 
@@ -188,27 +195,30 @@ class _Flight:
 class _Run:
     """What changes while a run asks."""
 
-    journal: Journal
-    file: BinaryIO
-    judging: Judging | None = None
-
     def __init__(
         self,
         problems: Sequence[Problem],
         asking: Asking,
         ledger: Ledger,
+        *,
         purse: Purse,
+        journal: Journal,
+        file: BinaryIO,
+        judging: Judging | None,
         progress: Progress,
     ) -> None:
         self.problems = problems
         self.asking = asking
         self.ledger = ledger
         self.purse = purse
+        self.journal = journal
+        self.file = file
+        self.judging = judging
         self.out_of_budget = False
         self._progress = progress
         self._identity = asking.identity
         self._teacher = asdict(asking.teacher)
-        self._mask = redactor(asking.redact) if asking.redact is not None else None
+        self._mask = masking(asking)
         self._in_flight: dict[str, _Flight] = {}
         self._unjudged = iter(list(ledger.unjudged()) if asking.verifier else ())
         self._reused = ledger.samples
@@ -263,8 +273,7 @@ class _Run:
     def _judge(self, row: int, sample: int, offset: int, problem: Problem, trace: Trace) -> None:
         assert self.judging is not None
         if self._mask is not None:
-            masked = self._mask(self.asking.system_prompt or "", problem.prompt)
-            trace = restore_trace(trace, masked.originals)
+            trace = restore_trace(trace, self._mask(problem).originals)
         self.judging.add(Entry(row=row, sample=sample, offset=offset, problem=problem, trace=trace))
 
     def _collect(self) -> None:
@@ -294,15 +303,14 @@ class _Run:
                 if taken is None:  # what it lacked has come meanwhile
                     continue
                 request, flight = self._request(row, *taken, engine)
+                self._in_flight[request.id] = flight  # also while it waits for others to be paid
                 while not self._set_aside(request):
-                    if not self._in_flight:
-                        self.ledger.give_back(row, taken[0])
-                        self.ledger.refresh(row)
+                    if len(self._in_flight) == 1:
+                        self._recall()
                         self.out_of_budget = True
                         yield from self._until_judged()
                         return
                     yield None
-                self._in_flight[request.id] = flight
                 yield request
 
     def _until_judged(self) -> Iterator[None]:
@@ -324,14 +332,13 @@ class _Run:
         begun = None
         if before is not None and engine.continues:
             begun = Partial(
-                raw=before["raw"],
                 raw_reasoning=before.get("raw_reasoning"),
                 token_ids=before["token_ids"],
                 completion_tokens=before["completion_tokens"],
             )
         system, prompt, sent = asking.system_prompt or "", problem.prompt, None
         if self._mask is not None:
-            masked = self._mask(system, prompt)
+            masked = self._mask(problem)
             (system, prompt), sent = masked.texts, masked.sent
         messages = [{"role": "user", "content": prompt}]
         if system:
@@ -368,7 +375,7 @@ class _Run:
         self.report()
 
     def _recall(self) -> None:
-        """What was in flight in an engine that died can be asked for again."""
+        """What is in flight and will not be answered can be asked for again."""
         for flight in self._in_flight.values():
             self.ledger.give_back(flight.row, flight.sample)
             self.ledger.refresh(flight.row)

@@ -370,6 +370,22 @@ def test_an_engine_that_dies_is_opened_again(ask: Asked, tmp_path: Path) -> None
     assert len(ids) == len(set(ids)) == 20
 
 
+def test_a_sample_that_waits_for_its_budget_outlives_the_engine(ask: Asked) -> None:
+    class Dying(Scripted):
+        """Dies while one request is out and the next waits for what that one leaves."""
+
+        def stream(self, requests: Iterable[Request | None]) -> Iterator[Response | None]:
+            taken = [next(iter(requests)), next(iter(requests))]
+            assert [request is None for request in taken] == [False, True]
+            raise EngineDiedError("out of memory")
+            yield None
+
+    engines = iter([Dying(str), Scripted(lambda request: "1", at_once=1)])
+    budget = Budget(tokens=700)  # 502 are set aside for a request that then takes 100
+    options = {"max_tokens": 500, "budget": budget}
+    assert len(ask(numbered(2), engine=lambda: next(engines), **options)) == 2
+
+
 def test_an_engine_that_dies_at_once_is_not_opened_for_ever(ask: Asked) -> None:
     class Dead(Scripted):
         def stream(self, requests: Iterable[Request | None]) -> Iterator[Response | None]:

@@ -96,7 +96,6 @@ def test_a_cut_answer_goes_on_token_by_token(url: str) -> None:
             messages=one.messages,
             seed=one.seed,
             continues=Partial(
-                raw=cut[one.id].raw,
                 raw_reasoning=cut[one.id].raw_reasoning,
                 token_ids=cut[one.id].token_ids,
                 completion_tokens=20,
@@ -165,7 +164,6 @@ def test_reasoning_in_a_field_of_its_own_and_a_replica_that_is_killed() -> None:
                 messages=asked.messages,
                 seed=asked.seed,
                 continues=Partial(
-                    raw=cut[asked.id].raw,
                     raw_reasoning=cut[asked.id].raw_reasoning,
                     token_ids=cut[asked.id].token_ids,
                     completion_tokens=10,

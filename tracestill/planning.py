@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from generate.config import Budget
+    from generate.run import Asking
 
 Progress = Callable[[dict[str, Any]], None]
 _RESAMPLES = 2_000
@@ -126,7 +127,7 @@ def estimate(recipe: Recipe, run: Path, source: Path) -> Plan:
             high=tokens.high * seconds_per_token / 3600,
         ),
         disk=_amount(per_problem[:, 2] * bytes_per_trace, left, size),
-        verified=_verified(recipe, run),
+        verified=_verified(asking),
         budget=asking.budget,
     )
 
@@ -152,10 +153,9 @@ def _amount(per_problem: npt.NDArray[np.float64], left: int, spent: float) -> Am
     return Amount(spent=spent, estimate=mean * left, low=float(low) * left, high=float(high) * left)
 
 
-def _verified(recipe: Recipe, run: Path) -> float | None:
+def _verified(asking: Asking) -> float | None:
     from generate.verdicts import read_verdicts
 
-    asking = asking_of(recipe, run)
     if asking.verifier is None:
         return None
     solved: dict[str, bool] = {}

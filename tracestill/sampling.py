@@ -133,13 +133,13 @@ def generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
 def _masked(problems: Table[Problem], asking: Asking) -> dict[str, int]:
     """How often something of each kind is masked in the problems' prompts."""
-    from generate.redact import redactor
+    from generate.run import masking
 
-    assert asking.redact is not None
-    mask = redactor(asking.redact)
+    mask = masking(asking)
+    assert mask is not None
     counts: Counter[str] = Counter()
     for problem in problems:
-        counts += mask(asking.system_prompt or "", problem.prompt).counts
+        counts += mask(problem).counts
     return dict(counts)
 
 
