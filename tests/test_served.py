@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -60,6 +61,21 @@ def questions(count: int) -> list[Request]:
     ]
 
 
+def going_on(requests: list[Request], cut: dict[str, Response]) -> list[Request]:
+    """The same requests, to go on with the answers that were cut."""
+    return [
+        dataclasses.replace(
+            one,
+            continues=Partial(
+                raw_reasoning=cut[one.id].raw_reasoning,
+                token_ids=cut[one.id].token_ids,
+                completion_tokens=cut[one.id].completion_tokens,
+            ),
+        )
+        for one in requests
+    ]
+
+
 def ask(
     urls: list[str], requests: list[Request], max_tokens: int = 200, **fields: Any
 ) -> dict[str, Response]:
@@ -90,20 +106,7 @@ def test_a_cut_answer_goes_on_token_by_token(url: str) -> None:
     whole = ask([url], asked, token_ids=True)
     cut = ask([url], asked, max_tokens=20, token_ids=True)
     assert {one.finish for one in cut.values()} == {"length"}
-    going = [
-        Request(
-            id=one.id,
-            messages=one.messages,
-            seed=one.seed,
-            continues=Partial(
-                raw_reasoning=cut[one.id].raw_reasoning,
-                token_ids=cut[one.id].token_ids,
-                completion_tokens=20,
-            ),
-        )
-        for one in asked
-    ]
-    for one in ask([url], going, token_ids=True).values():
+    for one in ask([url], going_on(asked, cut), token_ids=True).values():
         expected = whole[one.id]
         assert (one.token_ids, one.raw, one.finish) == (
             expected.token_ids, expected.raw, expected.finish,
@@ -158,20 +161,7 @@ def test_reasoning_in_a_field_of_its_own_and_a_replica_that_is_killed() -> None:
         assert all("think>" not in answer.raw for answer in found.values())
         assert all(answer.raw_reasoning for answer in found.values())
         cut = ask([one], questions(4), max_tokens=10, token_ids=True)
-        going = [
-            Request(
-                id=asked.id,
-                messages=asked.messages,
-                seed=asked.seed,
-                continues=Partial(
-                    raw_reasoning=cut[asked.id].raw_reasoning,
-                    token_ids=cut[asked.id].token_ids,
-                    completion_tokens=10,
-                ),
-            )
-            for asked in questions(4)
-        ]
-        again = ask([one], going, token_ids=True)
+        again = ask([one], going_on(questions(4), cut), token_ids=True)
         assert [again[i].token_ids for i in again] == [found[i].token_ids for i in again]
 
         two, _ = stack.enter_context(teacher())

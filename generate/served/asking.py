@@ -53,7 +53,7 @@ class Asker:
         """Make ready; nothing is sent.
 
         Raises:
-            ValueError: the environment variable of the key holds none, or an url is no url.
+            ValueError: the environment variable of the key holds none.
 
         """
         self._model = model
@@ -66,9 +66,6 @@ class Asker:
             if key is None and not proxies_of(model.base_urls)
             else ClientTransport(key or "none", model.base_urls)
         )
-        for url in model.base_urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"base_urls: {url} is no address: write http://host:port/v1")
         self.replicas = Replicas([url.rstrip("/") for url in model.base_urls], self._probe)
         self._slots = Slots(model.concurrency)
         self._requests = model.requests_per_minute and Bucket(model.requests_per_minute)
