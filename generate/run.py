@@ -67,7 +67,7 @@ def teacher_fingerprint(teacher: Teacher, system_prompt: str | None) -> str:
     values = asdict(teacher)
     values["sampling"].pop("max_tokens")
     values.pop("engine_version")
-    values.pop("provider")
+    values["provider"] = "local"  # wherever it runs; journals that say so are found again
     values.pop("model")  # a folder that was moved is the same model: `content` tells
     return digest("teacher", values, system_prompt)
 

@@ -14,7 +14,7 @@ import pytest
 from generate.config import Buckets, Budget, FileSource, GymSource, Prices
 from generate.engine import Engine, EngineDiedError, Request, Response
 from generate.problems import load_problems
-from generate.run import Asking, sample
+from generate.run import Asking, sample, teacher_fingerprint
 from generate.spending import BudgetReachedError
 from generate.stopping import Rule, fixed
 from generate.verdicts import Verifier, read_verdicts
@@ -182,6 +182,20 @@ def test_a_prompt_that_fills_the_context_is_a_row(ask: Asked) -> None:
     traces = ask([good[0], problem, good[1]])
     assert [t.finish == "skipped" for t in traces] == [False, True, False]
     assert "max_model_len" in (traces[1].error or "")
+
+
+def test_a_teacher_is_the_same_wherever_it_runs() -> None:
+    """Pinned: were it to change, nothing that earlier runs paid for would be found again."""
+    sampling = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=8, seed=0)
+    teacher = Teacher(
+        model="a", revision=None, content="c", engine="vllm", engine_version="1",
+        quantisation=None, provider="local", sampling=sampling,
+    )  # fmt: skip
+    assert teacher_fingerprint(teacher, None) == "72628fc9fe9daa3000c5"
+    elsewhere = dataclasses.replace(teacher, provider="api.example.com", model="b/a")
+    assert teacher_fingerprint(elsewhere, None) == "72628fc9fe9daa3000c5"
+    other = dataclasses.replace(teacher, content="d")
+    assert teacher_fingerprint(other, None) != "72628fc9fe9daa3000c5"
 
 
 def test_a_missing_model_is_named() -> None:
