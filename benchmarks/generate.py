@@ -28,11 +28,12 @@ from unittest import mock
 
 sys.path.remove(str(Path(__file__).parent))  # or this file would be what `generate` names
 
+from generate.asking import Asking, teacher_fingerprint
 from generate.config import Prices
 from generate.engine import Request, Response
 from generate.ledger import HEADS
 from generate.problems import load_problems
-from generate.run import Asking, ask, read_traces, teacher_fingerprint
+from generate.run import ask, read_traces
 from generate.stopping import Rule, fixed
 from generate.verdicts import Verifier
 from tracestill.loading import load_recipe

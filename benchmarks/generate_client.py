@@ -99,8 +99,9 @@ def ours(port: int, count: int, folder: Path) -> float:
     """Seconds for so many requests through `generate.run.ask`."""
     import aiohttp  # noqa: F401  # neither way pays for its imports
 
+    from generate.asking import Asking
     from generate.openai_engine import OpenaiEngine
-    from generate.run import Asking, ask
+    from generate.run import ask
     from generate.stopping import Rule
     from tracestill.records import Problem, Sampling, problem_id
     from tracestill.records.models import ServedModel

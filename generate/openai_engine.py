@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from generate.engine import Request, Response
-from generate.served.asking import Asker
+from generate.served.asker import Asker
 from tracestill.records import Sampling
 from tracestill.records.models import ServedModel
 

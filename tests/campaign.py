@@ -25,7 +25,7 @@ from aiohttp import web
 from scripted import completion, reply
 from test_openai_engine import FakeBatches
 
-from generate.run import sample_seed
+from generate.asking import sample_seed
 from tracestill.records import PassRate, Trace, Verdict, check_shards, read_manifest, read_table
 from tracestill.records import journal as journals
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from generate.asking import Asking, teacher_fingerprint
 from generate.config import Buckets, Budget, FileSource, GymSource, Prices
 from generate.engine import Engine, EngineDiedError, Request, Response
 from generate.problems import load_problems
-from generate.run import Asking, sample, teacher_fingerprint
+from generate.run import sample
 from generate.spending import BudgetReachedError
 from generate.stopping import Rule, fixed
 from generate.verdicts import Verifier, read_verdicts

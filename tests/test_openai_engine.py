@@ -382,10 +382,10 @@ def test_a_replica_that_goes_deaf_gives_its_requests_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It takes connections and says nothing more, as behind a cut cable."""
-    from generate.served import asking
+    from generate.served import asker
 
     monkeypatch.setattr(replicas, "WATCH", 0.2)
-    monkeypatch.setattr(asking, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(asker, "PROBE_SECONDS", 0.2)
 
     async def never(*_: Any) -> web.Response:
         deaf.models = lambda: time.sleep(0.5) or reply({})  # type: ignore[func-returns-value]

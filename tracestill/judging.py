@@ -40,7 +40,8 @@ def _replies(
     journal: Path,
     progress: Progress,
 ) -> dict[str, str | None]:
-    from generate.run import Asking, sample
+    from generate.asking import Asking
+    from generate.run import sample
     from generate.stopping import fixed
 
     sampling = Sampling(

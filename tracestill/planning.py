@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from generate.asking import Asking
     from generate.config import Budget
-    from generate.run import Asking
 
 Progress = Callable[[dict[str, Any]], None]
 _RESAMPLES = 2_000
@@ -78,8 +78,8 @@ def estimate(recipe: Recipe, run: Path, source: Path) -> Plan:
     """
     import numpy as np
 
+    from generate.asking import what_is_sent
     from generate.ledger import HEADS, UNANSWERED, read_ledger
-    from generate.run import what_is_sent
     from tracestill.records import journal as journals
 
     problems: Table[Problem] = open_table(run / "problems", "train", Problem)

@@ -23,8 +23,8 @@ from tracestill.records import (
 from tracestill.records.models import ServedModel
 
 if TYPE_CHECKING:
+    from generate.asking import Asking
     from generate.ledger import Ledger
-    from generate.run import Asking
     from generate.verdicts import Verifier
 
 Progress = Callable[[dict[str, Any]], None]
@@ -37,7 +37,7 @@ def asking_of(recipe: Recipe, run: Path) -> Asking:
         ValueError: the recipe imports its traces, or its model's folder does not exist.
 
     """
-    from generate.run import Asking
+    from generate.asking import Asking
     from generate.stopping import Rule
 
     settings = recipe.generate
@@ -133,7 +133,7 @@ def generate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
 def _masked(problems: Table[Problem], asking: Asking) -> dict[str, int]:
     """How often something of each kind is masked in the problems' prompts."""
-    from generate.run import masking
+    from generate.asking import masking
 
     mask = masking(asking)
     assert mask is not None

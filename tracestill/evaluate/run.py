@@ -90,7 +90,8 @@ def _answers(
     folder: Path,
     progress: Progress,
 ) -> list[Trace]:
-    from generate.run import Asking, sample
+    from generate.asking import Asking
+    from generate.run import sample
     from generate.stopping import fixed
 
     model = subject.model
