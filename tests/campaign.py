@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import random
 import signal
@@ -165,6 +166,9 @@ class Campaign:
     environment: dict[str, str] = field(default_factory=dict)
     excused: Counter[int] = field(default_factory=Counter)
     held: set[str] = field(default_factory=set)
+    # From a kill to the next start: what the teacher sends then, it sends to nobody.
+    dead: list[tuple[float, float]] = field(default_factory=list)
+    killed: float = math.inf
     in_the_middle: int = 0  # kills after the teacher was asked and before the stage was complete
 
     @property
@@ -176,13 +180,14 @@ class Campaign:
 
     def kill_at(self, wait: Callable[[subprocess.Popen[bytes]], None], *, alone: bool) -> None:
         """Go on, kill when `wait` returns, and compare disk and account."""
+        self.dead.append((self.killed, time.monotonic()))
         process = start(self.recipe, self.run, **self.environment)
         try:
             wait(process)
             assert process.poll() in (None, 0), self._said()
             self.held |= {row["id"] for row in rows_of(self.journal)}
         finally:
-            at = time.monotonic()
+            at = self.killed = time.monotonic()
             kill(process, alone=alone)
         rows = rows_of(self.journal)
         ids = [row["id"] for row in rows if row["finish"] != "error"]
@@ -195,7 +200,11 @@ class Campaign:
         if self.account is None:
             return
         there = {sample_seed(0, id_) for id_ in ids}
-        old = {seed for seed, sent in self.account.sent if sent < at - SECOND}
+        old = {
+            seed
+            for seed, sent in self.account.sent
+            if sent < at - SECOND and not any(begin <= sent < end for begin, end in self.dead)
+        }
         assert old <= there, f"{len(old - there)} responses older than a second are lost"
         self.excused.update(set(self.account.asked) - there)
 
