@@ -1,6 +1,6 @@
 # Two commands are all a new machine needs: `make quickstart` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-gpu quickstart check test test-slow schema lock format notebooks clean
+.PHONY: help setup setup-gpu quickstart check test test-slow test-hub schema lock format notebooks clean
 SHELL := /bin/bash
 
 VENV := .venv
@@ -49,6 +49,9 @@ test: $(READY) ## the tests, in less than 15 minutes on two cores
 
 test-slow: $(READY) ## the tests that run for minutes
 	$(BIN)/python -m pytest -m slow
+
+test-hub: $(READY) ## the shipped templates with real tokenizers, from the hub
+	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -m hub
 
 format: $(READY) ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -3,85 +3,135 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from finetune import gate
 from finetune.config import FinetuneSection
-from finetune.render import Sample
+from finetune.merge import merged_weights, release, write_config, write_turns, write_weights
+from finetune.render import prompt_text
 
-# A merged model is rounded to its own dtype, bfloat16 as a rule; what the logits may change by,
-# as a part of their spread. A wrong merge is off by more than one.
-_TOLERANCE = 0.1
+if TYPE_CHECKING:
+    from finetune.render import Sample
+
+_COMPARED, _ANSWERED = 8, 3  # samples
 
 
 def export(
     model: Any,
     tokenizer: Any,
     settings: FinetuneSection,
+    *,
     student: str,
     folder: Path,
-    sample: Sample,
+    samples: Sequence[Sample],
+    ends: Sequence[int],
 ) -> dict[str, Any]:
-    """Write `adapter/` and `merged/` below `folder`, then load `merged/` and compare.
+    """Write `merged/` below `folder`, and `adapter/` where there is one; then look at what was
+    written, by the shortest of `samples`.
 
-    `merged/` has the adapter in its weights, in the dtype in which the student came, with the
-    tokenizer, the trained chat template, and a generation_config that ends at the stop token.
+    `merged/` is in 16 bits, in the dtype in which the student came if that has 16, with the
+    tokenizer, the trained template, and configs by which generation ends at `ends`, token ids of
+    which the first is the trained one. Of a student in 4 bits it has the dequantised weights that
+    the adapter was trained on. The model's memory is given back: it can't be used afterwards.
 
     Returns:
-        `logit_difference`: the mean difference between the logits of the adapter and of the
-        reloaded model on `sample`, as a part of the logits' standard deviation; and the `dtype`.
+        Figures for the manifest, and under "findings" what a user should be told of them.
 
     Raises:
-        RuntimeError: what was saved does not do what was trained.
+        RuntimeError: what was saved does not do what was trained, or would never end.
 
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    gate.spare_threads(model)
+    shortest = sorted(samples, key=lambda sample: len(sample.input_ids))[:_COMPARED]
+    dtype = _dtype(student, settings)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    trained = gate.look(model, shortest)
+    base = None
+    if settings.method == "lora":
+        with model.disable_adapter():
+            base = gate.look(model, shortest)
 
-    ids = torch.tensor([sample.input_ids], device=model.device)
-    model.eval()
-    with torch.no_grad():
-        before = model(input_ids=ids, use_cache=False).logits.float().cpu()
+    def write_adapter(path: Path) -> None:
+        model.save_pretrained(path)
+        write_turns(model, tokenizer, path, ends, pad)
 
-    own = AutoConfig.from_pretrained(student, revision=settings.revision).dtype or model.dtype
-    stop = tokenizer.encode(settings.stop, add_special_tokens=False)[0]
-    _replace(folder / "adapter", lambda path: model.save_pretrained(path))
-    merged = model.merge_and_unload(safe_merge=True)
-    # trl gives the model a forward of its own to train with; the class has the right one.
-    merged.__dict__.pop("forward", None)
-    merged.config.use_cache = True
-    merged.config.eos_token_id = stop
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop
-    merged.config.pad_token_id = pad
-    merged.generation_config = GenerationConfig(eos_token_id=stop, pad_token_id=pad)
-    merged.to(own)
+    def write_merged(path: Path) -> None:
+        path.mkdir()
+        figures["parameters"] = write_weights(merged_weights(model, dtype), path)
+        write_config(model, path, dtype, ends, pad)
+        write_turns(model, tokenizer, path, ends, pad)
 
-    def write(path: Path) -> None:
-        merged.save_pretrained(path)
-        tokenizer.save_pretrained(path)
+    figures: dict[str, Any] = {
+        "dtype": str(dtype).removeprefix("torch."),
+        "prompt_example": prompt_text(tokenizer, "What is 2 + 3?", settings.system_prompt),
+    }
+    findings: list[str] = []
+    adapter = folder / "adapter"
+    if settings.method == "lora":
+        _replace(adapter, write_adapter)
+        fit = gate.vllm_fit(adapter)
+        figures["max_lora_rank"] = fit.max_lora_rank
+        if fit.refused:
+            why = ", ".join(fit.refused)
+            findings.append(f"vLLM can't load the adapter, since {why}; serve merged/ instead")
+    else:
+        shutil.rmtree(adapter, ignore_errors=True)
+    _replace(folder / "merged", write_merged)
+    quantised = getattr(model, "is_loaded_in_4bit", False)
+    release(model)
 
-    _replace(folder / "merged", write)
-
-    again = AutoModelForCausalLM.from_pretrained(
-        folder / "merged", dtype=torch.float32 if ids.device.type == "cpu" else own
-    ).to(ids.device)
-    with torch.no_grad():
-        after = again(input_ids=ids).logits.float().cpu()
-    difference = float((after - before).abs().mean() / before.std())
-    if difference > _TOLERANCE:
-        raise RuntimeError(
-            f"the merged model's logits differ from the adapter's by {difference:.2f} of their "
-            f"spread; the adapter in {folder / 'adapter'} is whole"
+    if quantised:
+        figures |= _on_original(student, settings, adapter, dtype, shortest, trained)
+    again = gate.load(folder / "merged", settings, dtype)
+    gate.check_ends(folder, tokenizer, again, ends[0], settings)
+    seen, said = gate.check_weights(folder, gate.look(again, shortest), trained, base)
+    answers = gate.generate(again, shortest[:_ANSWERED], ends, pad)
+    if missed := answers["generations"] - answers["ended"]:
+        said.append(
+            f"{missed} of {answers['generations']} greedy answers did not end by themselves within "
+            f"{answers['tokens']:,} tokens; the student may need more traces or epochs"
         )
-    reloaded = AutoTokenizer.from_pretrained(folder / "merged")
-    if reloaded.chat_template != tokenizer.chat_template:
-        raise RuntimeError(f"{folder / 'merged'} was saved without the trained chat template")
-    if again.generation_config.eos_token_id != stop:
-        raise RuntimeError(f"{folder / 'merged'} would not stop at {settings.stop}")
-    return {"logit_difference": round(difference, 5), "dtype": str(own).removeprefix("torch.")}
+    return {**figures, **seen, "answers": answers, "findings": [*findings, *said]}
 
 
-def _replace(folder: Path, write: Any) -> None:
+def _dtype(student: str, settings: FinetuneSection) -> Any:
+    """The 16-bit dtype in which the student came; bfloat16 if it came in another."""
+    import torch
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        student, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+    )
+    return config.dtype if config.dtype == torch.float16 else torch.bfloat16
+
+
+def _on_original(
+    student: str,
+    settings: FinetuneSection,
+    adapter: Path,
+    dtype: Any,
+    samples: Sequence[Sample],
+    trained: gate.Seen,
+) -> dict[str, Any]:
+    """What the adapter does on the student's own weights, instead of on those in 4 bits that it was
+    trained on: as if it had been merged into them.
+    """
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(
+        gate.load(student, settings, dtype, settings.revision), adapter
+    )
+    seen = gate.look(model, samples)
+    release(model)
+    return {
+        "logit_difference_original": round(gate.difference(seen, trained), 5),
+        "loss_original": round(seen.loss, 5),
+    }
+
+
+def _replace(folder: Path, write: Callable[[Path], None]) -> None:
     """Fill a folder under a temporary name and put it in the place of the one that is there."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -1,83 +1,142 @@
-"""Render kept traces to the token ids that the student is trained on, once, and check them.
+"""Render kept traces to the token ids that the student is trained on, once.
 
 The trainer gets `input_ids` and `labels`; no chat template runs after this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from finetune.config import FinetuneSection
+from finetune.contract import Contract, ending_ids
+from finetune.encoding import Seams, ahead, all_cores, encode
+from finetune.findings import Findings
+from finetune.overlong import Overlong, Tally, pieces
+from finetune.unlearnable import read_control, why_unlearnable
 
-OPEN, CLOSE = "<think>\n", "\n</think>\n\n"
+if TYPE_CHECKING:
+    from finetune.encoding import Ids
+
 IGNORED = -100
+BATCH = 256  # examples that are tokenised at once; a token takes some 100 bytes meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A kept trace: what is asked, how the teacher reasoned, what it answered."""
+    """A kept trace: what is asked, how the teacher reasoned, what it answered.
+
+    `source` and `language` are its problem's.
+    """
 
     trace_id: str
     prompt: str
     reasoning: str
     answer: str
-    system: str | None = None
+    source: str = ""
+    language: str = "en"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Token ids of one example. `labels` is as long as `input_ids`; it repeats the completion's
-    ids, the stop token's last, and holds -100 on the prompt.
+    """Token ids of one example: the prompt's, then the completion's, the stop token's last.
+
+    `input_ids` is an int32 array of shape (tokens,). The first `prompt` of them are not learnt;
+    from `answer` on they are what follows the reasoning.
     """
 
     trace_id: str
-    input_ids: list[int]
-    labels: list[int]
+    input_ids: Ids
+    prompt: int
+    answer: int
+
+    @property
+    def labels(self) -> Ids:
+        """The ids where they are learnt and -100 where not, as long as `input_ids`."""
+        labels = self.input_ids.copy()
+        labels[: self.prompt] = IGNORED
+        return labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overlong:
-    """An example that was left out, since it is longer than `max_length`. Never cut."""
+class Rendered:
+    """What a student is trained on.
 
-    trace_id: str
-    tokens: int
+    `samples` are in the order of their examples; one that was split has several with the same
+    `trace_id`, one after the other. `endings` are the ids that end a generation, the trained stop
+    token's first: generation_config's `eos_token_id`. `refused` is why examples have no samples,
+    where the settings let those be left out.
+    """
+
+    samples: list[Sample]
+    overlong: Overlong
+    contract: Contract
+    endings: list[int]
+    refused: Findings = field(default_factory=Findings)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many examples were left out, by reason."""
+        counts = {"overlong": self.overlong.dropped, "unlearnable": len(self.refused.traces)}
+        return {reason: count for reason, count in counts.items() if count}
 
 
-def load_tokenizer(student: str, revision: str | None, template: Path) -> Any:
+def load_tokenizer(
+    student: str, revision: str | None, template: Path, trust_remote_code: bool = False
+) -> Any:
     """The student's tokenizer with the recipe's chat template in place of its own.
 
     Raises:
-        ValueError: there is no tokenizer, or the template is not readable.
+        ValueError: there is no tokenizer, or none that may be run.
 
     """
     from transformers import AutoTokenizer
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(student, revision=revision)
+        own = get_tokenizer_config(student, revision=revision).get("auto_map")
+        if own and not trust_remote_code:  # transformers would take the nearest of its own
+            raise ValueError(
+                "it is Python that comes with the model: read it, then set "
+                "finetune.trust_remote_code to true"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(
+            student, revision=revision, trust_remote_code=trust_remote_code
+        )
     except (OSError, ValueError) as error:
-        raise ValueError(f"finetune.student: no tokenizer in {student}: {error}") from error
+        why = " ".join(str(error).split())
+        raise ValueError(f"finetune.student: no tokenizer in {student}: {why}") from error
     tokenizer.chat_template = template.read_text(encoding="utf-8")
     return tokenizer
 
 
-def prompt_text(tokenizer: Any, prompt: str, system: str | None = None) -> str:
+def as_messages(prompt: str, system: str | None) -> list[dict[str, str]]:
+    """A problem as a chat."""
+    told = [{"role": "system", "content": system}] if system else []
+    return [*told, {"role": "user", "content": prompt}]
+
+
+def prompt_text(
+    tokenizer: Any, prompt: str, system: str | None = None, language: str | None = None
+) -> str:
     """What the student sees before its turn, as text."""
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": prompt})
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text: str = tokenizer.apply_chat_template(
+        as_messages(prompt, system), tokenize=False, add_generation_prompt=True, language=language
+    )
     return text
 
 
 def render(
-    examples: Sequence[Example], tokenizer: Any, settings: FinetuneSection
-) -> tuple[list[Sample], list[Overlong]]:
-    """The examples as samples, in their order, and those that are too long.
+    examples: Sequence[Example], tokenizer: Any, contract: Contract, settings: FinetuneSection
+) -> Rendered:
+    """The examples as samples; none is ever cut.
 
     Prompt and completion are tokenised apart, as they are when the student answers: its prompt
-    ends where its own tokens begin.
+    ends where its own tokens begin. White space around reasoning and answer is the contract's.
 
     Raises:
         ValueError: the template and the settings do not agree, or a sample would not teach
@@ -88,92 +147,105 @@ def render(
         raise ValueError(
             "no trace was kept to train on; loosen the filter section, or sample more traces"
         )
-    stop = _stop_id(tokenizer, settings.stop)
-    prompts = [prompt_text(tokenizer, item.prompt, item.system) for item in examples]
-    _check_think(prompts[0], settings)
-    opening = "" if settings.think == "prefilled" else OPEN
-    completions = [
-        f"{opening}{item.reasoning.strip()}{CLOSE}{item.answer.strip()}" for item in examples
-    ]
-    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    completion_ids = tokenizer(completions, add_special_tokens=False)["input_ids"]
+    endings = ending_ids(tokenizer, contract)
+    first = examples[0]
+    _check_seam(
+        prompt_text(tokenizer, first.prompt, settings.system_prompt, first.language),
+        contract,
+        settings,
+    )
+    control = read_control(tokenizer, contract, prompt_text(tokenizer, ""), endings)
+    tally = Tally(settings.overlong, settings.max_length)
+    refused = Findings()
     samples: list[Sample] = []
-    overlong: list[Overlong] = []
-    for item, before, text, after in zip(
-        examples, prompt_ids, completions, completion_ids, strict=True
-    ):
-        if text.count("</think>") != 1 or text.count("<think>") > len(opening):
-            raise ValueError(
-                f"trace {item.trace_id} holds a think tag inside its reasoning or answer; "
-                "let the filter drop malformed traces"
-            )
-        if stop in after:
-            raise ValueError(
-                f"trace {item.trace_id} holds the stop token {settings.stop} in its text; the "
-                "student would learn to go on after it: drop the trace or choose another stop"
-            )
-        ids = [*before, *after, stop]
-        if len(ids) > settings.max_length:
-            overlong.append(Overlong(trace_id=item.trace_id, tokens=len(ids)))
-            continue
-        labels = [IGNORED] * len(before) + ids[len(before) :]
-        samples.append(Sample(trace_id=item.trace_id, input_ids=ids, labels=labels))
-    if not samples:
+    seams = Seams(tokenizer, contract.closes.strip())
+    stop = np.array(endings[:1], dtype=np.int32)
+
+    def encoded(part: Sequence[Example]) -> tuple[list[Ids], list[Ids], list[tuple[str, int]]]:
+        texts = [_completion(example, contract) for example in part]
+        prompts = _prompts(part, tokenizer, settings.system_prompt)
+        return prompts, encode(tokenizer, [text for text, _ in texts]), texts
+
+    parts = (examples[begin : begin + BATCH] for begin in range(0, len(examples), BATCH))
+    with all_cores():
+        for part, made in ahead(encoded, parts):
+            for example, asked, said, (text, end) in zip(part, *made, strict=True):
+                wrong = why_unlearnable(example, text, said, contract, control)
+                if wrong is not None:
+                    kind, what = wrong
+                    refused.add(kind, example.trace_id, what)
+                    continue
+                answer = seams.after(said, text, end)
+                after = np.concatenate([said, stop])
+                if not tally.add(example.trace_id, example.source, len(asked) + len(after)):
+                    samples.append(_sample(example, asked, after, answer))
+                elif settings.overlong == "split":
+                    samples += _split(example, asked, after, answer, settings.max_length)
+    if settings.unlearnable == "error" or len(refused.traces) == len(examples):
+        refused.check()
+    return Rendered(
+        samples=samples,
+        overlong=tally.result(),
+        contract=contract,
+        endings=endings,
+        refused=refused,
+    )
+
+
+def _sample(example: Example, before: Ids, after: Ids, answer: int) -> Sample:
+    return Sample(
+        trace_id=example.trace_id,
+        input_ids=np.concatenate([before, after]),
+        prompt=len(before),
+        answer=len(before) + answer,
+    )
+
+
+def _split(
+    example: Example,
+    before: Ids,
+    after: Ids,
+    answer: int,
+    max_length: int,
+) -> Iterator[Sample]:
+    room = max_length - len(before)
+    if room < 1:
         raise ValueError(
-            f"every trace is longer than finetune.max_length ({settings.max_length} tokens); "
-            f"the shortest has {min(item.tokens for item in overlong)}"
+            f"trace {example.trace_id}: its prompt alone has {len(before):,} tokens and can't be "
+            f"split; raise finetune.max_length ({max_length}), or set finetune.overlong to drop"
         )
-    return samples, overlong
+    for begin, end in pieces(after, room):
+        yield _sample(example, before, after[begin:end], min(max(answer, begin), end) - begin)
 
 
-def check_vocabulary(samples: Sequence[Sample], tokenizer: Any, config: Any) -> None:
-    """Check the samples against the model that is to learn them.
+def _prompts(examples: Sequence[Example], tokenizer: Any, system: str | None) -> list[Ids]:
+    """The prompts' ids; those that several examples share are one array."""
+    asked = list(dict.fromkeys((example.prompt, example.language) for example in examples))
+    texts = [prompt_text(tokenizer, prompt, system, language) for prompt, language in asked]
+    ids = dict(zip(asked, encode(tokenizer, texts), strict=True))
+    return [ids[example.prompt, example.language] for example in examples]
 
-    Raises:
-        ValueError: the tokenizer is another model's, it can't write the traces, or the samples
-            are longer than the model's context.
 
-    """
-    rows = config.get_text_config().vocab_size
-    if len(tokenizer) > rows:
+def _completion(example: Example, contract: Contract) -> tuple[str, int]:
+    """What is learnt but for the stop token, and where in it the closing tag ends."""
+    reasoning = contract.opening + example.reasoning.strip()
+    end = len(reasoning) + len(contract.closes.rstrip())
+    return reasoning + contract.closes + example.answer.strip(), end
+
+
+def _check_seam(prompt: str, contract: Contract, settings: FinetuneSection) -> None:
+    """Whether the prompt ends as the contract says."""
+    opened = prompt.rstrip().endswith(contract.opens.strip())
+    if opened != (contract.think == "prefilled"):
+        does = "opens" if opened else "does not open"
+        right = "prefilled" if opened else "generated"
         raise ValueError(
-            f"finetune.student: its tokenizer has {len(tokenizer):,} tokens, but the model only "
-            f"{rows:,} embeddings: the tokenizer belongs to another model; put the right one into "
-            "the student's folder"
+            f"finetune.think is {contract.think}, but the template's generation prompt {does} "
+            f"{contract.opens.strip()}: set finetune.think to {right}, or mend the template "
+            f"{settings.template}"
         )
-    unknown = tokenizer.unk_token_id
-    longest = 0
-    for sample in samples:
-        longest = max(longest, len(sample.input_ids))
-        if unknown is not None and unknown in sample.input_ids:
-            raise ValueError(
-                f"trace {sample.trace_id} has text that the student's tokenizer can't write (it "
-                f"becomes {tokenizer.unk_token}); choose a student whose vocabulary covers it"
-            )
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if context is not None and longest > context:
+    if not prompt.endswith(contract.prefill):
         raise ValueError(
-            f"a sample has {longest:,} tokens, but the student's context is {context:,}; "
-            f"set finetune.max_length to {context} or choose another student"
-        )
-
-
-def _stop_id(tokenizer: Any, stop: str) -> int:
-    ids: list[int] = tokenizer.encode(stop, add_special_tokens=False)
-    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
-        raise ValueError(
-            f"finetune.stop: {stop} is not one token of the student's vocabulary (it becomes "
-            f"{len(ids)}); name a token that its tokenizer has, such as {tokenizer.eos_token}"
-        )
-    return ids[0]
-
-
-def _check_think(prompt: str, settings: FinetuneSection) -> None:
-    prefilled = prompt.endswith(OPEN)
-    if prefilled != (settings.think == "prefilled"):
-        does = "opens" if prefilled else "does not open"
-        right = "prefilled" if prefilled else "generated"
-        raise ValueError(
-            f"finetune.think is {settings.think}, but the template's generation prompt {does} "
-            f"<think>: set finetune.think to {right}, or mend the template {settings.template}"
+            f"the generation prompt of {settings.template} ends with {prompt[-20:]!r}, but its "
+            f"contract's `opens` is {contract.opens!r}: make them the same"
         )

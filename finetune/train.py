@@ -1,23 +1,37 @@
-"""Train a LoRA adapter with trl on rendered samples, resumable at any moment."""
+"""Train a student on kept traces: rendered once, packed exactly, resumable at any moment."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from finetune.config import FinetuneSection
+from finetune import checkpoints, group, metrics, monitor, sharding, tracking
+from finetune.checkpoints import Identity, step_of
+from finetune.config import NEUTRAL, FinetuneSection
+from finetune.contract import Contract, read_contract
 from finetune.export import export
-from finetune.packing import PackedCollator, pack, row_features
-from finetune.render import Example, Sample, check_vocabulary, load_tokenizer, render
-from tracestill.records import digest, file_fingerprint, folder_fingerprint, write_atomic
+from finetune.launch import Training, train_together
+from finetune.loss import add_token_loss
+from finetune.merge import release
+from finetune.model import add_adapter, in_bfloat16, load_student
+from finetune.on_policy import distil_on_policy
+from finetune.packing import Row, pack, steps
+from finetune.preflight import preflight
+from finetune.render import Example, Rendered, Sample, load_tokenizer, render
+from finetune.selftest import at_start, check_packing
+from finetune.sizing import Sizing, size_up
+from finetune.teacher import check_teacher
+from finetune.trainer import Micro, Work, make_trainer, peak_memory
+from tracestill.records import digest, file_fingerprint, folder_fingerprint
+
+if TYPE_CHECKING:
+    from finetune.packing import Layout
 
 Progress = Callable[[dict[str, Any]], None]
-_COMPLETE = "complete.json"
 
 
 def train(
@@ -29,221 +43,351 @@ def train(
     folder: Path,
     seed: int,
     progress: Progress,
+    name: str = "tracestill",
+    judge: monitor.Judge | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a student and save it in `folder`: `merged/`, `adapter/`, `metrics.jsonl`.
 
-    A run that was killed goes on from its last whole checkpoint in `folder`; one of other
-    settings or samples starts anew.
+    A run that was killed goes on from its last whole checkpoint in `folder`, and ends in the same
+    weights. The checkpoints are the caller's to `forget`, once what was made is declared complete.
+    Trackers know it by `name`. `judge` says which of the monitor's answers are right; with several
+    processes it must be picklable.
 
     Returns:
         Figures for the manifest, and under "dropped" how many examples were left out for which
         reason.
 
     Raises:
-        ValueError: the student, the template or the samples can't be used; one line with the fix.
+        ValueError: the student, the template or the samples can't be used, or `folder` holds the
+            checkpoints of another training; one line with the fix.
+        MemoryError: not even one row fits; the line says what takes the memory.
 
     """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if Path(student).is_dir():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import torch
-    from transformers import AutoConfig, set_seed
+    training = Training(
+        examples=examples, settings=settings, student=student, template=template, folder=folder,
+        seed=seed, name=name, judge=judge,
+    )  # fmt: skip
+    if settings.launch.gpus > 1:
+        return train_together(training, progress)
+    return train_here(training, progress)
 
+
+def train_here(training: Training, progress: Progress) -> dict[str, Any]:
+    """Train in this process, and in the others of its group, if it is in one. Only the first of
+    them saves the student and returns figures.
+    """
     begin = time.monotonic()
-    tokenizer = load_tokenizer(student, settings.revision, template)
-    samples, overlong = render(examples, tokenizer, settings)
-    config = AutoConfig.from_pretrained(student, revision=settings.revision)
-    check_vocabulary(samples, tokenizer, config)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoints = folder / "checkpoints"
-    identity = _identity(samples, settings, student, template, seed)
-    resumed = _last_checkpoint(checkpoints, identity)
-    _trim_metrics(folder / "metrics.jsonl", _step(resumed))
-
-    set_seed(seed)
-    if not torch.cuda.is_available():
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = _load(student, settings)
-    trainer = _trainer(model, tokenizer, samples, settings, checkpoints, seed)
-    trainer.add_callback(_reporter(folder / "metrics.jsonl", identity, progress, samples))
-    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    result = trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    exported = export(trainer.model, tokenizer, settings, student, folder, samples[0])
-    shutil.rmtree(checkpoints)
-    rows = len(trainer.train_dataset)
-    tokens = sum(len(sample.input_ids) for sample in samples)
+    made = _prepare(training)
+    folder, work = training.folder, made.work
+    asked = made.settings.on_policy
+    first, then = len(work.steps), asked.steps if asked is not None else 0
+    trained, figures = _learn(
+        training, made, lambda event: progress({**event, "total": first + then})
+    )
+    if trained is None:
+        return {}
+    if asked is not None:
+        # With the last checkpoint of this training still there, a kill from here on leads back to
+        # this place without a step made again.
+        trained.save_pretrained(folder / "sft")
+        release(trained)
+        if "wandb" in made.settings.report_to:
+            tracking.finish_wandb()
+        trained, figures["on_policy"] = distil_on_policy(
+            made.prompts,
+            made.settings,
+            student=training.student,
+            trained=folder / "sft",
+            tokenizer=made.tokenizer,
+            stops=made.rendered.endings,
+            folder=folder,
+            seed=training.seed,
+            progress=lambda event: progress(
+                {**event, "done": first + event["done"], "total": first + then}
+            ),
+            name=training.name,
+        )
+    exported = export(
+        trained,
+        made.tokenizer,
+        made.settings,
+        student=training.student,
+        folder=folder,
+        samples=made.heldout or work.samples,
+        ends=made.rendered.endings,
+    )
+    exported["findings"] += figures.pop("hints")
+    tokens = sum(made.sizing.lengths)
+    room = len(work.rows) * made.settings.max_length
     return {
-        "samples": len(samples),
+        "samples": len(work.samples),
+        "heldout_samples": len(made.heldout),
         "tokens": tokens,
-        "trained_tokens": sum(label >= 0 for sample in samples for label in sample.labels),
-        "steps": result.global_step,
-        "epochs": settings.epochs,
-        "loss": _last_loss(folder / "metrics.jsonl"),
-        "rows": rows,
-        "fill": round(tokens / (rows * settings.max_length), 4) if settings.packing else 1.0,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "trainable_parameters": trainable,
-        "resumed_from_step": _step(resumed),
+        "trained_tokens": _learnt_tokens(work.samples),
+        "epochs": made.settings.epochs,
+        "rows": len(work.rows),
+        "fill": round(tokens / room, 4) if made.settings.packing else 1.0,
         "train_seconds": round(time.monotonic() - begin, 1),
-        "dropped": {"overlong": len(overlong)} if overlong else {},
+        "overlong": made.rendered.overlong.details(),
+        "unlearnable": made.rendered.refused.lines(),
+        "dropped": made.rendered.dropped,
+        **figures,
         **exported,
     }
 
 
-def _load(student: str, settings: FinetuneSection) -> Any:
-    """The base model, its dtype said out loud: a model given by name alone loads in float32."""
-    import torch
-    from transformers import AutoModelForCausalLM
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """What is settled before a model is loaded. `settings` are the recipe's, but for `quantize`,
+    which is not `auto` any more: what is learnt depends on it.
+    """
 
-    on_gpu = torch.cuda.is_available()
-    name = settings.dtype if settings.dtype != "auto" else "bfloat16" if on_gpu else "float32"
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            student, revision=settings.revision, dtype=getattr(torch, name)
+    settings: FinetuneSection
+    tokenizer: Any
+    contract: Contract
+    rendered: Rendered
+    heldout: list[Sample]
+    tried: list[Sample]
+    prompts: list[list[int]]
+    sizing: Sizing
+    work: Work
+    identity: Identity
+
+
+def _prepare(training: Training) -> _Prepared:
+    settings, student, examples = training.settings, training.student, training.examples
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    asked = settings.on_policy
+    if Path(student).is_dir() and (asked is None or Path(asked.teacher).is_dir()):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from transformers import AutoConfig
+
+    tracking.check_trackers(settings.report_to)
+    contract = read_contract(training.template, settings)
+    remote = settings.trust_remote_code
+    tokenizer = load_tokenizer(student, settings.revision, training.template, remote)
+    rendered = render(examples, tokenizer, contract, settings)
+    config = AutoConfig.from_pretrained(
+        student, revision=settings.revision, trust_remote_code=remote
+    )
+    rendered = preflight(
+        rendered, examples, tokenizer, config, system=settings.system_prompt,
+        max_length=settings.max_length, unlearnable=settings.unlearnable,
+    )  # fmt: skip
+    learnt, heldout = _split(rendered.samples, examples, settings.holdout)
+    tried = monitor.choose(heldout, settings) if settings.monitor is not None else []
+    prompts = [sample.input_ids[: sample.prompt].tolist() for sample in learnt]
+    if asked is not None:
+        check_teacher(
+            prompts, settings, student=student, tokenizer=tokenizer, stops=rendered.endings
         )
-    except (OSError, ValueError) as error:
-        raise ValueError(f"finetune.student: {student} can't be loaded: {error}") from error
-    model.config.use_cache = False
-    return model.to("cuda") if on_gpu else model
 
-
-def _trainer(
-    model: Any,
-    tokenizer: Any,
-    samples: Sequence[Sample],
-    settings: FinetuneSection,
-    checkpoints: Path,
-    seed: int,
-) -> Any:
-    """Trl's trainer over rows that it neither renders, truncates nor packs itself."""
-    import datasets
-    import torch
-    from peft import LoraConfig
-    from transformers import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
-
-    lengths = [len(sample.input_ids) for sample in samples]
-    alone = [[index] for index in range(len(samples))]
+    lengths = [len(sample.input_ids) for sample in learnt]
+    sizing = size_up(settings, config, lengths)
+    settings = settings.model_copy(update={"quantize": sizing.settings.quantize})
+    alone: list[Row] = [[index] for index in range(len(learnt))]
     rows = pack(lengths, settings.max_length) if settings.packing else alone
-    dataset = datasets.Dataset.from_dict(row_features(samples, rows))
-    per_epoch = -(-len(rows) // (settings.batch_size * settings.accumulation))
-    steps = max(1, round(per_epoch * settings.epochs))
+    work = Work(
+        samples=learnt,
+        rows=rows,
+        steps=steps(rows, settings.batch_size, settings.epochs, training.seed),
+        operations=sizing.operations,
+    )
+    return _Prepared(
+        settings=settings,
+        tokenizer=tokenizer,
+        contract=contract,
+        rendered=rendered,
+        heldout=heldout,
+        tried=tried,
+        prompts=prompts,
+        sizing=sizing,
+        work=work,
+        identity=_identity(training, settings, contract, work, tokenizer),
+    )
+
+
+def _learn(training: Training, made: _Prepared, progress: Progress) -> tuple[Any, dict[str, Any]]:
+    """The trained model, its optimiser given up, and figures of the training; nothing in processes
+    but the first.
+    """
+    import torch
+    from transformers import PrinterCallback, set_seed
+
+    folder, work, sizing = training.folder, made.work, made.sizing
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpointed = folder / "checkpoints"
+    with group.first_before_others():
+        resumed = checkpoints.last_checkpoint(checkpointed, made.identity, len(work.steps))
+    if group.is_first():
+        for file in (metrics.METRICS, metrics.HELDOUT, monitor.MONITOR):
+            metrics.trim(folder / file, step_of(resumed))
+    set_seed(training.seed)
+    if not torch.cuda.is_available():
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // group.world()))
+
+    longest = max(sizing.lengths)
+    with sizing.explain():
+        loaded = load_student(training.student, sizing.settings, longest)
+        model = add_adapter(loaded.model, sizing.settings)
+        add_token_loss(loaded.model)
+        sizing.calibrate(model, loaded.layout, folder, resumed is not None)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # what is compared with the plan is the training's
+    settings = sizing.settings
+    micro = Micro(rows=int(settings.micro_batch), explain=sizing.out_of_memory)
+    if "wandb" in settings.report_to:
+        tracking.settle_wandb(training.name, folder)
+    arguments = _arguments(settings, checkpointed, len(work.steps), training.seed, training.name)
+    trainer = make_trainer(model, arguments, made.tokenizer, work, loaded.layout, micro)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    _add_callbacks(trainer, training, made, loaded.layout, resumed, progress)
+    trainer.remove_callback(PrinterCallback)
+    result = trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+
+    trained: Any = trainer.model
+    weights = sharding.gather(trainer, settings) if settings.launch.sharded else None
+    # Memory that export and distillation need.
+    trainer.accelerator.free_memory()
+    trainer.optimizer = trainer.lr_scheduler = None
+    if not group.leave():
+        return None, {}
+    if weights is not None:
+        trained = sharding.whole(weights, settings, training.student, longest)
+    seen = metrics.read(folder / metrics.METRICS)
+    measured = {"tokens_per_second": metrics.tokens_per_second(seen)}
+    if torch.cuda.is_available():
+        measured["memory_bytes"] = float(peak_memory())
+    return trained, {
+        "steps": result.global_step,
+        "loss": seen[-1]["loss"] if seen else None,
+        "trainable_parameters": trainable,
+        "resumed_from_step": step_of(resumed),
+        "micro_batch": micro.rows,
+        "out_of_memory_at": micro.lowered,
+        **sizing.conclude(measured, _learnt_tokens(work.samples), folder),
+    }
+
+
+def _add_callbacks(
+    trainer: Any,
+    training: Training,
+    made: _Prepared,
+    layout: Layout,
+    resumed: Path | None,
+    progress: Progress,
+) -> None:
+    """What is looked at, written and told while the student learns."""
+    settings, work, tokenizer = made.settings, made.work, made.tokenizer
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    if settings.packing:
+        trainer.add_callback(
+            at_start(lambda: check_packing(trainer.model, work.samples, layout, pad))
+        )
+    if "tensorboard" in settings.report_to:
+        tracking.add_tensorboard(trainer, training.folder / "tensorboard", step_of(resumed))
+
+    def look() -> dict[str, Any]:
+        return metrics.heldout_loss(trainer.model, made.heldout, layout, pad, trainer.args.device)
+
+    trainer.add_callback(
+        metrics.make_reporter(
+            training.folder,
+            made.identity,
+            progress,
+            -(-len(work.rows) // settings.batch_size),
+            look if made.heldout else None,
+            settings.checkpoint_every,
+            trainer.log,
+        )
+    )
+    if made.tried:
+        ends = made.rendered.endings
+        trainer.add_callback(
+            monitor.make_monitor(
+                trainer, made.tried, tokenizer, made.contract, ends, settings, training.folder,
+                training.judge,
+            )
+        )  # fmt: skip
+
+
+def _learnt_tokens(samples: Sequence[Sample]) -> int:
+    return sum(len(sample.input_ids) - sample.prompt for sample in samples)
+
+
+def _split(
+    samples: Sequence[Sample], examples: Sequence[Example], part: float
+) -> tuple[list[Sample], list[Sample]]:
+    """The samples that are learnt, and those of the problems that are held out: chosen by the hash
+    of what is asked, so that other traces change nothing about it.
+    """
+    asked = {example.trace_id: example.prompt for example in examples}
+    bound = int(part * 2**32)
+    held = {
+        trace for trace, prompt in asked.items() if int(digest("heldout", prompt)[:8], 16) < bound
+    }
+    learnt = [sample for sample in samples if sample.trace_id not in held]
+    if not learnt:
+        return list(samples), []
+    return learnt, [sample for sample in samples if sample.trace_id in held]
+
+
+def _arguments(settings: FinetuneSection, folder: Path, total: int, seed: int, name: str) -> Any:
+    """What trl is told; what it would do to the data is switched off."""
+    import torch
+    from trl import SFTConfig
+
+    rate = settings.learning_rate
+    if rate == "auto":
+        rate = 2e-4 if settings.method == "lora" else 2e-5
     on_gpu = torch.cuda.is_available()
-    arguments = SFTConfig(
-        output_dir=str(checkpoints),
-        max_steps=steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        learning_rate=settings.learning_rate,
+    made = SFTConfig(
+        output_dir=str(folder),
+        max_steps=total,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,
+        learning_rate=rate,
         lr_scheduler_type=settings.schedule,
-        warmup_steps=round(steps * settings.warmup),
+        warmup_steps=round(total * settings.warmup),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        bf16=on_gpu and model.dtype == torch.bfloat16,
+        gradient_checkpointing=settings.gradient_checkpointing is True,
+        activation_offloading=settings.activation_offload,
+        bf16=in_bfloat16(settings),
         use_cpu=not on_gpu,
+        use_liger_kernel=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_steps=settings.checkpoint_every,
         save_total_limit=2,
         seed=seed,
-        data_seed=seed,
         max_length=None,
-        packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
-        dataloader_pin_memory=on_gpu,
-        report_to="none",
+        dataloader_pin_memory=False,
         disable_tqdm=True,
+        **tracking.options(settings.report_to, name, name),
+        **sharding.options(settings),
     )
-    adapter = LoraConfig(
-        r=settings.lora.rank,
-        lora_alpha=settings.lora.alpha,
-        lora_dropout=settings.lora.dropout,
-        target_modules=settings.lora.targets,
-        task_type="CAUSAL_LM",
-    )
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    trainer = SFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        data_collator=PackedCollator(pad),
-        processing_class=tokenizer,
-        peft_config=adapter,
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _reporter(metrics: Path, identity: str, progress: Progress, samples: Sequence[Sample]) -> Any:
-    """A callback that writes each step's figures, and says when a checkpoint is whole."""
-    from transformers import TrainerCallback
-
-    begin = time.monotonic()
-
-    class Reporter(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if not logs or "loss" not in logs:
-                return
-            row = {
-                "step": state.global_step,
-                "loss": logs["loss"],
-                "learning_rate": logs["learning_rate"],
-                "grad_norm": logs["grad_norm"],
-                "tokens": logs.get("num_tokens"),
-                "seconds": round(time.monotonic() - begin, 3),
-            }
-            with metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            progress({"done": state.global_step, "total": state.max_steps, "loss": row["loss"]})
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            # transformers tells of a save once all its files are written: one that a kill cut
-            # short has no such mark.
-            mark = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE
-            write_atomic(mark, json.dumps({"identity": identity}).encode())
-
-    return Reporter()
+    # One process has one device: of several GPUs, transformers would split each batch over all.
+    made._n_gpu = min(made.n_gpu, 1)
+    sharding.keep_precision(made, settings)
+    return made
 
 
 def _identity(
-    samples: Sequence[Sample], settings: FinetuneSection, student: str, template: Path, seed: int
-) -> str:
-    """What a checkpoint belongs to: the ids that are trained on, the settings, the base model."""
+    training: Training, settings: FinetuneSection, contract: Contract, work: Work, tokenizer: Any
+) -> Identity:
+    """What decides which weights a training ends in."""
+    student = training.student
     base = folder_fingerprint(Path(student)) if Path(student).is_dir() else student
-    values = settings.model_dump(exclude={"student", "template"})
-    rendered = digest([[s.trace_id, s.input_ids, s.labels] for s in samples])
-    return digest("finetune", rendered, values, base, file_fingerprint(template), seed)
-
-
-def _step(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-
-
-def _last_checkpoint(folder: Path, identity: str) -> Path | None:
-    """The newest whole checkpoint of the same training; all others are removed."""
-    whole: list[Path] = []
-    for path in folder.glob("checkpoint-*"):
-        mark = path / _COMPLETE
-        if mark.is_file() and json.loads(mark.read_text())["identity"] == identity:
-            whole.append(path)
-        else:
-            shutil.rmtree(path)
-    return max(whole, key=_step, default=None)
-
-
-def _trim_metrics(path: Path, step: int) -> None:
-    """Forget the steps that will be made again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n") and json.loads(line)["step"] <= step:
-            kept.append(line)
-    write_atomic(path, b"".join(kept))
-
-
-def _last_loss(path: Path) -> float | None:
-    lines = path.read_text().splitlines()
-    return float(json.loads(lines[-1])["loss"]) if lines else None
+    values = settings.model_dump(exclude={"student", "template", "on_policy", *NEUTRAL})
+    return {
+        "data": digest(
+            [[s.trace_id, s.prompt, digest(s.input_ids.tobytes().hex())] for s in work.samples]
+        ),
+        "packing": digest(work.rows, work.steps),
+        "template": digest(file_fingerprint(training.template), contract.model_dump()),
+        "tokenizer": digest(sorted(tokenizer.get_vocab().items())),
+        "student": base,
+        "settings": {**values, "seed": training.seed},
+    }

@@ -22,7 +22,8 @@ class Asking:
 
     `journal` is the file for responses; verdicts go beside it. `budget` holds for all that the
     journal's responses cost, those of earlier runs included. What `redact` finds is masked before
-    it is sent; answers are judged with the originals.
+    it is sent; answers are judged with the originals. `languages` tells the chat template each
+    problem's language.
     """
 
     teacher: Teacher
@@ -35,6 +36,7 @@ class Asking:
     budget: Budget = field(default_factory=Budget)
     verifier: Verifier | None = None
     redact: Redact | None = None
+    languages: bool = False
 
     @property
     def identity(self) -> str:

@@ -25,13 +25,14 @@ class Partial:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One answer to sample. `seed` fixes the draw where the engine can; `continues` is what is
-    there of the answer already.
+    there of the answer already; `language` is for chat templates that tell between languages.
     """
 
     id: str
     messages: list[dict[str, str]]
     seed: int | None
     continues: Partial | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,7 +187,13 @@ class Sampler:
         if system:
             messages.insert(0, {"role": "system", "content": system})
         seed = sample_seed(asking.seed, identity)
-        request = Request(id=identity, messages=messages, seed=seed, continues=begun)
+        request = Request(
+            id=identity,
+            messages=messages,
+            seed=seed,
+            continues=begun,
+            language=problem.language if asking.languages else None,
+        )
         paid = before["cost"] if before is not None else 0.0
         return request, _Flight(row=row, sample=sample, problem=problem, paid=paid, sent=sent)
 

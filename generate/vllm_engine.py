@@ -39,7 +39,9 @@ class _Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What vLLM loads. `path` is a hub id or a folder; `max_model_len` is in tokens."""
+    """What vLLM loads. `path` is a hub id or a folder; `max_model_len` is in tokens;
+    `chat_template` is Jinja text in place of the model's own.
+    """
 
     path: str
     revision: str | None = None
@@ -47,6 +49,7 @@ class Model:
     dtype: str = "auto"
     max_model_len: int | None = None
     engine_args: dict[str, Any] = field(default_factory=dict)
+    chat_template: str | None = None
 
 
 def _prepare_environment(on_cpu: bool, local: bool) -> None:
@@ -155,11 +158,18 @@ class VllmEngine:
         self._window: int = 2 * config.scheduler_config.max_num_seqs
         self._tokenizer = cast(Any, self.engine.renderer.tokenizer)
         self._think = think_tokens(self._tokenizer)
+        self._chat_template = model.chat_template
 
-    def _render(self, messages: list[dict[str, str]]) -> tuple[list[int], str]:
+    def _render(self, request: Request) -> tuple[list[int], str]:
         """The prompt's token ids, and the part of it that belongs to the model's turn."""
-        render = self._tokenizer.apply_chat_template
-        text: str = render(messages, tokenize=False, add_generation_prompt=True)
+        told = {"language": request.language} if request.language else {}
+        text: str = self._tokenizer.apply_chat_template(
+            request.messages,
+            chat_template=self._chat_template,
+            tokenize=False,
+            add_generation_prompt=True,
+            **told,
+        )
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids, "<think>" if text.rstrip().endswith("<think>") else ""
 
@@ -199,7 +209,7 @@ class VllmEngine:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        ids, prefill = self._render(request.messages)
+        ids, prefill = self._render(request)
         begun = (request.continues and request.continues.token_ids) or []
         room = self.max_model_len - len(ids)
         wanted = min(self.sampling.max_tokens, room) - len(begun)

@@ -48,6 +48,8 @@ finetune:
   max_length: 256
   batch_size: 2
   checkpoint_every: 2
+  holdout: 0.2
+  monitor: {{every: 4, problems: 4, max_tokens: 96}}
 """
 
 
@@ -76,6 +78,15 @@ def finished(recipe: Path) -> Path:
     assert done.returncode == 0, done.stderr + done.stdout
     (folder / "stdout.txt").write_text(done.stdout)
     return folder
+
+
+@pytest.fixture(scope="session")
+def students(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small student of each family, by its template's name."""
+    from students import FAMILIES, make_student
+
+    folder = tmp_path_factory.mktemp("students")
+    return {name: make_student(name, folder / name) for name in FAMILIES}
 
 
 @pytest.fixture

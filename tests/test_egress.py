@@ -113,7 +113,7 @@ problems:
   heldout: [{{source: reasoning_gym, family: chain_sum, size: 2, seed: 1}}]
 generate: {{engine: openai, model: r1, base_urls: [{urls}]}}
 {more}
-finetune: {{student: some/student, template: t.jinja, stop: "<|end|>"}}
+finetune: {{student: some/student, template: t.jinja, think: prefilled, stop: "<|end|>"}}
 """
 JUDGE = (
     "filter: {judge: {engine: openai, model: j, base_urls: ['http://judge.example/v1'],"
@@ -225,6 +225,57 @@ def test_a_proxy_is_a_host_that_is_sent_to(
         assert "hunter2" not in line
     both = recipe(tmp_path, url, more="egress: {allow: [api.example, p.example]}")
     assert egress_mistakes(both) == []
+
+
+@pytest.mark.parametrize(
+    ("tracker", "environment", "host"),
+    [
+        ("tensorboard", {}, None),
+        ("wandb", {}, "api.wandb.ai"),
+        ("wandb", {"WANDB_MODE": "online"}, "api.wandb.ai"),
+        ("wandb", {"WANDB_MODE": "offline"}, None),
+        ("wandb", {"WANDB_BASE_URL": "https://wandb.example"}, "wandb.example"),
+        ("wandb", {"WANDB_BASE_URL": "http://localhost:8080"}, None),
+        ("trackio", {}, None),
+        ("trackio", {"TRACKIO_SPACE_ID": "me/space"}, "huggingface.co"),
+        ("trackio", {"TRACKIO_SERVER_URL": "http://10.0.0.7:7860/"}, "10.0.0.7"),
+    ],
+)
+def test_a_tracker_that_sends_metrics_away_must_be_allowed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tracker: str,
+    environment: dict[str, str],
+    host: str | None,
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_BASE_URL", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def made(more: str) -> Recipe:
+        path = write(tmp_path, "http://localhost/v1", more=more)
+        path.write_text(path.read_text().replace("stop:", f"report_to: [{tracker}], stop:"))
+        return load_recipe(path)
+
+    mistakes = egress_mistakes(made(""))
+    if host is None:
+        assert mistakes == []
+        return
+    (line,) = mistakes
+    assert line.startswith(f"finetune.report_to: {host} is not this machine")
+    assert egress_mistakes(made(f"egress: {{allow: [{host}]}}")) == []
+
+
+def test_a_missing_tracker_is_told_before_the_run_begins(tmp_path: Path) -> None:
+    from tracestill.pipeline import Listener, run_recipe
+
+    silent = Listener(begin=lambda s: None, event=lambda s, e: None, end=lambda s, e: None)
+    made = recipe(tmp_path, "http://localhost/v1")
+    section = made.finetune.model_copy(update={"report_to": ["no_such_tracker"]})
+    with pytest.raises(ValueError, match="no_such_tracker can't be imported"):
+        run_recipe(made.model_copy(update={"finetune": section}), tmp_path / "run", silent)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_refuses_before_it_writes_anything(tmp_path: Path) -> None:

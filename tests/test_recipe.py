@@ -57,7 +57,7 @@ def test_defaults_are_filled_and_come_back(tmp_path: Path) -> None:
         ("size: 2", "sise: 2", ["line 8", "problems.heldout.0.sise", "did you mean size?"]),
         ("source: reasoning_gym\n", "source: gym\n", ["line 6", "'reasoning_gym', 'file'"]),
         ("  stop: \"<|end|>\"", "  think: maybe", ["finetune.think", "'prefilled' or 'generated'"]),
-        ("  stop: \"<|end|>\"\n", "", ["finetune.stop is missing"]),
+        ("  template: plain.jinja\n", "", ["finetune.template is missing"]),
         ("name: small", "name: a/b", ["line 1", "name"]),
         ("generate:\n", "generat:\n", ["line 9", "did you mean generate?", "generate is missing"]),
         ("problems:\n", "problems: [\n", ["not YAML"]),
@@ -150,3 +150,12 @@ def test_every_recipe_of_the_checkout_is_good(path: Path) -> None:
     assert all(said is None or p.prompt.endswith(said) for p in [*train, *heldout])
     first = Path(recipe.finetune.template).read_text().splitlines()[0]
     assert first.startswith("{#-"), "a template says first what it is for"
+
+
+def test_a_template_without_a_contract_needs_a_stop_token(tmp_path: Path) -> None:
+    (tmp_path / "plain.jinja").write_text("")
+    assert "finetune.stop" not in mistakes(write(tmp_path, GOOD))
+    silent = GOOD.replace('  stop: "<|end|>"\n', "")
+    assert "finetune.stop: name the token that ends a turn" in mistakes(write(tmp_path, silent))
+    (tmp_path / "plain.yaml").write_text("think: prefilled\nstop: <|end|>\n")
+    assert "finetune.stop" not in mistakes(write(tmp_path, silent))

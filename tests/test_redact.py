@@ -29,7 +29,7 @@ from tracestill.records import (
     write_table,
 )
 from tracestill.records.models import Redact
-from tracestill.stages import execute, kept_traces
+from tracestill.stages import execute, kept_examples, kept_traces
 from tracestill.terminal import print_summary
 
 GYM = {"source": "reasoning_gym", "family": "gcd", "size": 1}
@@ -462,21 +462,12 @@ def masked_run(folder: Path, restore_: bool) -> tuple[Recipe, Path]:
 
 @pytest.mark.parametrize("restore_", [True, False])
 def test_the_filter_keeps_the_same_and_the_student_learns_what_is_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restore_: bool
+    tmp_path: Path, restore_: bool
 ) -> None:
     recipe, run = masked_run(tmp_path, restore_)
     execute("filter", recipe, run, lambda event: None)
     assert [one.id for one in kept_traces(run)] == ["00", "10", "20"]
-    learnt: list[Any] = []
-
-    def train(examples: list[Any], *_: Any, folder: Path, **__: Any) -> dict[str, Any]:
-        (folder / "merged").mkdir()
-        learnt.extend(examples)
-        return {"dropped": {}}
-
-    monkeypatch.setattr("finetune.train.train", train)
-    monkeypatch.setattr("tracestill.stages.fingerprint", lambda *_: "f")
-    execute("finetune", recipe, run, lambda event: None)
+    learnt = kept_examples(recipe, run)
     shown = " ".join(f"{one.prompt} {one.reasoning} {one.answer}" for one in learnt)
     assert ("ann@x.example" in shown, "[EMAIL_1]" in shown) == (restore_, not restore_)
     assert ("+49 30 901820" in shown, "[PHONE_1]" in shown) == (restore_, not restore_)
@@ -486,6 +477,7 @@ def test_the_summary_says_what_was_masked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage = {"name": "generate", "rows_in": 2, "rows_out": 2, "dropped": {}, "seconds": 1.0}
-    entry = stage | {"reused": False, "masked": {"phone": 1200, "email": 3}}
+    entry = stage | {"reused": False, "masked": {"phone": 1200, "email": 3}, "overlong": None}
+    entry |= {"findings": []}
     print_summary({"stages": [entry], "evaluate": {}, "wall_seconds": 1.0}, tmp_path)
     assert "masked in what generate sent: 3 email, 1,200 phone" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from tracestill.records import (
     write_manifest,
     write_table,
 )
-from tracestill.report import build
+from tracestill.report import build, plots
 from tracestill.runs import Shown
 
 
@@ -56,7 +56,7 @@ def test_the_report_is_one_file_that_tells_the_run(finished: Path) -> None:
         assert f"{count:,} {reason.replace('_', ' ')}" in page.text
     for stage in STAGES[:-1]:
         assert stage in page.text
-    assert page.tags.count("svg") >= 6
+    assert page.tags.count("svg") >= 9
     assert f"trace {run.traces()['id'][0][:4]}" in page.text
     ids = re.findall(r'\bid="([^"]+)"', file.read_text())
     assert len(ids) == len(set(ids))
@@ -106,6 +106,67 @@ def test_a_report_says_how_sampling_until_correct_went(copied: Path) -> None:
     frame = tracestill.load_run(copied).pass_rates()
     assert frame["samples"].tolist() == [1, 3, 4, 1]
     assert frame["pass_rate"].isna().tolist() == [False, False, False, True]
+
+
+def test_a_report_tells_the_training(copied: Path) -> None:
+    page = Text((copied / REPORT).read_text())
+    text = " ".join(page.text.split())
+    run = tracestill.load_run(copied)
+    seen, looked = run.heldout_loss()["heldout_loss"], run.monitor().iloc[-1]
+    for title in ("Loss", "Answers while it learns", "Gradient norm", "Tokens per second"):
+        assert title in text
+    for label in ("reasoning, held out", "answer, held out", "thinking closed", "ended by itself"):
+        assert label in page.text
+    assert f"{seen.iloc[0]:.3f} before, {seen.iloc[-1]:.3f} after" in text
+    assert f"of {looked['problems']:.0f} held-out problems {looked['closed']:.0%} closed" in text
+    assert "what the plan said" in text.lower()
+    for absent in ("FLOPs", "are longer than"):
+        assert absent not in text
+
+    folder = copied / "finetune"
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    figures = {"traces": 40, "long_traces": 4, "long_tokens": 900, "share_of_traces": 0.1,
+               "share_of_tokens": 0.25, "mean_kept": 75.0, "mean_long": 225.0}  # fmt: skip
+    added = {
+        "overlong": {"policy": "drop", "max_length": 200, "longest": 300, **figures,
+                     "by_source": {"gcd": figures, "ab": figures}},
+        "predicted": {
+            "memory_bytes": {"predicted": 2.5e9, "actual": 2.0e9, "difference": 0.25},
+            "tokens_per_second": {"predicted": 1500.0, "actual": 2000.0, "difference": -0.25},
+        },
+        "findings": ["the adapter is <small>"],
+    }  # fmt: skip
+    write_manifest(folder, dataclasses.replace(manifest, details={**manifest.details, **added}))
+    metrics = run.metrics().assign(mfu=0.452, memory_gb=21.4)
+    metrics.to_json(folder / "metrics.jsonl", orient="records", lines=True)
+    (folder / "monitor.jsonl").unlink()
+    html = build(copied).read_text()
+    for row in (
+        ("memory", "2.50 GB", "2.00 GB", "+25.0%"),
+        ("tokens per second", "1,500", "2,000", "-25.0%"),
+        ("model FLOPs utilisation", "45.2%"),
+        ("most memory held", "21.4 GB"),
+    ):
+        assert f"<tr><td>{'</td><td>'.join(row)}</td></tr>" in html
+    text = " ".join(Text(html).text.split())
+    assert "4 of 40 traces are longer than 200 tokens: left out" in text
+    assert "gcd: 10.0% of the traces with 25.0% of the tokens" in text
+    assert "the adapter is <small>" in text
+    assert "Answers while it learns" not in text
+    with pytest.raises(ValueError, match="had no monitor"):
+        run.monitor()
+
+
+def test_a_long_training_is_drawn_by_means_of_its_steps() -> None:
+    from matplotlib.figure import Figure
+
+    points = [(step, float(step % 2)) for step in range(1, 100_001)]
+    axes = Figure().subplots()
+    plots.over_steps(axes, [plots.Curve(points, "loss", "#000000")], "")
+    (line,) = axes.get_lines()
+    assert 200 < len(line.get_xdata()) <= 400
+    assert set(line.get_ydata()) == {0.5}
 
 
 def test_a_run_is_read_as_tables(finished: Path) -> None:

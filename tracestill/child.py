@@ -84,9 +84,10 @@ def explain(error: BaseException) -> str:
             f"{error.name} is not installed: `make setup` installs what a machine without a GPU "
             "needs (the extra `cpu`), `make setup-gpu` what one with CUDA needs (`gpu`)"
         )
-    if isinstance(error, MemoryError):
-        return "no memory is left; use a smaller model, batch or max_model_len"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):  # Python's own says nothing, a training's what to change
+        return text or "no memory is left; use a smaller model, batch or max_model_len"
+    text = text or type(error).__name__
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 

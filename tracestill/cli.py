@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
 from tracestill.layout import RECIPE, STAGES, Stage
+
+if TYPE_CHECKING:
+    from tracestill.recipe import Recipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,10 +61,16 @@ def _run(
     recipe = load_recipe(path, overrides or ())
     check_paths(recipe)
     run = out or Path("runs") / recipe.name
+    _warn(recipe)
     with show_progress(quiet) as listener:
         summary = run_recipe(recipe, run, listener, start=first, stop=last)
     if not quiet:
         print_summary(summary, run)
+
+
+def _warn(recipe: Recipe) -> None:
+    for line in recipe.finetune.warnings():
+        typer.echo(f"note: {line}", err=True)
 
 
 @app.callback()
@@ -123,6 +132,7 @@ def validate(recipe: RecipePath, set_: Set = None) -> None:
 
     checked = load_recipe(recipe, set_ or ())
     check_paths(checked)
+    _warn(checked)
     typer.echo(f"{recipe} is a good recipe: it makes the run {checked.name!r}.")
 
 
@@ -196,22 +206,91 @@ def plan(
         Path | None,
         typer.Option("--from", metavar="RUN", help="Go by what an earlier run took; no pilot."),
     ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", metavar="GPU", help="Where the student learns: 24GB, H200, …"),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Say what sampling the teacher will take: tokens, money, hours and disk."""
+    """Say what sampling the teacher and training the student will take, and whether it fits."""
+    from generate.config import ImportTeacher
+    from tracestill.finetune_plan import plan_student
     from tracestill.loading import check_paths, load_recipe
-    from tracestill.pipeline import run_pilot
-    from tracestill.planning import estimate
-    from tracestill.terminal import print_plan, show_progress
+    from tracestill.terminal import print_plan, print_student, show_progress
 
     loaded = load_recipe(recipe, set_ or ())
     check_paths(loaded)
     run = out or Path("runs") / loaded.name
     if source is not None and not (source / RECIPE).is_file():
         raise ValueError(f"--from {source} is no run: it has no {RECIPE}")
-    with show_progress(quiet) as listener:
-        run_pilot(loaded, run, 0 if source else pilot, listener)
-    print_plan(estimate(loaded, run, source or run))
+    sampled = (source or run) / "generate" / "journal.jsonl"
+    if isinstance(loaded.generate, ImportTeacher):
+        typer.echo("Teacher: its traces are imported; nothing is sampled.\n")
+    elif not pilot and not sampled.exists():
+        typer.echo("Teacher: nothing is sampled yet to go by; --pilot 32 samples a few problems.\n")
+    else:
+        from tracestill.pipeline import run_pilot
+        from tracestill.planning import estimate
+
+        with show_progress(quiet) as listener:
+            run_pilot(loaded, run, 0 if source else pilot, listener)
+        print_plan(estimate(loaded, run, source or run))
+        typer.echo()
+    try:
+        planned = plan_student(loaded, run, source or run, gpu)
+    except ValueError as error:
+        if gpu:
+            raise
+        # The teacher's part stands; what the student's lacks is said, and is no failure.
+        typer.echo(f"Student: {error}")
+        return
+    print_student(planned)
+
+
+@app.command()
+def preview(
+    recipe: RecipePath,
+    set_: Set = None,
+    out: Out = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="How many, from short to long ones.")
+    ] = 3,
+    trace: Annotated[
+        str | None, typer.Option("--trace", metavar="ID", help="This one, and all of it.")
+    ] = None,
+) -> None:
+    """Show samples as the student will learn them, and check all of them; nothing is trained."""
+    from tracestill.loading import check_paths, load_recipe
+    from tracestill.preview import preview as look
+    from tracestill.preview import print_preview
+
+    loaded = load_recipe(recipe, set_ or ())
+    check_paths(loaded)
+    print_preview(look(loaded, out or Path("runs") / loaded.name, samples, trace), loaded)
+
+
+@app.command()
+def chat(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    base: Annotated[
+        bool, typer.Option("--base", help="Talk to the student as it was before.")
+    ] = False,
+    system: Annotated[
+        str | None, typer.Option("--system", help="A system prompt; the recipe's by default.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, help="0 is greedy.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="The longest turn, with reasoning.")
+    ] = None,
+) -> None:
+    """Talk to a run's student, or pipe questions to it, one a line."""
+    from tracestill.chat import open_student, talk
+
+    talk(
+        open_student(run, base=base, system=system, temperature=temperature, max_tokens=max_tokens)
+    )
 
 
 @app.command()

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from filter.sandbox import host_of as sandbox_host
 from filter.sandbox import read_sandbox
+from finetune.tracking import destinations
 from tracestill.recipe import Recipe
 from tracestill.records.hosts import host_of, is_loopback, plain_host, proxy_of
 from tracestill.records.models import ServedModel
@@ -20,6 +21,8 @@ def _endpoints(recipe: Recipe) -> Iterator[tuple[str, str]]:
                 yield f"{key}.base_urls.{index}", url
     if host := sandbox_host(read_sandbox(recipe.filter.sandbox)):
         yield "filter.sandbox", f"https://{_bracketed(host)}"
+    for url in destinations(recipe.finetune.report_to):
+        yield "finetune.report_to", url
 
 
 def _bracketed(host: str) -> str:

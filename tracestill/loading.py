@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from finetune.contract import read_contract
 from generate.config import ImportTeacher
 from tracestill.egress import egress_mistakes
 from tracestill.recipe import Recipe
@@ -22,6 +23,7 @@ Key = tuple[str | int, ...]
 _MODEL_KEYS: tuple[Key, ...] = (
     ("generate", "model"),
     ("finetune", "student"),
+    ("finetune", "on_policy", "teacher"),
     ("filter", "judge", "model"),
 )
 _FILE_KEYS: tuple[Key, ...] = (
@@ -190,6 +192,8 @@ def check_paths(recipe: Recipe) -> None:
     """
     mistakes = egress_mistakes(recipe)
     models = [("finetune.student", recipe.finetune.student)]
+    if recipe.finetune.on_policy is not None:
+        models.append(("finetune.on_policy.teacher", recipe.finetune.on_policy.teacher))
     templates = [("finetune.template", recipe.finetune.template)]
     for name, section in (("generate", recipe.generate), ("filter.judge", recipe.filter.judge)):
         if isinstance(section, LocalModel):
@@ -210,6 +214,11 @@ def check_paths(recipe: Recipe) -> None:
     for name, template in templates:
         if not Path(template).is_file():
             mistakes.append(f"{name}: there is no file {template}")
+    if Path(recipe.finetune.template).is_file():
+        try:
+            read_contract(Path(recipe.finetune.template), recipe.finetune)
+        except ValueError as error:
+            mistakes.append(str(error))
     for split, sources in (("train", recipe.problems.train), ("heldout", recipe.problems.heldout)):
         for index, source in enumerate(sources):
             if source.source == "file" and not Path(source.path).is_file():

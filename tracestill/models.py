@@ -83,10 +83,13 @@ def to_restore(section: LocalModel | ServedModel) -> Redact | None:
 
 
 def open_engine(
-    section: LocalModel | ServedModel, sampling: Sampling, state: Path | None = None
+    section: LocalModel | ServedModel,
+    sampling: Sampling,
+    state: Path | None = None,
+    chat_template: str | None = None,
 ) -> Engine:
     """The engine that runs a section's model; `state` is a folder for what a batch API must
-    remember from one run to the next.
+    remember from one run to the next, `chat_template` is in place of a local model's own.
 
     Raises:
         ValueError: the model can't be loaded, or no endpoint answers; the message says why.
@@ -98,10 +101,10 @@ def open_engine(
         return OpenaiEngine(section, sampling, state)
     from generate.vllm_engine import VllmEngine
 
-    return VllmEngine(loaded_by_vllm(section), sampling)
+    return VllmEngine(loaded_by_vllm(section, chat_template), sampling)
 
 
-def loaded_by_vllm(section: LocalModel) -> Model:
+def loaded_by_vllm(section: LocalModel, chat_template: str | None = None) -> Model:
     """What vLLM is to load for a section."""
     from generate.vllm_engine import Model
 
@@ -112,4 +115,5 @@ def loaded_by_vllm(section: LocalModel) -> Model:
         dtype=section.dtype,
         max_model_len=section.max_model_len,
         engine_args=section.engine_args,
+        chat_template=chat_template,
     )

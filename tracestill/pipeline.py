@@ -68,20 +68,25 @@ def run_recipe(
             itself, is kept and reused by the next run.
         StoppedError: the run was stopped by Ctrl-C.
         ValueError: another run works in this folder, a finished stage's files are damaged, or the
-            recipe sends something to a host that it does not allow.
+            recipe sends something to a host that it does not allow or names a tracker that is not
+            installed.
         OSError: the folder can't be written.
 
     """
+    from finetune.checkpoints import forget
+    from finetune.tracking import check_trackers
     from tracestill.egress import check_egress
     from tracestill.provenance import provenance
     from tracestill.records import write_atomic
 
     check_egress(recipe)  # before a URL with a password in it is written to the folder
+    last = STAGES.index(stop) if stop else len(STAGES) - 1
+    if last >= STAGES.index("finetune"):
+        check_trackers(recipe.finetune.report_to)  # not after hours of sampling
     run.mkdir(parents=True, exist_ok=True)
     with _locked(run) as lock:
         begin = time.time()
         write_atomic(run / RECIPE, dump_recipe(recipe).encode())
-        last = STAGES.index(stop) if stop else len(STAGES) - 1
         force = STAGES.index(start) if start else len(STAGES)
         stages: list[dict[str, Any]] = []
         for index, stage in enumerate(STAGES[: last + 1]):
@@ -90,6 +95,8 @@ def run_recipe(
                 # The report shows the run that it belongs to; it is the last to be made.
                 _write_summary(run, stages)
             reused = index < force and _reusable(stage, recipe, run)
+            if index >= force and stage == "finetune":
+                forget(run / stage)  # else it would go on from them
             if not reused:
                 if not stages or all(entry["reused"] for entry in stages):
                     # Written once something is made, so that it tells what made it.
@@ -222,6 +229,8 @@ def _entry(stage: Stage, run: Path, reused: bool) -> dict[str, Any]:
         "seconds": manifest.seconds,
         "reused": reused,
         "masked": manifest.details.get("masked", {}),
+        "overlong": manifest.details.get("overlong"),
+        "findings": manifest.details.get("findings", []),
     }
 
 

@@ -147,6 +147,36 @@ class Run:
             raise ValueError(f"{self.path} has no finetune/metrics.jsonl; run the stage finetune")
         return pd.read_json(path, lines=True)
 
+    @property
+    def has_heldout_loss(self) -> bool:
+        """Whether the student was measured on traces that it does not learn from."""
+        return _has_rows(self.path / "finetune" / "heldout.jsonl")
+
+    def heldout_loss(self) -> pd.DataFrame:
+        """The loss of held-out traces, in nats per token: columns `step`, `heldout_loss`, and of
+        reasoning and answer apart.
+        """
+        import pandas as pd
+
+        if not self.has_heldout_loss:
+            raise ValueError(f"{self.path}: no trace was held out; set finetune.holdout")
+        return pd.read_json(self.path / "finetune" / "heldout.jsonl", lines=True)
+
+    @property
+    def has_monitor(self) -> bool:
+        """Whether the student answered held-out problems while it learnt."""
+        return _has_rows(self.path / "finetune" / "monitor.jsonl")
+
+    def monitor(self) -> pd.DataFrame:
+        """What the student's answers were like while it learnt, a row for each look: columns
+        `step`, `problems`, `closed`, `ended`, `tokens`, `judged`, `passed`, `seconds`.
+        """
+        import pandas as pd
+
+        if not self.has_monitor:
+            raise ValueError(f"{self.path}: the training had no monitor; set finetune.monitor")
+        return pd.read_json(self.path / "finetune" / "monitor.jsonl", lines=True)
+
     def evaluation(self) -> pd.DataFrame:
         """pass@1 by model and task: columns `model`, `task` ("all" for the whole), `pass_at_1`,
         `low`, `high`, `problems`.
@@ -252,6 +282,10 @@ def load_run(path: str | Path) -> Run:
 def _read_json(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return values
+
+
+def _has_rows(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _with_task(frame: pd.DataFrame) -> pd.DataFrame:

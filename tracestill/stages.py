@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from finetune.checkpoints import forget
+from finetune.config import NEUTRAL
 from generate.config import ImportTeacher, ServedTeacher
+from tracestill.card import write_cards
 from tracestill.importing import import_problems, import_traces
 from tracestill.judging import open_judge
 from tracestill.layout import INPUTS, Stage
@@ -34,6 +38,12 @@ from tracestill.records import (
 )
 from tracestill.records.identity import FORMAT
 from tracestill.records.models import LocalModel
+
+if TYPE_CHECKING:
+    from filter.sandbox import Sandbox
+    from finetune.config import FinetuneSection
+    from finetune.monitor import Judge
+    from finetune.render import Example
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -83,9 +93,14 @@ def _settings(stage: Stage, recipe: Recipe) -> Any:
             return [settings, asked, judge and recipe.seed, verifiers]
         case "finetune":
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
-            template = file_fingerprint(Path(recipe.finetune.template))
-            settings = recipe.finetune.model_dump(exclude={"student", "template"})
-            return [settings, student, template, recipe.seed]
+            path = Path(recipe.finetune.template)
+            contract = path.with_suffix(".yaml")
+            template = [file_fingerprint(one) for one in (path, contract) if one.is_file()]
+            left: dict[str, Any] = dict.fromkeys(NEUTRAL | {"student", "template"}, True)
+            settings = recipe.finetune.model_dump(exclude=left | {"on_policy": {"teacher"}})
+            further = recipe.finetune.on_policy
+            taught = further and model_content(further.teacher, further.revision)
+            return [settings, student, template, taught, recipe.seed]
         case "evaluate":
             student = model_content(recipe.finetune.student, recipe.finetune.revision)
             models = [student, teacher] if "teacher" in recipe.evaluate.models else [student]
@@ -119,6 +134,13 @@ def execute(stage: Stage, recipe: Recipe, run: Path, progress: Progress) -> None
     result = _EXECUTE[stage](recipe, run, progress)
     seconds = round(time.monotonic() - begin, 2)
     write_manifest(folder, Manifest(stage=stage, fingerprint=made, seconds=seconds, **result))
+    if stage == "finetune":
+        # Not sooner: a kill before the manifest would cost the training.
+        forget(folder)
+    if stage in ("finetune", "evaluate", "report"):
+        judged = read_manifest(run / "evaluate")
+        current = judged is not None and judged.fingerprint == fingerprint("evaluate", recipe, run)
+        write_cards(recipe, run, evaluated=current)
 
 
 def _problems(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
@@ -216,21 +238,53 @@ def kept_traces(run: Path) -> list[Trace]:
     return [trace for trace in traces if trace.id not in dropped]
 
 
-def _finetune(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+def kept_examples(recipe: Recipe, run: Path) -> list[Example]:
+    """What the student learns from: the traces that no filter dropped, with their problems."""
     from finetune.render import Example
-    from finetune.train import train
+    from tracestill.evaluate.run import task_of
 
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
     learnt = _learnt(recipe)
-    examples = [
+    return [
         Example(
             trace_id=trace.id,
-            prompt=learnt(problems[trace.problem_id].prompt),
+            prompt=learnt(problem.prompt),
             reasoning=trace.reasoning or "",
             answer=trace.answer or "",
+            source=task_of(problem),
+            language=problem.language,
         )
         for trace in kept_traces(run)
+        for problem in (problems[trace.problem_id],)
     ]
+
+
+def monitor_judge(recipe: Recipe, run: Path) -> Judge:
+    """Judges what the student answers while it trains, as the evaluation does. It can be handed to
+    other processes.
+    """
+    from filter.sandbox import read_sandbox
+
+    problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
+    asked = {t.id: problems[t.problem_id] for t in read_table(run / "generate", "traces", Trace)}
+    return partial(_is_right, asked, read_sandbox(recipe.filter.sandbox))
+
+
+def _is_right(
+    asked: Mapping[str, Problem], sandbox: Sandbox, trace_id: str, completion: str
+) -> bool | None:
+    from filter.verify import verify
+    from generate.reasoning import split_reasoning
+
+    answer = split_reasoning(completion).answer
+    outcome = verify(asked[trace_id], answer, trace_id, sandbox).outcome
+    return None if outcome == "unverifiable" else outcome == "correct"
+
+
+def _finetune(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
+    from finetune.train import train
+
+    examples = kept_examples(recipe, run)
     details = train(
         examples,
         recipe.finetune,
@@ -239,6 +293,8 @@ def _finetune(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         folder=run / "finetune",
         seed=recipe.seed,
         progress=progress,
+        name=recipe.name,
+        judge=monitor_judge(recipe, run) if recipe.finetune.monitor is not None else None,
     )
     dropped = details.pop("dropped")
     details["output"] = folder_fingerprint(run / "finetune" / "merged")
@@ -252,20 +308,38 @@ def _finetune(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
 
 def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
     from filter.sandbox import read_sandbox
+    from finetune.contract import read_contract
     from tracestill.evaluate.run import Judged, evaluate
 
     teacher, student = recipe.generate, recipe.finetune
     merged = str((run / "finetune" / "merged").resolve())
     longest = teacher.max_model_len if isinstance(teacher, LocalModel) else None
+    remote = {"trust_remote_code": True} if student.trust_remote_code else {}
+    before = LocalModel(
+        model=student.student,
+        revision=student.revision,
+        max_model_len=longest,
+        engine_args=remote,
+    )
+    after = LocalModel(model=merged, max_model_len=longest, engine_args=remote)
+    template = Path(student.template)
+    taught = template.read_text(encoding="utf-8")
+    languages = bool(read_contract(template, student).languages)
     judged = {
         "student_before": Judged(
             name="student_before",
-            model=LocalModel(
-                model=student.student, revision=student.revision, max_model_len=longest
-            ),
+            model=before,
+            system_prompt=student.system_prompt,
+            chat_template=None if _has_template(student) else taught,
+            languages=languages,
         ),
+        # It is saved with its template; but a tokenizer that comes as Python can set its own.
         "student_after": Judged(
-            name="student_after", model=LocalModel(model=merged, max_model_len=longest)
+            name="student_after",
+            model=after,
+            system_prompt=student.system_prompt,
+            chat_template=taught,
+            languages=languages,
         ),
     }
     if not isinstance(teacher, ImportTeacher):
@@ -282,6 +356,19 @@ def _evaluate(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:
         folder=run / "evaluate",
         progress=progress,
     )
+
+
+def _has_template(student: FinetuneSection) -> bool:
+    """Whether a student can be asked before it is trained: many base models have no template."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        student.student,
+        revision=student.revision,
+        trust_remote_code=student.trust_remote_code,
+        local_files_only=Path(student.student).is_dir(),
+    )
+    return tokenizer.chat_template is not None
 
 
 def _report(recipe: Recipe, run: Path, progress: Progress) -> dict[str, Any]:

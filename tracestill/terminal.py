@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from finetune.overlong import describe
 from tracestill.layout import REPORT, STAGES, Job, Stage
 from tracestill.pipeline import Listener
 from tracestill.records import Outcome
 
 if typing.TYPE_CHECKING:
+    from tracestill.finetune_plan import StudentPlan
     from tracestill.planning import Amount, Plan
 
 _FEW = 32  # sampled problems, below which a plan says so
@@ -154,6 +156,11 @@ def print_summary(summary: dict[str, Any], run: Path) -> None:
         if masked := entry["masked"]:
             counts = ", ".join(f"{n:,} {kind}" for kind, n in sorted(masked.items()))
             console.print(f"\nmasked in what {entry['name']} sent: {counts}")
+        if entry["overlong"] and (said := describe(entry["overlong"])):
+            console.print("\n" + "\n".join(said))
+    for entry in summary["stages"]:
+        for finding in entry["findings"]:
+            console.print(f"\n{entry['name']}: {finding}", markup=False)
     results = summary["evaluate"]
     if results:
         console.print()
@@ -200,6 +207,88 @@ def print_plan(plan: Plan) -> None:
     console.print(table)
     if plan.sampled < _FEW:
         console.print(f"Few problems are sampled: --pilot {_FEW} tells more of rare, long traces.")
+
+
+def print_student(student: StudentPlan) -> None:
+    """Whether the training fits, what takes the memory, how long it lasts, what to change."""
+    import dataclasses
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from finetune.planner.choose import size
+    from finetune.planner.plan import NAMES, hints
+
+    console = Console(highlight=False, soft_wrap=True)
+    plan = student.plan
+    shape, settings, device = plan.job.shape, plan.settings, plan.job.device
+    console.print(
+        f"Student: {student.student}, {_count(shape.parameters)} weights, "
+        f"{_count(plan.trained)} trained, on {device.name}"
+    )
+    verdict = "[green]it fits[/]" if plan.fits else "[red]it does not fit[/]"
+    rows = f"{settings.micro_batch} of {settings.batch_size} rows of {plan.row_tokens:,} tokens"
+    console.print(
+        f"{verdict}: {size(plan.memory.total)} of the {size(plan.limit)} that can be used, with "
+        f"{rows} at once"
+    )
+    table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for field in dataclasses.fields(plan.memory):
+        if amount := getattr(plan.memory, field.name):
+            table.add_row(NAMES[field.name], size(amount))
+    console.print(table)
+    for line in plan.why:
+        console.print(f"auto: {line}", markup=False)
+    console.print(_speed(student))
+    if plan.tokens:
+        epoch = round(plan.tokens / settings.epochs)
+        for line in [*hints(settings, plan.trained, epoch), *settings.warnings()]:
+            console.print(f"note: {line}", markup=False)
+    if plan.changes:
+        console.print(
+            "\nTo make it fit, set one of:" if len(plan.changes) > 1 else "\nTo make it fit:"
+        )
+    elif not plan.fits:
+        console.print("\nNo change makes it fit: take a smaller student or a larger GPU.")
+    for change in plan.changes:
+        lost = f", {change.dropped:,} samples too long for it" if change.dropped else ""
+        hours = f", {_time(plan.hours * change.times)}" if plan.hours else ""
+        console.print(
+            f"  {change.text}  [dim]{size(change.memory)}, "
+            f"{change.times:.2f} times as long{hours}{lost}[/]"
+        )
+
+
+def _speed(student: StudentPlan) -> str:
+    """What is known of how long it lasts, in a line."""
+    plan = student.plan
+    if plan.tokens_per_second is None:
+        return "speed: not known of such a device; name it, as --gpu 'RTX 4090', to see tokens/s"
+    rate = f"speed: about {plan.tokens_per_second:,.0f} tokens/s"
+    if plan.mfu is not None and plan.mfu >= 0.01 and plan.job.device.cuda:
+        rate += f" ({plan.mfu:.0%} MFU)"
+    measured = "measured by a probe" if plan.job.calibration else "assumed, no probe has run"
+    if plan.hours is None:
+        million = 1e6 / plan.tokens_per_second / 3600
+        return f"{rate}, {_time(million)} a million tokens; {measured}"
+    return (
+        f"{rate}, {_time(plan.hours)} for {plan.settings.epochs:g} epochs of "
+        f"{student.samples:,} samples ({student.source}); {measured}"
+    )
+
+
+def _time(hours: float) -> str:
+    return f"{hours:,.3g} hours" if hours >= 1 else f"{hours * 60:.2g} minutes"
+
+
+def _count(value: float) -> str:
+    """How many weights, for people."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}"
 
 
 def _bytes(value: float) -> str:

@@ -21,11 +21,17 @@ Progress = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """A model that is judged, and what it is told before the problem."""
+    """A model that is judged, and what it is told before the problem.
+
+    `chat_template` is in place of a local model's own; `languages` says that it tells between the
+    problems' languages.
+    """
 
     name: Subject
     model: LocalModel | ServedModel
     system_prompt: str | None = None
+    chat_template: str | None = None
+    languages: bool = False
 
 
 def task_of(problem: Problem) -> str:
@@ -97,12 +103,13 @@ def _answers(
     model = subject.model
     asking = Asking(
         teacher=as_teacher(model, sampling),
-        open_engine=lambda: open_engine(model, sampling),
+        open_engine=lambda: open_engine(model, sampling, chat_template=subject.chat_template),
         redact=to_restore(model),
         rule=fixed(samples),
         journal=folder / f"{subject.name}.journal.jsonl",
         seed=seed,
         system_prompt=subject.system_prompt,
+        languages=subject.languages,
     )
     return list(sample(problems, asking, progress))
 

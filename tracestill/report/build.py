@@ -9,6 +9,7 @@ from typing import Any
 
 from tracestill.layout import REPORT, STAGES
 from tracestill.report import plots
+from tracestill.report.training import training
 from tracestill.runs import Run, Shown, load_run
 
 _LONGEST = 6_000  # characters of a trace that are shown
@@ -57,7 +58,7 @@ def _content(run: Run) -> dict[str, Any]:
         "tasks_plot": tasks,
         "stages": _stages(run),
         **_traces(run, {"generate", "filter"} <= done),
-        **_training(run, "finetune" in done),
+        "training": training(run) if "finetune" in done else None,
         **_answers(run, "evaluate" in done),
     }
 
@@ -192,20 +193,6 @@ def _short(shown: Shown) -> dict[str, Any]:
     return {"id": shown.trace_id, "reason": shown.reason or "kept", "title": title, "parts": parts}
 
 
-def _training(run: Run, there: bool) -> dict[str, Any]:
-    if not there:
-        return {"loss_plot": None, "training": None}
-    metrics = run.metrics()
-    manifest = run.manifest("finetune")
-    assert manifest is not None
-    keys = ("samples", "trained_tokens", "steps", "trainable_parameters", "fill", "loss")
-    draw = partial(plots.loss, steps=metrics["step"].tolist(), values=metrics["loss"].tolist())
-    return {
-        "loss_plot": plots.draw(draw, "loss", _HEIGHT, plots.HALF),
-        "training": {key: manifest.details[key] for key in keys if key in manifest.details},
-    }
-
-
 def _answers(run: Run, there: bool) -> dict[str, Any]:
     if not there:
         return {"answers_plot": None}
@@ -221,6 +208,5 @@ def _answers(run: Run, there: bool) -> dict[str, Any]:
             partial(plots.lengths, groups=groups, colours=colours),
             "lengths of answers",
             _HEIGHT,
-            plots.HALF,
         )
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -129,12 +130,51 @@ def lengths(axes: Axes, groups: Mapping[str, Sequence[int]], colours: Mapping[st
     axes.legend(frameon=False)
 
 
-def loss(axes: Axes, steps: Sequence[int], values: Sequence[float]) -> None:
-    """The training loss per trained token, by optimiser step."""
-    axes.plot(steps, values, color=COLOURS["student_after"], linewidth=1.5)
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Values by optimiser step. `looked`: measured now and then, not at every step; `share`: from
+    0 to 1.
+    """
+
+    points: Sequence[tuple[int, float]]
+    label: str
+    colour: str
+    looked: bool = False
+    share: bool = False
+
+
+def over_steps(axes: Axes, curves: Sequence[Curve], unit: str) -> None:
+    """Curves over a training. Of a long one each point is the mean of some steps."""
+    top = 0.0
+    for curve in curves:
+        points = curve.points if curve.looked else _thinned(curve.points)
+        if not points:
+            continue
+        steps, values = zip(*points, strict=True)
+        top = max(top, *values)
+        axes.plot(
+            steps, values, color=curve.colour, linewidth=1.5, label=curve.label,
+            linestyle="--" if curve.looked and not curve.share else "-",
+            marker="o" if curve.looked and len(points) <= 30 else None, markersize=3.5,
+            clip_on=not curve.share,  # points at 0% and 100% are whole ones
+        )  # fmt: skip
     axes.set_xlabel("optimiser step")
-    axes.set_ylabel("loss, nats per token")
-    axes.set_ylim(bottom=0)
+    axes.set_ylabel(unit)
+    axes.set_ylim(0, 1.04 if any(curve.share for curve in curves) else top * 1.06 or 1)
+    if any(curve.share for curve in curves):
+        _percent(axes.yaxis)
+    if any(curve.label and curve.points for curve in curves):
+        axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+
+def _thinned(points: Sequence[tuple[int, float]], most: int = 400) -> list[tuple[float, float]]:
+    """At most `most` points, each the mean of as many neighbours."""
+    width = -(-len(points) // most)
+    parts = [points[at : at + width] for at in range(0, len(points), width or 1)]
+    return [
+        (sum(step for step, _ in part) / len(part), sum(value for _, value in part) / len(part))
+        for part in parts
+    ]
 
 
 def solved(axes: Axes, shares: Sequence[float]) -> None:

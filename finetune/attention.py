@@ -1,0 +1,75 @@
+"""Attention among the tokens of a sample only, in rows that hold several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PACKED = "tracestill_packed"
+
+
+def register() -> None:
+    """Make `PACKED` known to transformers.
+
+    It runs torch's own causal kernels on each sample by itself, so that a row costs what its
+    samples cost: no mask is made, which for 32,768 tokens would take a gigabyte and rule out the
+    fast kernels. Which tokens belong together comes as `segments`, the lengths of the samples in
+    the order of the row, from the model's keyword arguments.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(PACKED, _attend)
+    AttentionMaskInterface.register(PACKED, _no_mask)
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _attend(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    segments: list[int] | None = None,
+    **_: Any,
+) -> tuple[Any, None]:
+    """Attention of shape (1, tokens, heads, head size), from queries, keys and values of shape
+    (1, heads, tokens, head size).
+    """
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    assert attention_mask is None, "rows of samples come without a mask"
+    lengths = segments or [query.shape[2]]
+    assert query.shape[0] == 1, "one row"
+    assert sum(lengths) == query.shape[2], "the row is its samples"
+    assert sliding_window is None or sliding_window >= max(lengths), "see `allowed`"
+    grouped = query.shape[1] != key.shape[1]
+    parts = []
+    for q, k, v in zip(
+        query.split(lengths, dim=2), key.split(lengths, dim=2), value.split(lengths, dim=2),
+        strict=True,
+    ):  # fmt: skip
+        attended = scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped
+        )
+        parts.append(attended.transpose(1, 2))
+    return torch.cat(parts, dim=1), None
+
+
+def allowed(config: Any, longest: int) -> bool:
+    """Whether a model's attention is causal over all of a sample of `longest` tokens, in every
+    layer: what `PACKED` does. `config` is the model's own.
+    """
+    text = config.get_text_config()
+    plain = {"full_attention"}
+    if getattr(text, "sliding_window", None) is None or text.sliding_window >= longest:
+        plain.add("sliding_attention")
+    kinds = set(getattr(text, "layer_types", None) or plain)
+    softcap = getattr(text, "attn_logit_softcapping", None)
+    return kinds <= plain and softcap is None and getattr(text, "is_causal", True)

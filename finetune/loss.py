@@ -1,0 +1,144 @@
+"""The loss of the tokens that are learnt, without the logits of a whole batch in memory."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+from finetune.render import IGNORED
+
+# Logits of so many bytes at once: enough rows for a fast product, little beside the weights.
+_CHUNK_BYTES = 256 * 2**20
+
+
+def add_token_loss(model: Any) -> None:
+    """Give a causal model a forward that returns the loss of each learnt token.
+
+    With `shift_labels` (shape (rows, tokens): the token that is to come after each, or -100), the
+    model returns `(total, each)`: the summed negative log-likelihood in nats, which has a gradient,
+    and one float32 value a learnt token, in order, which has none. Only those tokens pass the
+    output layer, in chunks, and the gradient of the chunk is made at once, so that its logits
+    need not be made again. Without `shift_labels` the model's forward is its own.
+    """
+    own = type(model).forward
+    config = model.config.get_text_config()
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
+        if getattr(config, name, None) not in (None, 1.0):
+            raise ValueError(
+                f"finetune.student: {config.model_type} changes its logits ({name}), which this "
+                "trainer does not; choose another student"
+            )
+
+    def forward(self: Any, *args: Any, shift_labels: Any = None, **kwargs: Any) -> Any:
+        if shift_labels is None:
+            return own(self, *args, **kwargs)
+        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
+        learnt = shift_labels != IGNORED
+        return self.get_output_embeddings()(hidden[learnt], shift_labels[learnt])
+
+    head = model.get_output_embeddings()
+    project = head.forward
+
+    # As the output layer's own forward: where its weight is spread over processes, calling the
+    # layer is what gathers it.
+    def head_forward(self: Any, hidden: Any, targets: Any = None) -> Any:
+        if targets is None:
+            return project(hidden)
+        return token_loss(hidden, self.weight, self.bias, targets)
+
+    forward.__signature__ = _signature(own)  # type: ignore[attr-defined]
+    model.forward = types.MethodType(forward, model)
+    head.forward = types.MethodType(head_forward, head)
+
+
+def _signature(own: Any) -> Any:
+    """Of the model's own forward: `generate` reads what a model takes from it."""
+    import inspect
+
+    return inspect.signature(own)
+
+
+def token_loss(hidden: Any, weight: Any, bias: Any, targets: Any) -> tuple[Any, Any]:
+    """The summed negative log-likelihood of `targets`, and that of each, both in float32.
+
+    Args:
+        hidden: the last layer's states, of shape (learnt tokens, hidden size).
+        weight: the output layer's, of shape (vocabulary, hidden size).
+        bias: of shape (vocabulary,), or None.
+        targets: token ids, of shape (learnt tokens,).
+
+    """
+    total, each = _function().apply(hidden, weight, bias, targets)
+    return total, each
+
+
+_made: Any = None
+
+
+def _function() -> Any:
+    """The autograd function; torch is imported no sooner than it is needed."""
+    global _made
+    if _made is None:
+        _made = _make()
+    return _made
+
+
+def _make() -> Any:
+    import torch
+
+    class TokenLoss(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, targets: Any) -> Any:
+            needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+            tokens, vocabulary = hidden.shape[0], weight.shape[0]
+            wide = torch.float32
+            dtype = hidden.dtype
+            if torch.is_autocast_enabled(hidden.device.type):
+                dtype = torch.get_autocast_dtype(hidden.device.type)
+            matrix = weight.to(dtype)
+            each = torch.empty(tokens, dtype=wide, device=hidden.device)
+            to_hidden = torch.empty_like(hidden) if needs_hidden else None
+            to_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
+            to_bias = torch.zeros_like(bias, dtype=wide) if needs_bias else None
+            step = max(1, _CHUNK_BYTES // (4 * vocabulary))
+            for begin in range(0, tokens, step):
+                part = slice(begin, begin + step)
+                states = hidden[part].to(dtype)
+                logits = states @ matrix.t()
+                if bias is not None:
+                    logits = logits + bias.to(dtype)
+                logits = logits.to(wide)
+                goal = targets[part].unsqueeze(1)
+                norm = logits.logsumexp(dim=1, keepdim=True)
+                each[part] = (norm - logits.gather(1, goal)).squeeze(1)
+                if not (needs_hidden or needs_weight or needs_bias):
+                    continue
+                # The gradient of a token's loss by its logits: the probabilities, less one at the
+                # token itself.
+                slope = logits.sub_(norm).exp_()
+                slope.scatter_add_(1, goal, torch.full_like(goal, -1, dtype=wide))
+                if to_bias is not None:
+                    to_bias += slope.sum(dim=0)
+                slope = slope.to(dtype)
+                if to_hidden is not None:
+                    to_hidden[part] = (slope @ matrix).to(hidden.dtype)
+                if to_weight is not None:
+                    to_weight += (slope.t() @ states).to(wide)
+                del slope  # else it is still there while the next chunk's logits are made
+            ctx.save_for_backward(to_hidden, to_weight, to_bias)
+            ctx.dtypes = weight.dtype, bias.dtype if bias is not None else None
+            ctx.mark_non_differentiable(each)
+            return each.sum(), each
+
+        @staticmethod
+        def backward(ctx: Any, total: Any, _: Any) -> Any:
+            to_hidden, to_weight, to_bias = ctx.saved_tensors
+            by_weight, by_bias = ctx.dtypes
+            return (
+                None if to_hidden is None else to_hidden * total.to(to_hidden.dtype),
+                None if to_weight is None else (to_weight * total).to(by_weight),
+                None if to_bias is None else (to_bias * total).to(by_bias),
+                None,
+            )
+
+    return TokenLoss

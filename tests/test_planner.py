@@ -1,0 +1,420 @@
+"""The planner against what transformers, peft, bitsandbytes and torch really do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from finetune.config import FinetuneSection
+from finetune.loss import add_token_loss
+from finetune.model import add_adapter, load_student
+from finetune.planner import compare, explain_oom, flops_per_token, plan, read_shape, resolve
+from finetune.planner.calibration import Calibration, read_calibration, write_calibration
+from finetune.planner.counting import counting
+from finetune.planner.devices import Device, from_driver, named
+from finetune.planner.memory import Load, memory, trainable
+from finetune.planner.plan import hints
+from finetune.planner.probe import probe, training_device
+from finetune.planner.trace import trace
+from tracestill.records.journal import Journal
+
+ROOT = Path(__file__).parent.parent
+STUDENT = ROOT / "miniature" / "student"
+SMALL: dict[str, Any] = {
+    "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 3,
+    "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 256,
+    "max_position_embeddings": 8192, "hidden_act": "silu", "sliding_window": None,
+}  # fmt: skip
+QWEN_7B: dict[str, Any] = {
+    "model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944,
+    "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
+    "vocab_size": 152064, "tie_word_embeddings": False, "max_position_embeddings": 131072,
+}  # fmt: skip
+QWEN_1_5B: dict[str, Any] = {
+    **QWEN_7B, "hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12,
+    "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def settings(**values: Any) -> FinetuneSection:
+    return FinetuneSection(student="", template="", **values)
+
+
+def small(kind: str, **values: Any) -> dict[str, Any]:
+    return {"model_type": kind, "tie_word_embeddings": kind != "llama", **SMALL, **values}
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama", "mistral", "gemma"])
+def test_counts_weights_as_transformers_and_peft_have_them(kind: str) -> None:
+    config = small(kind)
+    shape = read_shape(config)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+        assert shape.parameters == sum(p.numel() for p in model.parameters())
+        for targets in ("all-linear", ["q_proj", "down_proj"], r".*\.self_attn\.[kv]_proj"):
+            chosen = settings(lora={"rank": 4, "targets": targets})
+            made = add_adapter(
+                AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)), chosen
+            )
+            trained = sum(p.numel() for p in made.parameters() if p.requires_grad)
+            assert trainable(shape, chosen) == trained
+
+
+def test_says_which_students_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match="no qwen3_moe, a mixture of experts; it knows dense"):
+        read_shape({**small("qwen3_moe"), "num_experts": 128})
+    with pytest.raises(ValueError, match=r"config\.json has no 'hidden_size'"):
+        read_shape({"model_type": "qwen2", "num_attention_heads": 2})
+    with pytest.raises(ValueError, match=r"\[.wq.\] names none of q_proj"):
+        plan(settings(lora={"targets": ["wq"]}), read_shape(QWEN_7B), named("H100"))
+
+
+# Each kind of term is in one of them at least: norms by head, tied tables, an adapter on a part,
+# dropout, 4 bits, float32, several samples a row, nothing from an earlier micro-batch, many logits.
+CASES: list[tuple[str, dict[str, Any], list[int], dict[str, Any]]] = [
+    ("qwen2", {"gradient_checkpointing": True}, [2048], {}),
+    ("qwen2", {"gradient_checkpointing": False}, [2048], {}),
+    ("qwen3", {"gradient_checkpointing": False}, [512] * 4, {}),
+    ("qwen3", {"gradient_checkpointing": True, "method": "full"}, [2048], {}),
+    ("llama", {"gradient_checkpointing": False, "method": "full"}, [2048], {"micro_batches": 1}),
+    ("gemma", {"gradient_checkpointing": True}, [2048], {}),
+    ("mistral", {"gradient_checkpointing": True, "activation_offload": True}, [2048], {}),
+    ("qwen2", {"quantize": "nf4", "gradient_checkpointing": True}, [2048], {}),
+    ("qwen2", {"quantize": "nf4", "gradient_checkpointing": False}, [1024] * 2, {}),
+    ("qwen2", {"gradient_checkpointing": False}, [2048], {"bfloat16": False}),
+    ("qwen2", {"gradient_checkpointing": False, "lora": {"dropout": 0.1}}, [2048], {}),
+    ("llama", {"gradient_checkpointing": True}, [2048], {"vocabulary": 30_000}),
+    ("qwen2", {"gradient_checkpointing": True, "method": "full"}, [2048], {"vocabulary": 30_000}),
+    ("qwen2", {"gradient_checkpointing": False, "lora": {"targets": ["v_proj"]}}, [2048], {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "values", "lengths", "how"), CASES)
+def test_predicts_the_peak_of_the_real_step(
+    kind: str, values: dict[str, Any], lengths: list[int], how: dict[str, Any]
+) -> None:
+    more = dict(how)
+    words = more.pop("vocabulary", SMALL["vocab_size"])
+    config, chosen = small(kind, num_hidden_layers=4, vocab_size=words), settings(**values)
+    traced = trace(config, chosen, [lengths], **more)
+    load = Load(
+        tokens=sum(lengths),
+        learnt=sum(lengths) - len(lengths),
+        longest=max(lengths),
+        accumulates=more.get("micro_batches", 2) > 1,
+    )
+    said = memory(read_shape(config), chosen, load, bfloat16=more.get("bfloat16", True))
+    assert said.allocated == pytest.approx(traced.peak, rel=0.05)
+    resting = said.weights + said.adapter + said.optimiser
+    assert resting == pytest.approx(traced.resting, rel=0.01)
+
+
+def test_counts_each_storage_as_long_as_it_lives() -> None:
+    there = torch.zeros(1000)
+    with counting()(there=[there]) as storages:
+        first = torch.zeros(128)  # 512 bytes
+        view = first[3:].view(5, 25)
+        assert storages.live == 512
+        second = torch.zeros(129)  # two blocks
+        seen = there * 1.0  # 4,000 bytes: eight blocks
+        assert storages.live == 512 + 1024 + 4096
+        del second, seen, first
+        assert storages.live == 512, "a view keeps its storage"
+        del view
+        assert (storages.live, storages.peak) == (0, 512 + 1024 + 4096)
+
+
+@pytest.mark.parametrize(
+    "values", [{"gradient_checkpointing": False}, {"gradient_checkpointing": True},
+               {"gradient_checkpointing": False, "method": "full"}],
+)  # fmt: skip
+def test_probe_measures_a_real_step_and_leaves_no_trace(values: dict[str, Any]) -> None:
+    chosen = settings(**values)
+    shape = read_shape(json.loads((STUDENT / "config.json").read_text()))
+    student = load_student(str(STUDENT), chosen, 768)
+    model = add_adapter(student.model, chosen)
+    add_token_loss(model.get_base_model() if chosen.method == "lora" else model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    device = training_device()
+    found = probe(model, chosen, shape, device, student.layout, 768)
+    assert found.memory == pytest.approx(1.0, abs=0.1)
+    assert found.speed > 0
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_was_measured_is_kept_and_used(tmp_path: Path) -> None:
+    measured = Calibration(device="H100", memory=2.0, speed=0.5, tokens=4096)
+    write_calibration(tmp_path, measured)
+    assert read_calibration(tmp_path, "H100") == measured
+    assert read_calibration(tmp_path, "H200") is None
+    assert read_calibration(tmp_path / "none", "H100") is None
+    shape, device = read_shape(QWEN_1_5B), named("H100")
+    chosen = settings(gradient_checkpointing=True, micro_batch=1, max_length=8192)
+    plain = plan(chosen, shape, device)
+    scaled = plan(chosen, shape, device, calibration=measured)
+    assert scaled.memory.activations == 2 * plain.memory.activations
+    assert scaled.memory.weights == plain.memory.weights
+    assert plain.tokens_per_second is not None
+    assert scaled.tokens_per_second == pytest.approx(plain.tokens_per_second / 2, rel=0.05)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_counts_operations_as_torch_does(method: str) -> None:
+    config, tokens = small("qwen2", num_hidden_layers=6), 256
+    chosen, shape = settings(method=method), read_shape(small("qwen2", num_hidden_layers=6))
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(**config), attn_implementation="eager"
+    )
+    model = add_adapter(model, chosen)
+    add_token_loss(model.get_base_model() if method == "lora" else model)
+    ids = torch.randint(0, 100, (1, tokens))
+    with FlopCounterMode(display=False) as counter:
+        loss, _ = model(input_ids=ids, position_ids=torch.arange(tokens)[None], shift_labels=ids)
+        loss.backward()
+    # Eager attention computes the half above the diagonal too.
+    above = 6 * tokens * shape.queries * shape.layers
+    counted = counter.get_total_flops() / tokens - above
+    # The first layer's input has no gradient where all before it is frozen: torch leaves it out.
+    assert flops_per_token(shape, chosen, [tokens]) == pytest.approx(counted, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "card", "gigabytes"),
+    [("24GB", "a GPU of 24 GB", 24), ("H200", "H200", 141), ("RTX 4090", "RTX 4090", 24),
+     ("4090", "RTX 4090", 24), ("A100-80GB", "A100 80GB", 80), ("a100", "A100 80GB", 80),
+     ("NVIDIA A100-SXM4-40GB", "A100 40GB", 40), ("NVIDIA H100 80GB HBM3", "H100", 80),
+     ("NVIDIA H100 PCIe", "H100 PCIe", 80), ("L40S", "L40S", 48), ("l4", "L4", 24),
+     ("NVIDIA GeForce RTX 4090", "RTX 4090", 24), ("A10G", "A10G", 24)],
+)  # fmt: skip
+def test_knows_devices_by_the_names_people_and_drivers_use(
+    name: str, card: str, gigabytes: int
+) -> None:
+    device = named(name)
+    assert device.name == card
+    assert device.memory == pytest.approx(gigabytes * 2**30, rel=0.02)
+    assert (device.flops is None) == card.startswith("a GPU")
+
+
+def test_a_device_that_is_there_has_its_own_memory() -> None:
+    device = from_driver("NVIDIA H100 80GB HBM3", 85_000_000_000)
+    assert (device.memory, device.flops) == (85_000_000_000, 989e12)
+    assert from_driver("NVIDIA Thing 9", 10**10).flops is None
+    for wrong, said in (("T4", "no bfloat16"), ("H10", "not known"), ("many", "not known")):
+        with pytest.raises(ValueError, match=said):
+            named(wrong)
+
+
+def test_auto_quantises_and_checkpoints_only_where_it_must() -> None:
+    shape = read_shape(QWEN_7B)
+    chosen, why = resolve(settings(quantize="auto"), shape, named("24GB"))
+    assert (chosen.quantize, chosen.gradient_checkpointing) == ("nf4", True)
+    assert [line.partition(":")[0] for line in why] == [
+        "quantize", "gradient_checkpointing", "micro_batch"
+    ]  # fmt: skip
+    chosen, _ = resolve(settings(quantize="auto"), shape, named("H200"))
+    assert chosen.quantize == "none"
+    chosen, _ = resolve(settings(max_length=2048), read_shape(QWEN_1_5B), named("H200"))
+    assert chosen.gradient_checkpointing is False
+    assert isinstance(chosen.micro_batch, int)
+    asked = settings(micro_batch=3, gradient_checkpointing=True)
+    assert resolve(asked, shape, named("24GB")) == (asked, [])
+
+
+def test_auto_micro_batch_holds_what_a_step_has() -> None:
+    shape, device = read_shape(QWEN_1_5B), named("H200")
+    few = [300] * 10  # three rows in all
+    chosen, _ = resolve(settings(max_length=1024, batch_size=8), shape, device, few)
+    assert isinstance(chosen.micro_batch, int)
+    assert 1 <= chosen.micro_batch <= 3
+    spread = settings(max_length=1024, batch_size=8, launch={"gpus": 4})
+    chosen, _ = resolve(spread, shape, device)
+    assert isinstance(chosen.micro_batch, int)
+    assert 1 <= chosen.micro_batch <= 2
+
+
+def test_on_a_cpu_a_micro_batch_is_large_enough_and_leaves_memory_to_others() -> None:
+    machine = Device(
+        name="CPU", memory=64 * 2**30, flops=5e11, bandwidth=2e10, cuda=False
+    )  # fmt: skip
+    shape = read_shape(json.loads((STUDENT / "config.json").read_text()))
+    chosen, _ = resolve(settings(max_length=256, batch_size=64), shape, machine)
+    assert chosen.micro_batch == 16
+    assert chosen.gradient_checkpointing is False
+    tight = Device(
+        name="CPU", memory=12 * 2**30, flops=5e11, bandwidth=2e10, cuda=False
+    )  # fmt: skip
+    small_student = read_shape(small("qwen2", num_hidden_layers=24, hidden_size=512))
+    chosen, _ = resolve(settings(max_length=2048, batch_size=64), small_student, tight)
+    made = plan(chosen, small_student, tight)
+    assert made.memory.total < 12 * 2**30 / 4
+
+
+@pytest.mark.parametrize(
+    ("config", "gpu", "values"),
+    [(QWEN_7B, "24GB", {"max_length": 8192, "gradient_checkpointing": False, "micro_batch": 2}),
+     (QWEN_7B, "RTX 4090", {"max_length": 32768}),
+     (QWEN_7B, "A100-80GB", {"method": "full"}),
+     (QWEN_1_5B, "16GB", {"max_length": 131072})],
+)  # fmt: skip
+def test_each_change_makes_it_fit(config: dict[str, Any], gpu: str, values: dict[str, Any]) -> None:
+    shape, device = read_shape(config), named(gpu)
+    lengths = [2000] * 300 + [7000] * 30
+    made = plan(settings(**values), shape, device, lengths)
+    assert not made.fits
+    assert made.changes
+    for change in made.changes:
+        then = plan(change.settings, shape, device, lengths)
+        assert then.fits, change.text
+        assert then.memory.total == change.memory
+        if made.hours and then.hours and not change.dropped:
+            assert then.hours / made.hours == pytest.approx(change.times, rel=0.01)
+
+
+def test_the_cheapest_change_comes_first_and_shorter_rows_last() -> None:
+    shape = read_shape(QWEN_7B)
+    wasteful = settings(max_length=8192, gradient_checkpointing=False, micro_batch=1)
+    made = plan(wasteful, shape, named("24GB"), [4000] * 100)
+    assert made.changes[0].text == "gradient_checkpointing: true"
+    lengths = [4000] * 90 + [100_000] * 10
+    long = settings(max_length=131072, quantize="nf4", activation_offload=True)
+    made = plan(long, shape, named("24GB"), lengths)
+    shorter = made.changes[0]
+    assert shorter.text.startswith("max_length: ")
+    assert shorter.dropped == 10
+    hopeless = plan(settings(quantize="nf4"), read_shape({**QWEN_7B, "num_hidden_layers": 400}),
+                    named("16GB"))  # fmt: skip
+    assert not hopeless.fits
+    assert not hopeless.changes
+
+
+def test_hours_follow_the_tokens() -> None:
+    shape, device = read_shape(QWEN_1_5B), named("H100")
+    chosen = settings(max_length=8192, epochs=2)
+    once = plan(chosen, shape, device, [4000] * 400)
+    twice = plan(chosen, shape, device, [4000] * 800)
+    assert once.tokens == 2 * 400 * 4000
+    assert once.hours is not None
+    assert twice.hours == pytest.approx(2 * once.hours, rel=0.05)
+    assert once.mfu is not None
+    assert 0.1 < once.mfu < 0.65
+    assert plan(chosen, shape, device).hours is None
+    with pytest.raises(ValueError, match="every sample is longer than finetune"):
+        plan(chosen, shape, device, [9000])
+
+
+def test_explains_what_took_the_memory_in_a_line() -> None:
+    shape, device = read_shape(QWEN_7B), named("RTX 4090")
+    made = plan(settings(max_length=8192, gradient_checkpointing=False), shape, device)
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.10 GiB. GPU 0 has …")
+    line = explain_oom(made, error, 1)
+    assert "\n" not in line
+    for part in ("2.10 GiB more", "1 row (8,192 tokens)", "RTX 4090", "activations", "weights",
+                 "set gradient_checkpointing: true"):  # fmt: skip
+        assert part in line
+    # It was said to fit, and did not: what is proposed takes less than what failed.
+    fits = plan(settings(max_length=4096, gradient_checkpointing=True, micro_batch=1),
+                shape, named("24GB"))  # fmt: skip
+    assert fits.fits
+    assert "set quantize: nf4" in explain_oom(fits, error, 1)
+
+
+def test_compares_what_was_said_with_what_was_measured() -> None:
+    made = plan(settings(micro_batch=1, gradient_checkpointing=True), read_shape(QWEN_1_5B),
+                named("H100"))  # fmt: skip
+    actual = made.memory.allocated / 1.1
+    found = compare(made, {"memory_bytes": actual, "tokens_per_second": 1000.0})
+    assert found["memory_bytes"]["difference"] == pytest.approx(0.1, abs=1e-3)
+    assert found["tokens_per_second"]["actual"] == 1000.0
+    assert compare(made, {}) == {}
+
+
+RECIPE = """\
+name: planned
+problems:
+  train: [{{source: reasoning_gym, family: chain_sum, size: 40}}]
+  heldout: [{{source: reasoning_gym, family: chain_sum, size: 5, seed: 9}}]
+generate: {{model: {student}, samples: 2, max_tokens: 64}}
+finetune:
+  {{student: {student}, template: t.jinja, think: prefilled, stop: <|end|>, max_length: 512,
+   epochs: 2}}
+"""
+
+
+def told(folder: Path, *more: str, student: str = str(STUDENT), forbid: str = "") -> Any:
+    (folder / "t.jinja").write_text("")
+    (folder / "r.yaml").write_text(RECIPE.format(student=student))
+    script = (
+        "import sys\n"
+        f"for name in {forbid.split()!r}: sys.modules[name] = None\n"
+        "from tracestill.cli import main\nmain()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script, "plan", str(folder / "r.yaml"), "--out",
+         str(folder / "run"), *more],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+
+
+def test_the_command_plans_without_torch_and_without_a_run(tmp_path: Path) -> None:
+    made = told(tmp_path, "--pilot", "0", "--gpu", "H200", forbid="torch transformers vllm trl")
+    assert made.returncode == 0, made.stderr
+    for part in ("nothing is sampled yet", "it fits", "weights", "H200", "tokens/s",
+                 "minutes a million tokens", "auto: micro_batch"):  # fmt: skip
+        assert part in made.stdout
+    assert not (tmp_path / "run").exists()
+    wrong = told(tmp_path, "--pilot", "0", "--gpu", "H2000")
+    assert wrong.returncode == 1
+    assert len(wrong.stderr.splitlines()) == 1
+    assert "--gpu H2000: not known" in wrong.stderr
+
+
+def test_the_command_says_where_a_hub_student_s_shape_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_text("")
+    made = told(tmp_path, "--pilot", "0", student="some/student")
+    assert made.returncode == 0, made.stderr
+    assert "the config.json of some/student is not on this machine" in made.stdout
+    assert "hf download some/student config.json" in made.stdout
+
+
+def test_the_command_goes_by_what_is_sampled(tmp_path: Path) -> None:
+    from tracestill.finetune_plan import plan_student
+    from tracestill.loading import load_recipe
+
+    told(tmp_path, "--pilot", "0")
+    (tmp_path / "run" / "generate").mkdir(parents=True)
+    with Journal(tmp_path / "run" / "generate" / "journal.jsonl") as journal:
+        for number in range(6):
+            finish = "stop" if number % 3 else "length"
+            journal.append({"id": f"t{number}", "problem_id": f"p{number // 2}", "sample": 0,
+                            "finish": finish, "max_tokens": 64, "spent": 100 + number, "paid": 0.0,
+                            "elapsed": 1.0, "sent": 1})  # fmt: skip
+    recipe = load_recipe(tmp_path / "r.yaml")
+    found = plan_student(recipe, tmp_path / "run", tmp_path / "run", "H100")
+    assert found.plan.job.lengths == [101, 102, 104, 105]
+    assert "like the 4 sampled so far" in found.source
+    assert found.plan.tokens == 2 * 412
+
+
+def test_an_adapter_too_small_for_its_tokens_is_told_before_and_after() -> None:
+    chosen = settings(lora={"rank": 8})
+    (line,) = hints(chosen, trained=1_000, learnt=4_001)
+    assert "finetune.lora.rank: 33 has as many" in line
+    assert hints(chosen, trained=4_001, learnt=4_001) == []
+    assert hints(settings(method="full"), trained=1, learnt=10**9) == []
+
+
+def test_what_vllm_can_not_load_is_told_before_the_training() -> None:
+    (line,) = settings(lora={"dora": True}).warnings()
+    assert "vLLM can't load such an adapter" in line
+    assert settings().warnings() == []

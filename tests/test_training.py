@@ -1,0 +1,211 @@
+"""What a training leaves, what it goes on from, and what does not change what is learnt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import training
+from safetensors.torch import load_file
+from training import examples, kill_at, run, spawn
+
+from finetune.config import Lora
+from finetune.contract import read_contract
+from finetune.model import add_adapter, load_student
+from finetune.packing import pack, steps
+from finetune.render import load_tokenizer, render
+from finetune.train import _arguments
+from finetune.trainer import Micro, Work, make_trainer, micro_batches
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_killed_training_ends_in_the_same_weights(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    # With dropout: the random numbers go on too.
+    values = "lora=training.Lora(rank=8, alpha=16, dropout=0.1)"
+    assert spawn(whole, values).wait() == 0  # not beside the other: they would share the cores
+    kill_at(spawn(cut, values), 7)
+    # A kill while a checkpoint is written leaves one without its mark: it must not count.
+    checkpoints = cut / "checkpoints"
+    broken = checkpoints / "checkpoint-999"
+    shutil.copytree(checkpoints / "checkpoint-4", broken)
+    (broken / "complete.json").unlink()
+    (broken / "adapter_model.safetensors").write_bytes(b"torn")
+    resumed = spawn(cut, values)
+    assert resumed.stdout
+    output = resumed.stdout.read()
+    assert resumed.wait() == 0
+    assert "resumed from 4" in output
+    assert same(whole, cut)
+    merged = [load_file(folder / "merged" / "model.safetensors") for folder in (whole, cut)]
+    assert all(torch.equal(merged[0][key], merged[1][key]) for key in merged[0])
+    made = [row["step"] for row in rows(cut / "metrics.jsonl")]
+    assert made == list(range(1, max(made) + 1))
+    for one, other in zip(rows(whole / "metrics.jsonl"), rows(cut / "metrics.jsonl"), strict=True):
+        assert one["loss"] == other["loss"]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    kill_at(spawn(folder), 5)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"learning_rate": 1e-3}, r"settings\.learning_rate was 0\.003, is 0\.001"),
+        ({"packing": False}, r"the packing differs; settings\.packing was true, is false"),
+        ({"max_length": 120}, r"settings\.max_length was 128, is 120"),
+        ({"count": 23}, "the data differ"),
+        ({"seed": 1}, r"settings\.seed was 0, is 1"),
+    ],
+)
+def test_another_training_does_not_go_on_from_a_checkpoint_nor_drop_it(
+    killed: Path, values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said) as told:
+        run(killed, **values)
+    assert "--from finetune" in str(told.value)
+    assert "\n" not in str(told.value)
+    assert (killed / "checkpoints" / "checkpoint-4" / "complete.json").is_file()
+
+
+def test_what_changes_only_speed_goes_on(tmp_path: Path) -> None:
+    kill_at(spawn(tmp_path, "micro_batch=1, gradient_checkpointing=True"), 5)
+    assert run(tmp_path, checkpoint_every=3)["resumed_from_step"] == 4
+
+
+def test_the_size_of_micro_batches_does_not_change_the_gradient(tmp_path: Path) -> None:
+    losses = []
+    for micro in (1, 2, 4):
+        folder = tmp_path / str(micro)
+        run(folder, batch_size=4, micro_batch=micro, max_length=64)
+        losses.append([row["loss"] for row in rows(folder / "metrics.jsonl")])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_metrics_tell_reasoning_from_answer_and_count_tokens(tmp_path: Path) -> None:
+    details = run(tmp_path, holdout=0.2)
+    made = rows(tmp_path / "metrics.jsonl")
+    assert details["heldout_samples"] > 0
+    assert details["samples"] + details["heldout_samples"] == 24
+    for row in made:
+        assert row["loss_reasoning"] > 0
+        assert row["loss_answer"] > 0
+        assert row["learnt_tokens"] < row["tokens"]
+        assert row["tokens_per_second"] > row["learnt_tokens_per_second"] > 0
+    assert sum(row["learnt_tokens"] for row in made) == 2 * details["trained_tokens"]
+    seen = rows(tmp_path / "heldout.jsonl")
+    assert [row["step"] for row in seen] == [0, 4, 8, details["steps"]][: len(seen)]
+    assert seen[-1]["heldout_loss"] < seen[0]["heldout_loss"]
+
+
+def test_the_heldout_loss_is_the_same_whatever_the_packing(tmp_path: Path) -> None:
+    first = []
+    for packing in (True, False):
+        folder = tmp_path / str(packing)
+        run(folder, packing=packing, holdout=0.2, epochs=0.1)
+        first.append(rows(folder / "heldout.jsonl")[0]["heldout_loss"])
+    assert first[0] == pytest.approx(first[1], abs=1e-7)
+
+
+def test_all_weights_are_trained_in_float32(tmp_path: Path) -> None:
+    details = run(tmp_path, method="full", learning_rate=1e-4)
+    assert details["trainable_parameters"] == details["parameters"]
+    losses = [row["loss"] for row in rows(tmp_path / "metrics.jsonl")]
+    assert losses[-1] < losses[0]
+
+
+def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank() -> None:
+    chosen = training.settings(lora=Lora(rank=4, alpha=8, rslora=True))
+    model = add_adapter(load_student(chosen.student, chosen, 128).model, chosen)
+    scales = {m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A")}
+    assert scales == {4.0}
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_an_adapter_that_the_loss_would_not_see_is_refused() -> None:
+    chosen = training.settings(lora=Lora(rank=4, targets=["q_proj", "lm_head"]))
+    with pytest.raises(ValueError, match="the output layer can't have adapters"):
+        add_adapter(load_student(chosen.student, chosen, 128).model, chosen)
+
+
+def prepared(tmp_path: Path, micro: Micro) -> Any:
+    chosen = training.settings(batch_size=4, max_length=64)
+    tokenizer = load_tokenizer(chosen.student, None, training.TEMPLATE)
+    some = render(examples(), tokenizer, read_contract(training.TEMPLATE, chosen), chosen).samples
+    packed = pack([len(sample.input_ids) for sample in some], 64)
+    work = Work(samples=some, rows=packed, steps=steps(packed, 4, 1.0, 0))
+    torch.manual_seed(0)
+    loaded = load_student(chosen.student, chosen, 128)
+    model = add_adapter(loaded.model, chosen)
+    arguments = _arguments(chosen, tmp_path / "out", len(work.steps), 0, "test")
+    return make_trainer(model, arguments, tokenizer, work, loaded.layout, micro)
+
+
+def test_out_of_memory_tries_fewer_rows_and_learns_the_same(tmp_path: Path) -> None:
+    undisturbed = prepared(tmp_path, Micro(rows=4, explain=str))
+    undisturbed.train()
+
+    micro = Micro(rows=4, explain=str)
+    tried = prepared(tmp_path, micro)
+    own = tried.model.get_base_model().forward
+    calls = 0
+
+    def short_of_memory(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        # The second micro-batch of the step finds no room: the first has left gradients.
+        if kwargs["input_ids"].shape[1] > 64 and calls in (1, 3):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return own(*args, **kwargs)
+
+    tried.model.get_base_model().forward = short_of_memory
+    tried.train()
+    assert micro.rows == 1
+    assert micro.lowered == [0, 0]
+    # Not the weights: Adam makes whole steps of what rounding leaves of a gradient of nothing.
+    one, other = (
+        [row["loss"] for row in trainer.state.log_history if "loss" in row]
+        for trainer in (undisturbed, tried)
+    )
+    assert len(one) > 2
+    assert other == pytest.approx(one, rel=1e-3)
+
+
+def test_out_of_memory_of_a_single_row_is_explained(tmp_path: Path) -> None:
+    trainer = prepared(tmp_path, Micro(rows=1, explain=lambda error: f"{error}, too many rows"))
+
+    def none_left(*args: Any, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer.model.get_base_model().forward = none_left
+    with pytest.raises(MemoryError, match="CUDA out of memory, too many rows"):
+        trainer.train()
+
+
+def test_every_process_makes_as_many_micro_batches() -> None:
+    some = [[index] for index in range(5)]
+    shares = [micro_batches(some, 2, rank, 2) for rank in range(2)]
+    assert [len(share) for share in shares] == [2, 2]
+    assert sorted(row for share in shares for part in share for row in part) == some
+    assert micro_batches([[0]], 2, 1, 2) == [[]]
