@@ -62,7 +62,7 @@ def speed(repeats: int) -> dict[str, Any]:
     made: dict[str, Any] = {"parameters": 0, "runs": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = student(Path(temporary) / "student")
-        data = samples(96, 0, SCALE, VOCABULARY)
+        data = samples(48, 0, SCALE, VOCABULARY)
         learnt = sum(len(s.input_ids) - s.prompt for s in data)
         made["samples"], made["learnt_tokens"] = len(data), learnt
         made["tokens"] = sum(len(s.input_ids) for s in data)
