@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+import training
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from training import ROOT, STUDENT, TEMPLATE, examples
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import finetune.merge
@@ -21,41 +23,14 @@ from finetune import gate
 from finetune.config import FinetuneSection, Lora
 from finetune.contract import read_contract
 from finetune.model import add_adapter, load_student
-from finetune.render import Example, Sample, load_tokenizer, render
+from finetune.render import Sample, load_tokenizer, render
 from finetune.train import train
 
-ROOT = Path(__file__).parent.parent
-STUDENT = ROOT / "miniature" / "student"
-TEMPLATE = ROOT / "recipes" / "templates" / "miniature.jinja"
 STOP = 259
 
 
 def settings(**values: Any) -> FinetuneSection:
-    base: dict[str, Any] = {
-        "student": str(STUDENT),
-        "template": str(TEMPLATE),
-        "stop": "<|end|>",
-        "learning_rate": 3e-3,
-        "epochs": 2,
-        "max_length": 128,
-        "batch_size": 2,
-        "holdout": 0,
-        "lora": Lora(rank=8, alpha=16),
-        "checkpoint_every": 3,
-    }
-    return FinetuneSection(**{**base, **values})
-
-
-def examples(count: int = 24) -> list[Example]:
-    return [
-        Example(
-            trace_id=f"t{n}",
-            prompt=f"State the final answer to the following arithmetic problem: {n} + 1 + 2 =",
-            reasoning=f" {n} + 1 + 2\n{n + 1} + 2\n{n + 3}\n",
-            answer=f"The answer is \\boxed{{{n + 3}}}.",
-        )
-        for n in range(count)
-    ]
+    return training.settings(**{"checkpoint_every": 3, **values})
 
 
 def trained(folder: Path, progress: Any = None, **values: Any) -> dict[str, Any]:

@@ -12,13 +12,14 @@ import torch
 import training
 from safetensors.torch import load_file
 from training import examples, kill_at, run, spawn
+from transformers import AutoTokenizer
 
 from finetune.config import Lora
 from finetune.contract import read_contract
 from finetune.model import add_adapter, load_student
 from finetune.packing import pack, steps
-from finetune.render import load_tokenizer, render
-from finetune.train import _arguments
+from finetune.render import load_tokenizer, prompt_text, render
+from finetune.train import _arguments, train
 from finetune.trainer import Micro, Work, make_trainer, micro_batches
 
 
@@ -209,3 +210,33 @@ def test_every_process_makes_as_many_micro_batches() -> None:
     assert [len(share) for share in shares] == [2, 2]
     assert sorted(row for share in shares for part in share for row in part) == some
     assert micro_batches([[0]], 2, 1, 2) == [[]]
+
+
+def test_trained_student_stands_by_itself(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = []
+    chosen = training.settings()
+    details = train(
+        examples(), chosen, student=chosen.student, template=training.TEMPLATE,
+        folder=tmp_path, seed=0, progress=events.append,
+    )  # fmt: skip
+    tokenizer = load_tokenizer(chosen.student, None, training.TEMPLATE)
+    steps = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in steps] == list(range(1, details["steps"] + 1))
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert events[-1]["done"] == events[-1]["total"] == details["steps"]
+    assert details["samples"] == 24
+    assert details["logit_difference"] < 0.05
+    merged = tmp_path / "merged"
+    reloaded = AutoTokenizer.from_pretrained(merged)
+    prompt = examples(1)[0].prompt
+    assert prompt_text(reloaded, prompt) == prompt_text(tokenizer, prompt)
+    config = json.loads((merged / "generation_config.json").read_text())
+    assert config["eos_token_id"] == tokenizer.convert_tokens_to_ids("<|end|>")
+    before = load_file(training.STUDENT / "model.safetensors")
+    after = load_file(merged / "model.safetensors")
+    assert before.keys() == after.keys()
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert after[name].dtype == before[name].dtype
+    assert not torch.equal(before[name], after[name])
+    adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
