@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune.arguments import training_arguments
 from finetune.config import FinetuneSection, Lora
 from finetune.model import add_adapter, load_student
 from finetune.packing import pack, steps
@@ -100,13 +101,11 @@ def ours(
     """The trainer of this project, as `finetune.train` sets it up. `per_step` rows are a step; by
     default as many as have the tokens of 16 samples.
     """
-    from finetune.train import _arguments
-
     loaded = load_student(str(folder), chosen, max(len(sample.input_ids) for sample in data))
     rows = pack([len(sample.input_ids) for sample in data], chosen.max_length)
     plan = steps(rows, per_step or max(1, round(len(rows) * 16 / len(data))), 1.0, 0)
     work = Work(samples=data, rows=rows, steps=plan)
-    arguments = _arguments(chosen, folder / "out", len(plan), 0, "benchmark")
+    arguments = training_arguments(chosen, folder / "out", len(plan), 0, "benchmark")
     model = add_adapter(loaded.model, chosen)
     micro = Micro(rows=int(chosen.micro_batch), explain=str)
     return make_trainer(model, arguments, load_tokenizer(folder), work, loaded.layout, micro)

@@ -9,11 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tracestill.records import write_atomic
+from tracestill.records import folder_fingerprint, write_atomic
 
 _COMPLETE = "complete.json"
 Identity = dict[str, Any]
 """What a training is, part by part: two with the same end in the same weights."""
+
+
+def content(model: str) -> str:
+    """What a model is, for an identity: a folder by what lies in it, another by its hub id."""
+    return folder_fingerprint(Path(model)) if Path(model).is_dir() else model
 
 
 def step_of(checkpoint: Path | None) -> int:

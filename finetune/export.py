@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from finetune import gate
 from finetune.config import FinetuneSection
 from finetune.merge import merged_weights, release, write_config, write_turns, write_weights
-from finetune.render import prompt_text
+from finetune.render import pad_id, prompt_text
 
 if TYPE_CHECKING:
     from finetune.render import Sample
@@ -46,7 +46,7 @@ def export(
     gate.spare_threads(model)
     shortest = sorted(samples, key=lambda sample: len(sample.input_ids))[:_COMPARED]
     dtype = _dtype(student, settings)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    pad = pad_id(tokenizer, ends[0])
     trained = gate.look(model, shortest)
     base = None
     if settings.method == "lora":

@@ -179,6 +179,20 @@ def check_ends(
         raise RuntimeError(f"{merged} was saved without the trained chat template")
 
 
+def left_padded(samples: Sequence[Sample], width: int, pad: int, device: Any) -> dict[str, Any]:
+    """The samples' prompts as `generate` takes them: ids of shape (samples, width), filled up at
+    their left, and the mask of what is no filling.
+    """
+    import torch
+
+    ids = torch.full((len(samples), width), pad)
+    mask = torch.zeros_like(ids)
+    for row, sample in enumerate(samples):
+        ids[row, width - sample.prompt :] = torch.from_numpy(sample.input_ids[: sample.prompt])
+        mask[row, width - sample.prompt :] = 1
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
 def generate(
     model: Any, samples: Sequence[Sample], ends: Sequence[int], pad: int
 ) -> dict[str, Any]:
@@ -192,17 +206,12 @@ def generate(
 
     device = model.get_input_embeddings().weight.device
     width = max(sample.prompt for sample in samples)
-    ids = torch.full((len(samples), width), pad)
-    mask = torch.zeros_like(ids)
-    for row, sample in enumerate(samples):
-        ids[row, width - sample.prompt :] = torch.from_numpy(sample.input_ids[: sample.prompt])
-        mask[row, width - sample.prompt :] = 1
     longest = max(len(sample.input_ids) - sample.prompt for sample in samples)
     budget = min(_GENERATED, 2 * longest + 32)
     with torch.no_grad():
         made = model.generate(
-            input_ids=ids.to(device), attention_mask=mask.to(device), do_sample=False,
-            max_new_tokens=budget, max_time=_SECONDS,
+            **left_padded(samples, width, pad, device),
+            do_sample=False, max_new_tokens=budget, max_time=_SECONDS,
             temperature=None, top_p=None, top_k=None, min_p=None,
         )[:, width:].cpu()  # fmt: skip
     ended = torch.isin(made, torch.tensor(list(ends))).any(dim=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from typing import Any
 
+from finetune.packing import ANSWER, REASONING
 from finetune.render import IGNORED
 
 # Logits of so many bytes at once: enough rows for a fast product, little beside the weights.
@@ -20,7 +21,7 @@ def add_token_loss(model: Any) -> None:
     output layer, in chunks, and the gradient of the chunk is made at once, so that its logits
     need not be made again. Without `shift_labels` the model's forward is its own.
     """
-    own = type(model).forward
+    own = type(model).forward  # not the one that an earlier call has put there
     config = model.config.get_text_config()
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
         if getattr(config, name, None) not in (None, 1.0):
@@ -37,18 +38,45 @@ def add_token_loss(model: Any) -> None:
         return self.get_output_embeddings()(hidden[learnt], shift_labels[learnt])
 
     head = model.get_output_embeddings()
-    project = head.forward
+    project = type(head).forward
 
     # As the output layer's own forward: where its weight is spread over processes, calling the
     # layer is what gathers it.
     def head_forward(self: Any, hidden: Any, targets: Any = None) -> Any:
         if targets is None:
-            return project(hidden)
+            return project(self, hidden)
         return token_loss(hidden, self.weight, self.bias, targets)
 
     forward.__signature__ = _signature(own)  # type: ignore[attr-defined]
     model.forward = types.MethodType(forward, model)
     head.forward = types.MethodType(head_forward, head)
+
+
+def sums_by_part(each: Any, kinds: Any) -> Any:
+    """The summed losses of reasoning and answer, then how many tokens each has: float64, of shape
+    (4,).
+
+    `each` is the loss of each learnt token, `kinds` of the same shape the part that it belongs to.
+    """
+    import torch
+
+    sums = torch.zeros(4, dtype=torch.float64, device=each.device)
+    for place, part in enumerate((REASONING, ANSWER)):
+        chosen = each[kinds == part]
+        sums[place] = chosen.sum(dtype=torch.float64)
+        sums[2 + place] = chosen.numel()
+    return sums
+
+
+def means_by_part(sums: Any, name: str) -> dict[str, float]:
+    """`NAME_reasoning` and `NAME_answer` of what `sums_by_part` gave, in nats; a part that has no
+    token is left out.
+    """
+    return {
+        f"{name}_{part}": float(sums[place] / sums[2 + place])
+        for place, part in enumerate(("reasoning", "answer"))
+        if sums[2 + place] > 0
+    }
 
 
 def _signature(own: Any) -> Any:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import group
 from finetune.checkpoints import Identity, declare_complete
-from finetune.packing import ANSWER, REASONING, Layout, batch, tensors
+from finetune.loss import means_by_part, sums_by_part
+from finetune.packing import Layout, batch, tensors
 from finetune.render import IGNORED
 from tracestill.records import write_atomic
 
@@ -36,25 +37,17 @@ def heldout_loss(
     """
     import torch
 
-    sums = torch.zeros(2, dtype=torch.float64)
-    counts = torch.zeros(2, dtype=torch.float64)
+    sums = torch.zeros(4, dtype=torch.float64)
     was = model.training
     model.eval()
     with torch.no_grad():
         for index in range(len(samples)):
             made, kinds = tensors(batch(samples, [[index]]), layout, pad, device)
             _, each = model(**made)
-            kinds = kinds[made["shift_labels"] != IGNORED]
-            for place, part in enumerate((REASONING, ANSWER)):
-                chosen = each[kinds == part]
-                sums[place] += chosen.sum(dtype=torch.float64).cpu()
-                counts[place] += chosen.numel()
+            sums += sums_by_part(each, kinds[made["shift_labels"] != IGNORED]).cpu()
     model.train(was)
-    found = {"heldout_loss": float(sums.sum() / counts.sum())}
-    for place, name in enumerate(("heldout_loss_reasoning", "heldout_loss_answer")):
-        if counts[place] > 0:
-            found[name] = float(sums[place] / counts[place])
-    return found
+    whole = float(sums[:2].sum() / sums[2:].sum())
+    return {"heldout_loss": whole, **means_by_part(sums, "heldout_loss")}
 
 
 def make_reporter(

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.attention import PACKED
-from finetune.gate import spare_threads
+from finetune.gate import left_padded, spare_threads
 from finetune.metrics import append
+from finetune.render import pad_id
 
 if TYPE_CHECKING:
     from finetune.config import FinetuneSection
@@ -86,13 +87,7 @@ def answer(
     with _answering(model, ends, pad, max_tokens), torch.no_grad():
         for begin in range(0, len(asked), rows):
             part = asked[begin : begin + rows]
-            ids = torch.full((len(part), width), pad)
-            mask = torch.zeros_like(ids)
-            for row, sample in enumerate(part):
-                prompt = torch.from_numpy(sample.input_ids[: sample.prompt])
-                ids[row, width - sample.prompt :] = prompt
-                mask[row, width - sample.prompt :] = 1
-            found = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
+            found = model.generate(**left_padded(part, width, pad, device))
             made += [_until_end(row, ends) for row in found[:, width:].tolist()]
     return made
 
@@ -195,7 +190,7 @@ def make_monitor(
 
     assert settings.monitor is not None
     every, max_tokens = settings.monitor.every, settings.monitor.max_tokens
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    pad = pad_id(tokenizer, ends[0])
 
     class Monitor(TrainerCallback):  # type: ignore[misc]
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

@@ -5,7 +5,6 @@ what it sampled itself, mistakes included (Agarwal and others, 2024, arXiv:2306.
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from random import Random
 from typing import Any
 
 from finetune import checkpoints, metrics, tracking
-from finetune.checkpoints import Identity, step_of
+from finetune.arguments import common, on_one_device
+from finetune.checkpoints import Identity, content, step_of
 from finetune.config import FinetuneSection
-from finetune.model import in_bfloat16, load_student
+from finetune.model import keeping_float32, load_student
 from finetune.teacher import Prompts, asked_for, check_teacher, load_teacher
 from tracestill.records import digest, folder_fingerprint
 
@@ -127,7 +127,6 @@ def _make_trainer(
     ending = copy.deepcopy(tokenizer)
     ending.eos_token = tokenizer.convert_ids_to_tokens(stops[0])
     model.generation_config.eos_token_id = list(stops)
-    trainable = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
     figures = _Figures()
 
     class OnPolicyTrainer(DistillationTrainer):  # type: ignore[misc]
@@ -149,18 +148,15 @@ def _make_trainer(
             super().log(logs, start_time)
 
     order = _order(len(prompts), asked.steps * asked.prompts, seed)
-    trainer = OnPolicyTrainer(
-        model=model,
-        teacher_model=teacher,
-        args=_arguments(settings, folder / CHECKPOINTS, seed, name),
-        train_dataset=datasets.Dataset.from_dict({"prompt": [prompts[index] for index in order]}),
-        processing_class=ending,
-    )
-    # As in the training on traces: trl rounds the adapters of quantised models to bfloat16.
-    for name, parameter in model.named_parameters():
-        if name in trainable:
-            parameter.data = trainable[name]
-    return trainer
+    asked_in_order = [prompts[index] for index in order]
+    with keeping_float32(model):
+        return OnPolicyTrainer(
+            model=model,
+            teacher_model=teacher,
+            args=_arguments(settings, folder / CHECKPOINTS, seed, name),
+            train_dataset=datasets.Dataset.from_dict({"prompt": asked_in_order}),
+            processing_class=ending,
+        )
 
 
 def _order(prompts: int, count: int, seed: int) -> list[int]:
@@ -190,34 +186,19 @@ def _arguments(settings: FinetuneSection, folder: Path, seed: int, name: str) ->
         rate = 1e-4 if settings.method == "lora" else 1e-5
     recompute = settings.gradient_checkpointing
     made = DistillationConfig(
-        output_dir=str(folder),
-        max_steps=asked.steps,
+        learning_rate=rate,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=asked.prompts // micro,
-        learning_rate=rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=round(asked.steps * settings.warmup),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
         gradient_checkpointing=on_gpu if recompute == "auto" else recompute,
-        bf16=in_bfloat16(settings),
-        use_cpu=not on_gpu,
         beta=asked.beta,
         temperature=asked.temperature,
         max_completion_length=asked.max_tokens,
         generation_kwargs={"use_cache": True},
         shuffle_dataset=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_steps=settings.checkpoint_every,
-        save_total_limit=2,
-        seed=seed,
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
+        **common(settings, folder, asked.steps, seed),
         **tracking.options(settings.report_to, name, f"{name}-on-policy"),
     )
-    # One process has one device: of several GPUs, transformers would split each batch over all.
-    made._n_gpu = min(made.n_gpu, 1)
+    on_one_device(made)
     return made
 
 
@@ -264,8 +245,7 @@ def _reporter(folder: Path, identity: Identity, progress: Progress) -> Any:
                 **{name: logs[name] for name in (*_LOGGED, *sampled)},
                 "seconds": round(time.monotonic() - begin, 3),
             }
-            with (folder / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            metrics.append(folder / METRICS, row)
             progress({"done": state.global_step, "total": state.max_steps, "loss": row["loss"]})
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -286,17 +266,16 @@ def _identity(
 ) -> Identity:
     """What decides which weights it ends in."""
     asked = asked_for(settings)
-    teacher = Path(asked.teacher)
     learning = (
         "method", "lora", "quantize", "dtype", "schedule", "warmup", "weight_decay",
         "max_grad_norm",
     )  # fmt: skip
     return {
         "data": digest(prompts),
-        "student": folder_fingerprint(Path(student)) if Path(student).is_dir() else student,
+        "student": content(student),
         # Its weights alone: what describes them is not written the same way each time.
         "trained student": folder_fingerprint(trained, skip=(".md", ".json")),
-        "teacher": folder_fingerprint(teacher) if teacher.is_dir() else asked.teacher,
+        "teacher": content(asked.teacher),
         "tokenizer": digest(sorted(tokenizer.get_vocab().items()), list(stops)),
         "settings": {
             **{name: value for name, value in settings.model_dump().items() if name in learning},

@@ -114,6 +114,12 @@ def load_tokenizer(
     return tokenizer
 
 
+def pad_id(tokenizer: Any, otherwise: int = 0) -> int:
+    """The token id that fills rows up, `otherwise` where the tokenizer has none."""
+    found: int | None = tokenizer.pad_token_id
+    return otherwise if found is None else found
+
+
 def as_messages(prompt: str, system: str | None) -> list[dict[str, str]]:
     """A problem as a chat."""
     told = [{"role": "system", "content": system}] if system else []

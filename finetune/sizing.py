@@ -87,9 +87,15 @@ class Sizing:
             "nf4, or micro_batch: 1"
         )
 
-    def explain(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def explain(self) -> Iterator[None]:
         """Memory that runs out inside is told of in one line, as a `MemoryError`."""
-        return _explained(self)
+        import torch
+
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(self.out_of_memory(error)) from error
 
     def operations(self, lengths: Sequence[int], learnt: int) -> float | None:
         """That learning samples of `lengths` tokens needs, `learnt` of them learnt, as a part of
@@ -120,16 +126,6 @@ class Sizing:
             "predicted": compare(made, measured),
             "hints": hints(self.settings, made.trained, learnt),
         }
-
-
-@contextlib.contextmanager
-def _explained(sizing: Sizing) -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise MemoryError(sizing.out_of_memory(error)) from error
 
 
 def size_up(settings: FinetuneSection, config: Any, lengths: Sequence[int]) -> Sizing:

@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import checkpoints, group, metrics, monitor, sharding, tracking
-from finetune.checkpoints import Identity, step_of
+from finetune.arguments import training_arguments
+from finetune.checkpoints import Identity, content, step_of
 from finetune.config import NEUTRAL, FinetuneSection
-from finetune.contract import Contract, read_contract
+from finetune.contract import Contract
 from finetune.export import export
 from finetune.launch import Training, train_together
-from finetune.loss import add_token_loss
 from finetune.merge import release
-from finetune.model import add_adapter, in_bfloat16, load_student
+from finetune.model import add_adapter, load_student
 from finetune.on_policy import distil_on_policy
 from finetune.packing import Row, pack, steps
-from finetune.preflight import preflight
-from finetune.render import Example, Rendered, Sample, load_tokenizer, render
+from finetune.prepare import prepare
+from finetune.render import Example, Rendered, Sample, pad_id
 from finetune.selftest import at_start, check_packing
 from finetune.sizing import Sizing, size_up
 from finetune.teacher import check_teacher
 from finetune.trainer import Micro, Work, make_trainer, peak_memory
-from tracestill.records import digest, file_fingerprint, folder_fingerprint
+from tracestill.records import digest, file_fingerprint
 
 if TYPE_CHECKING:
     from finetune.packing import Layout
@@ -139,7 +139,8 @@ def train_here(training: Training, progress: Progress) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
     """What is settled before a model is loaded. `settings` are the recipe's, but for `quantize`,
-    which is not `auto` any more: what is learnt depends on it.
+    which is not `auto` any more: what is learnt depends on it. `tried` are the monitor's, `prompts`
+    those of on-policy distillation, where there is one.
     """
 
     settings: FinetuneSection
@@ -160,30 +161,20 @@ def _prepare(training: Training) -> _Prepared:
     asked = settings.on_policy
     if Path(student).is_dir() and (asked is None or Path(asked.teacher).is_dir()):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from transformers import AutoConfig
-
     tracking.check_trackers(settings.report_to)
-    contract = read_contract(training.template, settings)
-    remote = settings.trust_remote_code
-    tokenizer = load_tokenizer(student, settings.revision, training.template, remote)
-    rendered = render(examples, tokenizer, contract, settings)
-    config = AutoConfig.from_pretrained(
-        student, revision=settings.revision, trust_remote_code=remote
-    )
-    rendered = preflight(
-        rendered, examples, tokenizer, config, system=settings.system_prompt,
-        max_length=settings.max_length, unlearnable=settings.unlearnable,
-    )  # fmt: skip
+    checked = prepare(examples, settings, student, training.template)
+    rendered, tokenizer, contract = checked.rendered, checked.tokenizer, checked.contract
     learnt, heldout = _split(rendered.samples, examples, settings.holdout)
     tried = monitor.choose(heldout, settings) if settings.monitor is not None else []
-    prompts = [sample.input_ids[: sample.prompt].tolist() for sample in learnt]
+    prompts: list[list[int]] = []
     if asked is not None:
+        prompts = [sample.input_ids[: sample.prompt].tolist() for sample in learnt]
         check_teacher(
             prompts, settings, student=student, tokenizer=tokenizer, stops=rendered.endings
         )
 
     lengths = [len(sample.input_ids) for sample in learnt]
-    sizing = size_up(settings, config, lengths)
+    sizing = size_up(settings, checked.config, lengths)
     settings = settings.model_copy(update={"quantize": sizing.settings.quantize})
     alone: list[Row] = [[index] for index in range(len(learnt))]
     rows = pack(lengths, settings.max_length) if settings.packing else alone
@@ -230,7 +221,6 @@ def _learn(training: Training, made: _Prepared, progress: Progress) -> tuple[Any
     with sizing.explain():
         loaded = load_student(training.student, sizing.settings, longest)
         model = add_adapter(loaded.model, sizing.settings)
-        add_token_loss(loaded.model)
         sizing.calibrate(model, loaded.layout, folder, resumed is not None)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # what is compared with the plan is the training's
@@ -238,7 +228,9 @@ def _learn(training: Training, made: _Prepared, progress: Progress) -> tuple[Any
     micro = Micro(rows=int(settings.micro_batch), explain=sizing.out_of_memory)
     if "wandb" in settings.report_to:
         tracking.settle_wandb(training.name, folder)
-    arguments = _arguments(settings, checkpointed, len(work.steps), training.seed, training.name)
+    arguments = training_arguments(
+        settings, checkpointed, len(work.steps), training.seed, training.name
+    )
     trainer = make_trainer(model, arguments, made.tokenizer, work, loaded.layout, micro)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     _add_callbacks(trainer, training, made, loaded.layout, resumed, progress)
@@ -279,7 +271,7 @@ def _add_callbacks(
 ) -> None:
     """What is looked at, written and told while the student learns."""
     settings, work, tokenizer = made.settings, made.work, made.tokenizer
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    pad = pad_id(tokenizer)
     if settings.packing:
         trainer.add_callback(
             at_start(lambda: check_packing(trainer.model, work.samples, layout, pad))
@@ -332,54 +324,10 @@ def _split(
     return learnt, [sample for sample in samples if sample.trace_id in held]
 
 
-def _arguments(settings: FinetuneSection, folder: Path, total: int, seed: int, name: str) -> Any:
-    """What trl is told; what it would do to the data is switched off."""
-    import torch
-    from trl import SFTConfig
-
-    rate = settings.learning_rate
-    if rate == "auto":
-        rate = 2e-4 if settings.method == "lora" else 2e-5
-    on_gpu = torch.cuda.is_available()
-    made = SFTConfig(
-        output_dir=str(folder),
-        max_steps=total,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=1,
-        learning_rate=rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=round(total * settings.warmup),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        gradient_checkpointing=settings.gradient_checkpointing is True,
-        activation_offloading=settings.activation_offload,
-        bf16=in_bfloat16(settings),
-        use_cpu=not on_gpu,
-        use_liger_kernel=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_steps=settings.checkpoint_every,
-        save_total_limit=2,
-        seed=seed,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
-        **tracking.options(settings.report_to, name, name),
-        **sharding.options(settings),
-    )
-    # One process has one device: of several GPUs, transformers would split each batch over all.
-    made._n_gpu = min(made.n_gpu, 1)
-    sharding.keep_precision(made, settings)
-    return made
-
-
 def _identity(
     training: Training, settings: FinetuneSection, contract: Contract, work: Work, tokenizer: Any
 ) -> Identity:
     """What decides which weights a training ends in."""
-    student = training.student
-    base = folder_fingerprint(Path(student)) if Path(student).is_dir() else student
     values = settings.model_dump(exclude={"student", "template", "on_policy", *NEUTRAL})
     return {
         "data": digest(
@@ -388,6 +336,6 @@ def _identity(
         "packing": digest(work.rows, work.steps),
         "template": digest(file_fingerprint(training.template), contract.model_dump()),
         "tokenizer": digest(sorted(tokenizer.get_vocab().items())),
-        "student": base,
+        "student": content(training.student),
         "settings": {**values, "seed": training.seed},
     }

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from finetune import sharding
-from finetune.loss import add_token_loss
-from finetune.packing import ANSWER, REASONING, Batch, Layout, Row, batch, tensors
-from finetune.render import IGNORED
+from finetune.loss import add_token_loss, means_by_part, sums_by_part
+from finetune.model import keeping_float32
+from finetune.packing import Batch, Layout, Row, batch, tensors
+from finetune.render import IGNORED, pad_id
 
 if TYPE_CHECKING:
     from finetune.render import Sample
@@ -73,8 +74,7 @@ def make_trainer(
     import torch
     from trl import SFTTrainer
 
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+    pad = pad_id(tokenizer)
 
     class StudentTrainer(SFTTrainer):  # type: ignore[misc]
         def create_accelerator_and_postprocess(self) -> None:
@@ -141,19 +141,15 @@ def make_trainer(
             super().log(logs, start_time)
 
     figures = _Figures(work)
-    trainer = StudentTrainer(
-        model=model,
-        args=arguments,
-        # trl wants one; what is trained on comes from `work`.
-        train_dataset=datasets.Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]}),
-        data_collator=_Step,
-        processing_class=tokenizer,
-    )
-    # trl rounds the adapters of quantised models to bfloat16, in which three of four of Adam's
-    # small steps are lost.
-    for name, parameter in model.named_parameters():
-        if name in trained:
-            parameter.data = trained[name]
+    with keeping_float32(model):
+        trainer = StudentTrainer(
+            model=model,
+            args=arguments,
+            # trl wants one; what is trained on comes from `work`.
+            train_dataset=datasets.Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]}),
+            data_collator=_Step,
+            processing_class=tokenizer,
+        )
     add_token_loss(model.get_base_model() if hasattr(model, "get_base_model") else model)
     return trainer
 
@@ -204,10 +200,7 @@ class _Figures:
 
         sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)
         for each, kinds in self._parts:
-            for place, part in enumerate((REASONING, ANSWER)):
-                chosen = each[kinds == part]
-                sums[place] += chosen.sum(dtype=torch.float64)
-                sums[2 + place] += chosen.numel()
+            sums += sums_by_part(each, kinds)
         sums = accelerator.reduce(sums)
         seconds, tokens = time.monotonic() - self._started, sum(self._lengths)
         found: dict[str, float] = {
@@ -219,7 +212,4 @@ class _Figures:
         }
         if (least := self._work.operations(self._lengths, self._learnt)) is not None:
             found["mfu"] = least / seconds
-        for place, name in enumerate(("loss_reasoning", "loss_answer")):
-            if sums[2 + place] > 0:
-                found[name] = float(sums[place] / sums[2 + place])
-        return found
+        return {**found, **means_by_part(sums, "loss")}

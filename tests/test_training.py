@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 from training import examples, kill_at, run, spawn
 from transformers import AutoTokenizer
 
+from finetune.arguments import training_arguments
 from finetune.config import Lora
 from finetune.contract import read_contract
 from finetune.model import add_adapter, load_student
 from finetune.packing import pack, steps
 from finetune.render import load_tokenizer, prompt_text, render
-from finetune.train import _arguments, train
+from finetune.train import train
 from finetune.trainer import Micro, Work, make_trainer, micro_batches
 
 
@@ -159,7 +160,7 @@ def prepared(tmp_path: Path, micro: Micro) -> Any:
     torch.manual_seed(0)
     loaded = load_student(chosen.student, chosen, 128)
     model = add_adapter(loaded.model, chosen)
-    arguments = _arguments(chosen, tmp_path / "out", len(work.steps), 0, "test")
+    arguments = training_arguments(chosen, tmp_path / "out", len(work.steps), 0, "test")
     return make_trainer(model, arguments, tokenizer, work, loaded.layout, micro)
 
 

@@ -75,24 +75,15 @@ def preview(recipe: Recipe, run: Path, count: int, trace: str | None) -> Preview
             raise ValueError(f"--trace {trace}: there is none with such an id in {origin}")
     if Path(settings.student).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from transformers import AutoConfig
-
-    from finetune.contract import read_contract
-    from finetune.preflight import preflight
-    from finetune.render import load_tokenizer, prompt_text, render
+    from finetune.prepare import prepare
+    from finetune.render import prompt_text
     from finetune.unlearnable import read_control
 
-    template, remote = Path(settings.template), settings.trust_remote_code
-    contract = read_contract(template, settings)
-    tokenizer = load_tokenizer(settings.student, settings.revision, template, remote)
-    rendered = render(examples, tokenizer, contract, settings)
-    config = AutoConfig.from_pretrained(
-        settings.student, revision=settings.revision, trust_remote_code=remote
+    checked = prepare(examples, settings, settings.student, Path(settings.template))
+    rendered, tokenizer = checked.rendered, checked.tokenizer
+    control = read_control(
+        tokenizer, checked.contract, prompt_text(tokenizer, ""), rendered.endings
     )
-    rendered = preflight(
-        rendered, examples, tokenizer, config, system=settings.system_prompt,
-        max_length=settings.max_length, unlearnable=settings.unlearnable,
-    )  # fmt: skip
     return Preview(
         rendered=rendered,
         shown=rendered.samples if trace else _spread(rendered.samples, count),
@@ -100,7 +91,7 @@ def preview(recipe: Recipe, run: Path, count: int, trace: str | None) -> Preview
         real=real,
         examples={example.trace_id: example for example in examples},
         tokenizer=tokenizer,
-        control=read_control(tokenizer, contract, prompt_text(tokenizer, ""), rendered.endings),
+        control=control,
     )
 
 

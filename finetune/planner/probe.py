@@ -37,7 +37,7 @@ def probe(
     in a pass that is not timed: what a process holds says little of them.
 
     Args:
-        model: as it is trained: with its adapter, on its device, with `add_token_loss`.
+        model: as it is trained: with its adapter, on its device.
         settings: as `resolve` gives them.
         shape: of the model.
         device: its memory and speed, as predictions assume them.
@@ -50,6 +50,7 @@ def probe(
     """
     import torch
 
+    from finetune.loss import add_token_loss
     from finetune.packing import batch, tensors
     from finetune.render import Sample
 
@@ -58,6 +59,7 @@ def probe(
     mixed = bfloat16(settings, device)
     ids = np.random.default_rng(0).integers(0, shape.vocabulary, tokens, dtype=np.int32)
     sample = Sample(trace_id="", input_ids=ids, prompt=1, answer=tokens)
+    add_token_loss(model.get_base_model() if settings.method == "lora" else model)
     was = model.training
     model.train()
     again = settings.gradient_checkpointing is True

@@ -1,0 +1,67 @@
+"""What trl's trainers are told, by the recipe's section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from finetune import sharding, tracking
+from finetune.config import FinetuneSection
+from finetune.model import in_bfloat16
+
+
+def training_arguments(
+    settings: FinetuneSection, folder: Path, steps: int, seed: int, name: str
+) -> Any:
+    """An `SFTConfig` for `steps` optimiser steps, which writes checkpoints into `folder`; what trl
+    would do to the data is switched off. Trackers know the training by `name`.
+    """
+    from trl import SFTConfig
+
+    rate = settings.learning_rate
+    if rate == "auto":
+        rate = 2e-4 if settings.method == "lora" else 2e-5
+    made = SFTConfig(
+        learning_rate=rate,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,
+        gradient_checkpointing=settings.gradient_checkpointing is True,
+        activation_offloading=settings.activation_offload,
+        use_liger_kernel=False,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        **common(settings, folder, steps, seed),
+        **tracking.options(settings.report_to, name, name),
+        **sharding.options(settings),
+    )
+    on_one_device(made)
+    sharding.keep_precision(made, settings)
+    return made
+
+
+def common(settings: FinetuneSection, folder: Path, steps: int, seed: int) -> dict[str, Any]:
+    """What holds for the training on traces and for that on the student's own samples."""
+    import torch
+
+    return {
+        "output_dir": str(folder),
+        "max_steps": steps,
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": round(steps * settings.warmup),
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "bf16": in_bfloat16(settings),
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_steps": settings.checkpoint_every,
+        "save_total_limit": 2,
+        "seed": seed,
+        "dataloader_pin_memory": False,
+        "disable_tqdm": True,
+    }
+
+
+def on_one_device(arguments: Any) -> None:
+    """One process has one device: of several GPUs, transformers would split each batch over all."""
+    arguments._n_gpu = min(arguments.n_gpu, 1)
