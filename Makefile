@@ -44,11 +44,12 @@ check: $(READY) ## style, types, import directions, the recipes' schema
 	$(BIN)/lint-imports
 	$(BIN)/tracestill schema --check recipes/schema.json
 
-test: $(READY) ## the tests, in less than 15 minutes on two cores
-	$(BIN)/python -m pytest -m "not slow"
+# A worker for each core (see tests/conftest.py), as many as 24 GB of memory take.
+test: $(READY) ## the tests, in less than 10 minutes on two cores
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY) ## the tests that run for minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --maxprocesses 4 --dist worksteal
 
 test-hub: $(READY) ## the shipped templates with real tokenizers, from the hub
 	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -m hub

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tracestill.provenance import provenance
+from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
 ARMS = ("verified", "unverified", "all")
@@ -29,7 +29,7 @@ ARMS = ("verified", "unverified", "all")
 def run(folder: Path, seed: int, options: list[str]) -> dict[str, Any]:
     """Run the quickstart's recipe with some options; its summary."""
     sets = [f"seed={seed}", "evaluate.models=[student_after]", "report.traces=0", *options]
-    command = [sys.executable, "-m", "tracestill.cli", "run", str(ROOT / "recipes/quickstart.yaml")]
+    command = [sys.executable, "-m", "tracestill", "run", str(ROOT / "recipes/quickstart.yaml")]
     subprocess.run(
         [*command, "--out", str(folder), "--quiet", "--to", "evaluate"]
         + [part for option in sets for part in ("--set", option)],

@@ -1,10 +1,9 @@
-"""What training costs: `python benchmarks/finetune.py [ROW …]`.
+"""The speed of training: `python benchmarks/finetune.py [ROW …]`.
 
-Rows, all of them if none is named: `speed` (learnt tokens/s beside plain trl: padded as in
-open-r1's recipe, and with trl's own best packing; a Qwen2 of 50 million parameters, R1-like lengths
-scaled down by 16), `fill` (of rows of 32,768 tokens), `packed` (the loss of packed and unpacked
-samples). Each in a process of its own. Writes benchmarks/results/finetune.json, other rows' results
-left as they are.
+Rows, by default all: `speed` (learnt tokens/s beside plain trl, padded as in open-r1's recipe and
+with trl's own best packing; a Qwen2 of 50 million parameters, R1-like lengths scaled down by 16),
+`fill` (of rows of 32,768 tokens), `packed` (the loss of packed and unpacked samples). Each runs in
+a process of its own and updates its part of benchmarks/results/finetune.json.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ sys.path.append(sys.path.pop(0))  # else this file would be what `finetune` name
 
 from finetune_peers import lengths, ours, samples, settings, timed, tokenizer, trl
 
-from finetune.model import load_student
 from finetune.packing import batch, pack, tensors
-from finetune.render import Sample
-from tracestill.provenance import provenance
+from finetune.sample import Sample
+from finetune.student import load_student
+from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
 VOCABULARY = 32_000

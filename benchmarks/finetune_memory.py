@@ -1,6 +1,6 @@
 """The planner's memory against that of real steps: `python benchmarks/finetune_memory.py`.
 
-Traces training steps on fake tensors (`finetune.planner.trace`), compares their peaks with what the
+Traces training steps on fake tensors (`tests/traced_step.py`), compares their peaks with what the
 planner's formulas say, and writes benchmarks/results/finetune_memory.json. The shapes are those of
 public models' config.json files. With a name it traces only the cases that hold it.
 """
@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.remove(str(Path(__file__).parent))  # it holds a file that is named like `finetune`
+sys.path.remove(str(Path(__file__).parent))  # it has a file that is named like `finetune`
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
-from finetune.config import FinetuneSection
+from traced_step import trace_step
+
 from finetune.planner import read_shape
 from finetune.planner.memory import Load, memory
-from finetune.planner.trace import trace
-from tracestill.provenance import provenance
+from tracestill.recipe.finetune import FinetuneSection
+from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "finetune_memory.json"
@@ -113,7 +115,7 @@ def measure(case: Case) -> dict[str, Any]:
     settings = FinetuneSection(student="", template="", **case.settings)
     config = CONFIGS[case.model]
     begin = time.monotonic()
-    traced = trace(
+    traced = trace_step(
         config, settings, [[case.tokens // case.samples] * case.samples],
         bfloat16=case.bfloat16, micro_batches=case.micro_batches,
     )  # fmt: skip

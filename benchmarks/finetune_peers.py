@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from finetune.arguments import training_arguments
-from finetune.config import FinetuneSection, Lora
-from finetune.model import add_adapter, load_student
 from finetune.packing import pack, steps
-from finetune.render import Sample
-from finetune.trainer import Micro, Work, make_trainer
+from finetune.sample import Sample
+from finetune.step import MicroBatch, TrainingData
+from finetune.student import add_adapter, load_student
+from finetune.trainer import make_trainer
+from tracestill.recipe.finetune import FinetuneSection, Lora
 
 OPEN_R1 = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 8}
 
@@ -104,11 +105,11 @@ def ours(
     loaded = load_student(str(folder), chosen, max(len(sample.input_ids) for sample in data))
     rows = pack([len(sample.input_ids) for sample in data], chosen.max_length)
     plan = steps(rows, per_step or max(1, round(len(rows) * 16 / len(data))), 1.0, 0)
-    work = Work(samples=data, rows=rows, steps=plan)
+    ordered = TrainingData(samples=data, rows=rows, steps=plan)
     arguments = training_arguments(chosen, folder / "out", len(plan), 0, "benchmark")
     model = add_adapter(loaded.model, chosen)
-    micro = Micro(rows=int(chosen.micro_batch), explain=str)
-    return make_trainer(model, arguments, load_tokenizer(folder), work, loaded.layout, micro)
+    micro = MicroBatch(rows=int(chosen.micro_batch), explain=str)
+    return make_trainer(model, arguments, load_tokenizer(folder), ordered, loaded.layout, micro)
 
 
 def trl(
@@ -131,7 +132,7 @@ def trl(
     on_gpu = torch.cuda.is_available()
     options: dict[str, Any] = {}
     if chosen.quantize == "nf4":
-        from finetune.model import _nf4
+        from finetune.student import _nf4
 
         options["quantization_config"] = _nf4(torch.bfloat16 if on_gpu else torch.float32)
     model = AutoModelForCausalLM.from_pretrained(

@@ -1,6 +1,6 @@
-"""What it takes to make token ids of traces: `python benchmarks/finetune_prepare.py --text FILE`.
+"""The speed of preparing samples: `python benchmarks/finetune_prepare.py --text FILE`.
 
-Render, preflight and pack of this project beside what trl's SFTTrainer does with the same traces
+Render, check and pack of this project beside what trl's SFTTrainer does with the same traces
 (chat template, tokenise, labels, pack by best fit), with its datasets on disk and in memory, by one
 process and by two. Each way in a process of its own, in turn. All make the same ids: their digest
 is compared. `FILE` is a .jsonl with solutions of mathematics under `code` (as Qwen2.5-Math's
@@ -31,12 +31,14 @@ import numpy as np
 
 sys.path.remove(str(Path(__file__).parent))  # or `finetune` would be what lies beside this
 
-from finetune.config import FinetuneSection
-from finetune.contract import read_contract
 from finetune.packing import pack
-from finetune.preflight import preflight
-from finetune.render import Example, load_tokenizer, render
-from tracestill.provenance import provenance
+from finetune.render import render
+from finetune.sample import Example
+from finetune.sample_checks import check_samples
+from finetune.tokenizer import load_tokenizer
+from tracestill.recipe.contract import read_contract
+from tracestill.recipe.finetune import FinetuneSection
+from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "finetune_prepare.json"
@@ -162,13 +164,13 @@ def ours(folder: Path, _: str) -> dict[str, Any]:
     ]
     rendered = render(examples, tokenizer, contract, settings)
     after_render = time.perf_counter()
-    preflight(rendered, examples, tokenizer, config, system=None, max_length=LONGEST)
+    check_samples(rendered, examples, tokenizer, config, system=None, max_length=LONGEST)
     checked = time.perf_counter()
     rows = pack([len(sample.input_ids) for sample in rendered.samples], LONGEST)
     end = time.perf_counter()
     return {
         "seconds": end - begin,
-        "seconds_without_preflight": end - begin - (checked - after_render),
+        "seconds_without_checks": end - begin - (checked - after_render),
         "tokens": sum(len(sample.input_ids) for sample in rendered.samples),
         "rows": len(rows),
         "ids": _digest(
@@ -276,7 +278,7 @@ def compare(text: Path, count: int, repeats: int) -> dict[str, Any]:
         return count / statistics.median(one[key] for one in results[way])
 
     rates = {way: rate(way) for way in WAYS}
-    rates["tracestill, without preflight"] = rate("tracestill", "seconds_without_preflight")
+    rates["tracestill, without checks"] = rate("tracestill", "seconds_without_checks")
     best = max(WAYS[1:], key=rates.__getitem__)
     mine = results["tracestill"][0]
     return {
@@ -287,8 +289,8 @@ def compare(text: Path, count: int, repeats: int) -> dict[str, Any]:
         "samples_per_second": {way: round(value, 1) for way, value in rates.items()},
         "trl's best": best,
         "times trl's best": round(rates["tracestill"] / rates[best], 2),
-        "times trl's best, without preflight": round(
-            rates["tracestill, without preflight"] / rates[best], 2
+        "times trl's best, without checks": round(
+            rates["tracestill, without checks"] / rates[best], 2
         ),
         "times each": {way: round(rates["tracestill"] / rates[way], 2) for way in WAYS[1:]},
         "fill": {

@@ -2,7 +2,7 @@
 
 Rows, all of them if none is named: `engine` (tokens/s through `generate` and through vLLM alone, on
 the same engine and prompts; with and without seeds), `client` (requests/s of the client of servers
-and of an approach like open-r1's), `problems` (memory with a million problems), `journal` (the time
+and of bare clients), `problems` (memory with a million problems), `journal` (the time
 until a million traces of 30 kB are resumed; writes 31 GB below --folder), `until_correct` (teacher
 tokens for a verified trace). Each row runs in a process of its own. Writes
 benchmarks/results/generate.json, other rows' results left as they are.
@@ -28,24 +28,24 @@ from unittest import mock
 
 sys.path.remove(str(Path(__file__).parent))  # or this file would be what `generate` names
 
-from generate.asking import Asking, teacher_fingerprint
-from generate.config import Prices
+
 from generate.engine import Request, Response
-from generate.ledger import HEADS
+from generate.job import SamplingJob, teacher_fingerprint
+from generate.ledger import INDEXED
 from generate.problems import load_problems
-from generate.run import ask, read_traces
+from generate.sampling import read_traces, sample_missing
 from generate.stopping import Rule, fixed
-from generate.verdicts import Verifier
-from tracestill.loading import load_recipe
-from tracestill.provenance import provenance
+from tracestill.recipe.generate import Prices
+from tracestill.recipe.loading import load_recipe
 from tracestill.records import (
     Journal,
-    Manifest,
     Problem,
     Sampling,
+    StageResult,
     Table,
     Teacher,
     Verdict,
+    as_manifest,
     open_table,
     problem_id,
     trace_id,
@@ -53,6 +53,9 @@ from tracestill.records import (
     write_table,
 )
 from tracestill.records import journal as journals
+from tracestill.records.progress import ignore_progress
+from tracestill.records.verifier import Verifier
+from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
 MILLION = 1_000_000
@@ -71,9 +74,9 @@ def teacher(max_tokens: int = 320) -> Teacher:
     )  # fmt: skip
 
 
-def asking(folder: Path, engine: Any, rule: Rule, **options: Any) -> Asking:
-    """What is asked of an engine, with the journal in a folder."""
-    return Asking(
+def job_of(folder: Path, engine: Any, rule: Rule, **options: Any) -> SamplingJob:
+    """A job for an engine, with the journal in a folder."""
+    return SamplingJob(
         teacher=teacher(),
         open_engine=lambda: engine,
         rule=rule,
@@ -91,8 +94,8 @@ def quickstart_problems() -> list[Problem]:
 
 
 def engine_row(folder: Path, repeats: int = 7) -> dict[str, Any]:
-    """Tokens/s through `ask` into a durable journal, and of `vllm.LLM.generate` given all prompts
-    at once: the same engine, prompts and seeds, in turn.
+    """Tokens/s through `sample_missing` into a durable journal, and of `vllm.LLM.generate` given
+    all prompts at once: the same engine, prompts and seeds, in turn.
     """
     from generate.vllm_engine import Model, VllmEngine
 
@@ -107,7 +110,8 @@ def engine_row(folder: Path, repeats: int = 7) -> dict[str, Any]:
     assert llm.llm_engine is ours.engine
     ours.close = lambda: None  # type: ignore[method-assign]
     problems = quickstart_problems()
-    rendered = [ours._render([{"role": "user", "content": p.prompt}])[0] for p in problems]
+    messages = [[{"role": "user", "content": p.prompt}] for p in problems]
+    rendered = [ours._render(Request(id="", messages=m, seed=None))[0] for m in messages]
 
     def raw(*, seeded: bool) -> float:
         params = [
@@ -125,11 +129,11 @@ def engine_row(folder: Path, repeats: int = 7) -> dict[str, Any]:
 
     def through() -> float:
         journal = Path(tempfile.mkdtemp(dir=folder))
-        asked = asking(journal, ours, fixed(1))
+        job = job_of(journal, ours, fixed(1))
         begin = time.perf_counter()
-        ledger = ask(problems, asked, lambda event: None)
+        ledger = sample_missing(problems, job, ignore_progress)
         seconds = time.perf_counter() - begin
-        return sum(t.completion_tokens for t in read_traces(problems, asked, ledger)) / seconds
+        return sum(t.completion_tokens for t in read_traces(problems, job, ledger)) / seconds
 
     ways: dict[str, Callable[[], float]] = {
         "generate": through,
@@ -196,10 +200,8 @@ def _problem(number: int) -> Problem:
 
 def _million(folder: Path) -> Table[Problem]:
     shards = write_table(folder, "train", Problem, map(_problem, range(MILLION)))
-    manifest = Manifest(
-        stage="problems", fingerprint="f", rows_in=MILLION, rows_out=MILLION, seconds=0.0,
-        tables={"train": shards},
-    )  # fmt: skip
+    result = StageResult(rows_in=MILLION, rows_out=MILLION, tables={"train": shards})
+    manifest = as_manifest(folder, result, stage="problems", fingerprint="f", seconds=0.0)
     write_manifest(folder, manifest)
     return open_table(folder, "train", Problem)
 
@@ -223,8 +225,9 @@ def problems_row(folder: Path) -> dict[str, Any]:
     problems = _million(folder)
     begin, before = time.perf_counter(), _peak_mb()
     rule = Rule(min=1, max=8, until_correct=1)
-    verifier = Verifier(judge=_right, names=["v"])
-    ledger = ask(problems, asking(folder, Instant(), rule, verifier=verifier), lambda event: None)
+    verifier = Verifier(verify=_right, names=["v"])
+    job = job_of(folder, Instant(), rule, verifier=verifier)
+    ledger = sample_missing(problems, job, ignore_progress)
     assert ledger.finished == MILLION
     seconds = time.perf_counter() - begin
     return {
@@ -248,7 +251,7 @@ def journal_row(folder: Path) -> dict[str, Any]:
         "spent": 9_010, "paid": 0.1, "cost": 0.1, "elapsed": 3.0, "teacher": {},
     }  # fmt: skip
     begin = time.perf_counter()
-    with Journal(folder / "journal.jsonl", HEADS) as journal:
+    with Journal(folder / "journal.jsonl", INDEXED) as journal:
         for number, problem in enumerate(problems.column("id")):
             if number % 1_000:
                 identity_ = trace_id(problem, identity, 0)
@@ -260,7 +263,8 @@ def journal_row(folder: Path) -> dict[str, Any]:
         engine = Instant()
         engine.stream = lambda requests: iter(_first(engine, requests))  # type: ignore
         start = time.perf_counter()
-        ask(open_table(folder, "train", Problem), asking(folder, engine, fixed(1)), lambda e: None)
+        problems = open_table(folder, "train", Problem)
+        sample_missing(problems, job_of(folder, engine, fixed(1)), ignore_progress)
         return engine.first - start
 
     def _first(engine: Instant, requests: Iterable[Request | None]) -> list[Response | None]:
@@ -281,14 +285,14 @@ def journal_row(folder: Path) -> dict[str, Any]:
 
 
 def client_row(folder: Path) -> dict[str, Any]:
-    """Requests/s of the client of servers: see generate_client.py."""
+    """Requests/s of the client of servers, beside bare clients: see generate_client.py."""
     path = Path(__file__).with_name("generate_client.py")
     spec = importlib.util.spec_from_file_location("generate_client", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    rates: dict[str, Any] = module.rates(5, 10_000)
+    rates: dict[str, Any] = module.rates(5, 3_000)
     return rates
 
 
@@ -296,13 +300,10 @@ def until_correct_row(folder: Path, seeds: int = 3) -> dict[str, Any]:
     """Teacher tokens for each verified trace that is kept (one a problem): with sampling until one
     is correct, and with the fixed number of samples that solves as many problems.
     """
-    from filter.verify import Answer, verifier_names, verify_many
+    from filter.verify import rules
     from generate.vllm_engine import Model, VllmEngine
 
-    def judge(pairs: Any) -> list[Verdict]:
-        return verify_many([Answer(problem=p, text=t.answer, trace_id=t.id) for p, t in pairs])
-
-    verifier = Verifier(judge=judge, names=verifier_names())
+    verifier = rules()
     model = Model(path=str(ROOT / "miniature" / "teacher"), max_model_len=512)
     engine = VllmEngine(model, sampling())
     engine.close = lambda: None  # type: ignore[method-assign]
@@ -315,19 +316,19 @@ def until_correct_row(folder: Path, seeds: int = 3) -> dict[str, Any]:
         problems, _ = load_problems(sources)
         most = 8
         place = Path(tempfile.mkdtemp(dir=folder))
-        asked = asking(place, engine, Rule(min=1, max=most, until_correct=1), verifier=verifier)
-        ledger = ask(problems, asked, lambda event: None)
-        traces = list(read_traces(problems, asked, ledger))
-        solved = sum(ledger.counts(row)[1] > 0 for row in range(len(problems)))
+        job = job_of(place, engine, Rule(min=1, max=most, until_correct=1), verifier=verifier)
+        ledger = sample_missing(problems, job, ignore_progress)
+        traces = list(read_traces(problems, job, ledger))
+        solved = sum(ledger.counts(row).correct > 0 for row in range(len(problems)))
         adaptive = sum(t.prompt_tokens + t.completion_tokens for t in traces) / solved
         place = Path(tempfile.mkdtemp(dir=folder))
-        plain = asking(place, engine, fixed(most), verifier=verifier)
-        ledger = ask(problems, plain, lambda event: None)
+        plain = job_of(place, engine, fixed(most), verifier=verifier)
+        ledger = sample_missing(problems, plain, ignore_progress)
         by_sample: dict[int, int] = {}
         for trace in read_traces(problems, plain, ledger):
             tokens = trace.prompt_tokens + trace.completion_tokens
             by_sample[trace.sample] = by_sample.get(trace.sample, 0) + tokens
-        correct = _first_correct(plain, ledger, problems)
+        correct = _first_correct(plain)
         # The smallest fixed number that solves as many problems.
         for n in range(1, most + 1):
             yielded = sum(first < n for first in correct)
@@ -344,15 +345,16 @@ def until_correct_row(folder: Path, seeds: int = 3) -> dict[str, Any]:
     return {"seeds": found, "ratio": statistics.median(row["ratio"] for row in found)}
 
 
-def _first_correct(asked: Asking, ledger: Any, problems: list[Problem]) -> list[int]:
+def _first_correct(job: SamplingJob) -> list[int]:
     """For each solved problem the index of its first correct sample."""
     from generate.verdicts import read_verdicts
 
-    assert asked.verifier is not None
+    assert job.verifier is not None
     first: dict[str, int] = {}
-    for problem, sample, _, verdict in read_verdicts(asked.verdicts, asked.verifier.names):
-        if verdict.outcome == "correct":
-            first[problem] = min(sample, first.get(problem, sample))
+    for judged in read_verdicts(job.verdicts, job.verifier.names):
+        if judged.correct(None):
+            problem = judged.problem_id
+            first[problem] = min(judged.sample, first.get(problem, judged.sample))
     return list(first.values())
 
 

@@ -1,30 +1,29 @@
 """Requests a second of the client of `engine: openai`, on one core, against a server that answers
-at once: `python benchmarks/generate_client.py`. Ours is all of `generate.run.ask`, with the
-durable journal and its index. Beside it stands the approach of open-r1's generate_reasoning.py,
-written anew from its description: aiohttp, a task a row, a lock around an append, nothing synced.
-
-Of that there are two: as it is (each request waits up to 0.1 s before it is sent; each step of an
-append is a hop to a thread, as aiofiles does it), and `bare`, without those, which it would be
-unfair to win against. Neither draws a progress bar, which the original does for every row.
+at once: `python benchmarks/generate_client.py`. Ours is all of `generate.sampling.sample_missing`,
+with the durable journal and its index. Beside it stand bare clients that only send and parse:
+httpx2, the same library, as one would write it (`httpx2`) and with the connection pools that ours
+has (`httpx2, pools`), and aiohttp.
 
 The server is a process of its own on a core of its own; the client, all of its threads, on
 another. A measurement is a process of its own; the ways take turns, and the median of the repeats
-counts.
+counts. Requests a second of the client's CPU time are what one core makes that nothing else uses:
+they are compared, since they hold on a shared machine too.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import importlib.metadata
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,11 @@ from typing import Any
 if str(Path(__file__).parent) in sys.path:
     sys.path.remove(str(Path(__file__).parent))  # it holds a file that is named like `generate`
 
+Post = Callable[[str, Any], Awaitable[Any]]
 SERVER_CORE, CLIENT_CORE = 1, 0
 CONCURRENCY = 256
 SIZES = {"2 kB": 2_000, "40 kB": 40_000}
-WAYS = ("tracestill", "open-r1", "open-r1, bare")
+WAYS = ("tracestill", "httpx2", "httpx2, pools", "aiohttp")
 SAMPLING = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 16384}
 
 
@@ -95,16 +95,31 @@ def prompt(number: int) -> str:
     return f"Problem {number}. What is {number} + 3? " + "Put the answer into \\boxed{}. " * 8
 
 
-def ours(port: int, count: int, folder: Path) -> float:
-    """Seconds for so many requests through `generate.run.ask`."""
-    import aiohttp  # noqa: F401  # neither way pays for its imports
+class Clock:
+    """Seconds of time and of this process's CPU time."""
 
-    from generate.asking import Asking
+    def __init__(self) -> None:
+        self.wall, self.cpu = -time.monotonic(), -time.process_time()
+
+    def stop(self) -> None:
+        """Keep the seconds since the beginning."""
+        self.wall += time.monotonic()
+        self.cpu += time.process_time()
+
+    def __str__(self) -> str:
+        return f"{self.wall} {self.cpu}"
+
+
+def ours(port: int, count: int, folder: Path) -> Clock:
+    """The time for so many requests through `generate.sampling.sample_missing`."""
+    from generate.job import SamplingJob
     from generate.openai_engine import OpenaiEngine
-    from generate.run import ask
-    from generate.stopping import Rule
+    from generate.sampling import sample_missing
+    from generate.stopping import fixed
+    from generate.teacher import as_teacher
+    from tracestill.recipe.models import ServedModel
     from tracestill.records import Problem, Sampling, problem_id
-    from tracestill.records.models import ServedModel
+    from tracestill.records.progress import ignore_progress
 
     problems = [
         Problem(
@@ -116,75 +131,71 @@ def ours(port: int, count: int, folder: Path) -> float:
         engine="openai", model="m", base_urls=[f"http://127.0.0.1:{port}/v1"],
         concurrency=CONCURRENCY,
     )  # fmt: skip
-    from tracestill.models import as_teacher
-
     sampling = Sampling(**SAMPLING, top_k=-1, seed=None)  # type: ignore[arg-type]
-    asking = Asking(
+    job = SamplingJob(
         teacher=as_teacher(section, sampling),
         open_engine=lambda: OpenaiEngine(section, sampling),
-        rule=Rule(min=1, max=1),
+        rule=fixed(1),
         journal=folder / "journal.jsonl",
         seed=0,
     )
-    begin = time.monotonic()
-    ledger = ask(problems, asking, lambda event: None)
-    seconds = time.monotonic() - begin
+    clock = Clock()
+    ledger = sample_missing(problems, job, ignore_progress)
+    clock.stop()
     assert ledger.samples == count
-    return seconds
+    return clock
 
 
-async def theirs(port: int, count: int, folder: Path, *, bare: bool) -> float:
-    """Seconds for so many requests the other way."""
+async def bare(port: int, count: int, way: str) -> Clock:
+    """The time for so many requests with a client alone."""
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    running = asyncio.Semaphore(CONCURRENCY)
+    async with contextlib.AsyncExitStack() as stack:
+        post = await _aiohttp(stack) if way == "aiohttp" else await _httpx2(stack, way)
+
+        async def one(number: int) -> None:
+            async with running:
+                body = {"model": "m", "messages": [{"role": "user", "content": prompt(number)}]}
+                came = await post(url, body | SAMPLING)
+                assert came["choices"][0]["finish_reason"] == "stop"
+
+        clock = Clock()
+        await asyncio.gather(*map(one, range(count)))
+        clock.stop()
+        return clock
+
+
+async def _httpx2(stack: contextlib.AsyncExitStack, way: str) -> Post:
+    import httpx2
+
+    from generate.served.transport import PlainTransport
+
+    client = httpx2.AsyncClient(
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+        timeout=60,
+        trust_env=False,
+    )
+    if way == "httpx2, pools":
+        client = PlainTransport([])._client
+    await stack.enter_async_context(client)
+
+    async def post(url: str, body: Any) -> Any:
+        return (await client.post(url, json=body)).json()
+
+    return post
+
+
+async def _aiohttp(stack: contextlib.AsyncExitStack) -> Post:
     import aiohttp
 
-    lock = asyncio.Lock()
-    path = folder / "rows.jsonl"
-    loop = asyncio.get_running_loop()
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENCY))
+    await stack.enter_async_context(session)
 
-    async def complete(session: aiohttp.ClientSession, text: str) -> Any:
-        if not bare:
-            await asyncio.sleep(random.uniform(0.0, 0.1))
-        body = {"model": "default", "messages": [{"role": "user", "content": text}], **SAMPLING}
-        url = f"http://127.0.0.1:{port}/v1/chat/completions"
-        async with session.post(url, json=body, headers={"Authorization": "Bearer EMPTY"}) as came:
-            return await came.json(content_type=None)
+    async def post(url: str, body: Any) -> Any:
+        async with session.post(url, json=body) as came:
+            return await came.json()
 
-    async def row(session: aiohttp.ClientSession, number: int) -> None:
-        text = prompt(number)
-        (came,) = await asyncio.gather(complete(session, text))
-        done = {
-            "uuid": number,
-            "problem": text,
-            "generations": [came["choices"][0]["message"]["content"]],
-            "finish_reasons": [came["choices"][0]["finish_reason"]],
-            "api_metadata": [came["usage"]],
-        }
-        line = json.dumps(done) + "\n"
-        async with lock:
-            if bare:
-                with path.open("a") as file:
-                    file.write(line)
-            else:
-                file = await loop.run_in_executor(None, path.open, "a")
-                await loop.run_in_executor(None, file.write, line)
-                await loop.run_in_executor(None, file.flush)
-                await loop.run_in_executor(None, file.close)
-
-    begin = time.monotonic()
-    connector = aiohttp.TCPConnector(limit=CONCURRENCY)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        running: set[asyncio.Task[None]] = set()
-        for number in range(count):
-            while len(running) >= CONCURRENCY:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            running.add(asyncio.create_task(row(session, number)))
-        await asyncio.gather(*running)
-    seconds = time.monotonic() - begin
-    with path.open("rb") as file:
-        assert sum(1 for _ in file) == count
-    return seconds
+    return post
 
 
 @contextmanager
@@ -200,11 +211,11 @@ def server(size: int) -> Iterator[int]:
         process.wait()
 
 
-def measure(way: str, port: int, count: int) -> float:
-    """Requests a second of a way, in a process of its own."""
+def measure(way: str, port: int, count: int) -> list[float]:
+    """Requests a second of a way, and those a second of CPU time, in a process of its own."""
     command = [sys.executable, __file__, "--way", way, "--port", str(port), "--count", str(count)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return count / float(done.stdout)
+    return [round(count / float(seconds), 1) for seconds in done.stdout.split()]
 
 
 def rates(repeats: int, count: int) -> dict[str, Any]:
@@ -214,43 +225,44 @@ def rates(repeats: int, count: int) -> dict[str, Any]:
         raise ValueError("the server and the client need a core each; here is one only")
     found: dict[str, Any] = {}
     for name, size in SIZES.items():
-        each: dict[str, list[float]] = {way: [] for way in WAYS}
+        each: dict[str, list[list[float]]] = {way: [] for way in WAYS}
         with server(size) as port:
             for _ in range(repeats):
                 for way in WAYS:
-                    each[way].append(round(measure(way, port, count), 1))
-        median = {way: statistics.median(values) for way, values in each.items()}
+                    each[way].append(measure(way, port, count))
+        wall, cpu = (
+            {way: statistics.median(one[part] for one in rows) for way, rows in each.items()}
+            for part in (0, 1)
+        )
         found[name] = {
-            "requests_per_second": median,
-            "times_open_r1": round(median["tracestill"] / median["open-r1"], 2),
-            "times_bare": round(median["tracestill"] / median["open-r1, bare"], 2),
+            "requests_per_second": wall,
+            "requests_per_cpu_second": cpu,
+            "part_of": {way: round(cpu["tracestill"] / cpu[way], 2) for way in WAYS[1:]},
             "repeats": each,
         }
-    return found | {"concurrency": CONCURRENCY, "requests": count}
+    versions = {name: importlib.metadata.version(name) for name in ("httpx2", "openai", "aiohttp")}
+    return found | {"concurrency": CONCURRENCY, "requests": count, "versions": versions}
 
 
 def main() -> None:
     """The command line; the hidden options are for its own child processes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--count", type=int, default=6000, help="requests in a measurement")
+    parser.add_argument("--count", type=int, default=4000, help="requests in a measurement")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    import uvloop
-
     if arguments.serve:
         os.sched_setaffinity(0, {SERVER_CORE})
-        uvloop.run(serve(arguments.serve))
+        asyncio.run(serve(arguments.serve))
     elif arguments.way:
         os.sched_setaffinity(0, {CLIENT_CORE})
         with tempfile.TemporaryDirectory() as name:
-            values = arguments.port, arguments.count, Path(name)
             if arguments.way == "tracestill":
-                print(ours(*values))
+                print(ours(arguments.port, arguments.count, Path(name)))
             else:
-                print(uvloop.run(theirs(*values, bare=arguments.way.endswith("bare"))))
+                print(asyncio.run(bare(arguments.port, arguments.count, arguments.way)))
     else:
         found = rates(arguments.repeats, arguments.count)
         print(json.dumps(found, indent=1))

@@ -1,4 +1,4 @@
-"""What training costs on a GPU: `python benchmarks/gpu_finetune.py [--shapes 1.5B 7B] …`.
+"""The speed of training on a GPU: `python benchmarks/gpu_finetune.py [--shapes 1.5B 7B] …`.
 
 Qwen2.5's shapes with random weights, LoRA and QLoRA, samples of 8,192, 16,384 and 32,768 tokens a
 row, this project's trainer beside plain trl packed, in turn, each in a process of its own:
@@ -25,7 +25,7 @@ sys.path.append(sys.path.pop(0))  # else benchmarks/finetune.py would be what `f
 
 from finetune_peers import lengths, ours, settings, timed, tokenizer, trl
 
-from finetune.render import Sample
+from finetune.sample import Sample
 
 ROOT = Path(__file__).parent.parent
 SHAPES: dict[str, dict[str, Any]] = {
@@ -93,8 +93,8 @@ def one(options: argparse.Namespace) -> dict[str, Any]:
     from transformers import AutoConfig
 
     from finetune.sizing import size_up
-    from finetune.trainer import peak_memory
-    from tracestill.provenance import provenance
+    from finetune.step import peak_memory
+    from tracestill.run.provenance import provenance
 
     folder, tokens = Path(options.student), options.tokens[0]
     chosen = settings(
@@ -134,7 +134,7 @@ def one(options: argparse.Namespace) -> dict[str, Any]:
     seconds = statistics.median(steps)
     all_tokens = [len(sample.input_ids) for sample in data]
     learnt = sum(len(sample.input_ids) - sample.prompt for sample in data)
-    least = sizing.operations(all_tokens, learnt)
+    least = sizing.ideal_seconds(all_tokens, learnt)
     return {
         **found,
         "tokens_per_second": tokens / seconds,

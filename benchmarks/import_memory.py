@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tracestill.loading import load_recipe
-from tracestill.provenance import provenance
+from tracestill.recipe.loading import load_recipe
 from tracestill.records import read_manifest
-from tracestill.stages import execute
+from tracestill.records.layout import Stage
+from tracestill.records.progress import ignore_progress
+from tracestill.run.pipeline import make_stage
+from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
 ANSWERS = 16
@@ -88,9 +90,10 @@ def measure(recipe_file: str, run: str, results: Any) -> None:
     recipe = load_recipe(Path(recipe_file))
     start = memory("VmRSS")
     found: dict[str, Any] = {"start_mb": round(start, 1)}
-    for stage in ("problems", "generate"):
+    stages: tuple[Stage, ...] = ("problems", "generate")
+    for stage in stages:
         begin = time.perf_counter()
-        execute(stage, recipe, Path(run), lambda event: None)
+        make_stage(stage, recipe, Path(run), ignore_progress)
         found[stage] = {
             "seconds": round(time.perf_counter() - begin, 1),
             "peak_mb_above_start": round(memory("VmHWM") - start, 1),

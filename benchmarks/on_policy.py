@@ -20,15 +20,18 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from finetune.config import FinetuneSection, OnPolicy
-from finetune.on_policy import METRICS, distil_on_policy
-from finetune.render import Example, load_tokenizer, prompt_text
+from finetune.metrics import ON_POLICY
+from finetune.on_policy import Distillation, distil_on_policy
+from finetune.sample import Example
+from finetune.tokenizer import load_tokenizer, prompt_text
 from finetune.train import train
 from generate.engine import Request
 from generate.vllm_engine import Model, VllmEngine
 from miniature import tasks
-from tracestill.provenance import provenance
+from tracestill.recipe.finetune import FinetuneSection, OnPolicy
 from tracestill.records import Sampling
+from tracestill.records.progress import ignore_progress
+from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
 STUDENT, TEACHER = str(ROOT / "miniature" / "student"), str(ROOT / "miniature" / "teacher")
@@ -101,7 +104,7 @@ def learn(examples: list[Example], epochs: float, folder: Path, seed: int) -> fl
     begin = time.process_time()
     train(
         examples, settings(epochs=epochs), student=STUDENT, template=TEMPLATE, folder=folder,
-        seed=seed, progress=lambda event: None,
+        seed=seed, progress=ignore_progress,
     )  # fmt: skip
     return time.process_time() - begin
 
@@ -118,30 +121,30 @@ def go_on(
     after = folder / "after"
     after.mkdir()
     begin = time.process_time()
-    model, figures = distil_on_policy(
-        tokenizer(texts, add_special_tokens=False)["input_ids"],
-        settings(on_policy=asked),
+    job = Distillation(
+        settings=settings(on_policy=asked),
         student=STUDENT,
         trained=folder / "adapter",
         tokenizer=tokenizer,
-        stops=[stop],
+        prompts=tokenizer(texts, add_special_tokens=False)["input_ids"],
+        endings=[stop],
         folder=after,
         seed=seed,
-        progress=lambda event: None,
     )
+    model, figures = distil_on_policy(job, ignore_progress)
     seconds = time.process_time() - begin
     merged = model.merge_and_unload()
     merged.generation_config = GenerationConfig(eos_token_id=stop)
     merged.save_pretrained(after / "merged")
     tokenizer.save_pretrained(after / "merged")
-    losses = [json.loads(row)["loss"] for row in (after / METRICS).read_text().splitlines()]
+    losses = [json.loads(row)["loss"] for row in (after / ON_POLICY).read_text().splitlines()]
     tenth = max(1, len(losses) // 10)
     return seconds, {
         "traces": len(examples),
         "first_tenth_loss": statistics.mean(losses[:tenth]),
         "last_tenth_loss": statistics.mean(losses[-tenth:]),
-        "sampled_tokens": figures["sampled_tokens"],
-        "ended_share": figures["ended_share"],
+        "sampled_tokens": figures.sampled_tokens,
+        "ended_share": figures.ended_share,
     }
 
 

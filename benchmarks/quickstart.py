@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tracestill.provenance import provenance
+from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
-TRACESTILL = [sys.executable, "-m", "tracestill.cli"]
+TRACESTILL = [sys.executable, "-m", "tracestill"]
 
 
 def timed(command: list[str]) -> tuple[float, float]:

@@ -29,7 +29,7 @@ from verify_maths import (
 )
 
 from filter.verify.code import code
-from tracestill.provenance import provenance
+from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from filter.verify.code import code
-from filter.verify.judgement import Verifier
+from filter.verify.grading import Grader
 from tracestill.records import Problem
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +57,7 @@ Timed = Callable[[], float]
 """Runs a program; the seconds that it took."""
 
 
-def humaneval(path: Path, judge: Verifier) -> dict[str, Any]:
+def humaneval(path: Path, judge: Grader) -> dict[str, Any]:
     """How many of HumanEval's own solutions are correct, and of those without a body."""
     with gzip.open(path) as file:
         rows = [json.loads(line) for line in file]
@@ -88,7 +88,7 @@ def escapes() -> dict[str, Any]:
         file = Path(folder, "secret.txt")
         file.write_text(f"SECRET-{secrets.token_hex(16)}")
         given = {"port": server.getsockname()[1], "file": str(file), "pid": os.getpid()}
-        judge(problem("check", given, "x"), "def f(given):\n    return 1")  # starts the cages
+        judge(problem("check", given, "x"), "def f(given):\n    return 1")  # starts the sandboxes
         for row in programs():
             task = problem(row["shape"], given, f"SECRET-{secrets.token_hex(16)}")
             begin = time.perf_counter()
@@ -115,11 +115,11 @@ def timings(
     python = [os.path.abspath(sys.executable), "-c", PRINTS]
     with contextlib.ExitStack() as stack:
         ways = {
-            "warm_cage": _judged(judge, {"inputs": ["1 2"], "outputs": ["3"]}, PRINTS),
-            "warm_cage_check": _judged(
+            "warm_sandbox": _judged(judge, {"inputs": ["1 2"], "outputs": ["3"]}, PRINTS),
+            "warm_sandbox_check": _judged(
                 judge, {"test": CHECK, "entry_point": "f", "prompt": ""}, RETURNS
             ),
-            "cold_bwrap": _started([*_cold_cage(), *python]),
+            "cold_bwrap": _started([*_cold_bubblewrap(), *python]),
             "plain_python": _started(python),
         }
         if human_eval:
@@ -132,7 +132,7 @@ def timings(
                 taken[name].append(1000 * run())
     return {
         name: {
-            "median_ms": round(statistics.median(times[1:]), 2),  # the first starts the cage
+            "median_ms": round(statistics.median(times[1:]), 2),  # the first starts the sandbox
             "p90_ms": round(statistics.quantiles(times[1:], n=10)[-1], 2),
             "first_ms": round(times[0], 2),
             "rounds": rounds,
@@ -141,7 +141,7 @@ def timings(
     }
 
 
-def _judged(judge: Verifier, tests: dict[str, Any], program: str) -> Timed:
+def _judged(judge: Grader, tests: dict[str, Any], program: str) -> Timed:
     reference = json.dumps(tests)
     task = Problem(id="p", prompt="?", reference=reference, kind="code", source="test")
 
@@ -166,7 +166,7 @@ def _started(command: list[str]) -> Timed:
     return run
 
 
-def _cold_cage() -> list[str]:
+def _cold_bubblewrap() -> list[str]:
     links = [
         part for name in ("bin", "lib", "lib64") for part in ("--symlink", f"usr/{name}", name)
     ]

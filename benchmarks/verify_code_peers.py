@@ -23,7 +23,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tracestill.provenance import provenance
+from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -59,7 +59,7 @@ os._exit(10 if passed else 11 if escaped else 12)
 
 
 def verdict(script: str, data: object, paths: list[str], python: str) -> str:
-    """What a runner says, in a cage of its own."""
+    """What a runner says, in a sandbox of its own."""
     places = {f"/mnt/{number}": path for number, path in enumerate(paths)}
     command = [
         *("prlimit", "--nproc=64", "--as=2000000000", "--fsize=10000000", "--core=0", "--"),

@@ -20,9 +20,8 @@ from typing import Any
 
 from filter.extract import final_answer
 from filter.verify.maths import maths, maths_many
-from filter.verify.maths.judge import MEMORY
-from filter.verify.pools import close_pools
-from filter.verify.worker import Pool, WorkerError
+from filter.verify.maths.grade import MEMORY
+from filter.verify.pool import Pool, close_pools
 from tracestill.records import Problem
 
 ROOT = Path(__file__).parent.parent
@@ -296,20 +295,17 @@ def hostile_row(seconds: float) -> dict[str, Any]:
         finally:
             os.chdir(here)
     pool = Pool("filter.verify.maths:open_comparer", workers=1, seconds=1.0, memory=MEMORY)
-    pool.call(*good)
+    pool.map([good])
     straight = {"rows": 0, "ended_by_the_bound": 0, "late": 0, "leaks": 0}
     for row in rows:
         answer = built(row["answer"])
         if len(answer) > 100_000:
             continue
         begin = time.perf_counter()
-        try:
-            pool.call("4", answer)
-        except WorkerError:
-            straight["ended_by_the_bound"] += 1
+        straight["ended_by_the_bound"] += pool.map([("4", answer)])[0].error is not None
         straight["rows"] += 1
         straight["late"] += time.perf_counter() - begin > 2.5
-        straight["leaks"] += pool.call(*good)[0] != "correct"
+        straight["leaks"] += pool.map([good])[0].value[0] != "correct"
     pool.close()
     close_pools()
     return {

@@ -1,8 +1,8 @@
 """Settle what the rules leave open: by the agreement of a problem's samples and by a judge.
 
-Where two of these disagree, nothing is decided and the trace goes to a queue for people. So does
-a problem whose reference the rules hold against what most of its samples say, since then the
-reference may be wrong.
+Where these do not say the same, nothing is decided and the trace goes to a queue for people. So
+does a problem whose samples mostly give one answer that the rules call wrong: its reference may be
+wrong.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from filter.config import Agreement
 from filter.extract import final_answer
-from filter.verify.judge import Judge
+from tracestill.recipe.filter import Agreement
 from tracestill.records import Dispute, Outcome, Problem, Trace, Verdict
 from tracestill.records.identity import normalise_prompt
+from tracestill.records.verifier import Verifier
 
 _DECIDED: tuple[Outcome, ...] = ("correct", "incorrect")
 
@@ -25,13 +25,15 @@ def settle(
     problems: Mapping[str, Problem],
     verdicts: Mapping[str, Verdict],
     agreement: Agreement | None,
-    judge: Judge | None,
+    judge: Verifier | None,
 ) -> tuple[dict[str, Verdict], list[Dispute]]:
-    """The verdicts (by trace id) with the open ones settled as far as the two agree, and what is
-    left to people.
+    """The verdicts by trace id, the open ones settled where both opinions are the same, and the
+    disputes that are left to people.
 
     Agreement is self-consistency (Wang et al. 2022, arXiv:2203.11171) with a threshold: the most
-    frequent answer counts as right if enough samples gave it. `judge` sees every open trace.
+    frequent answer counts as right if enough samples gave it; where none has enough, agreement has
+    no opinion. `judge` sees every open trace; that it can't tell is an opinion too, so that a judge
+    which does not reply leaves nothing to agreement alone.
     """
     common = _common_answers(traces, agreement) if agreement else {}
     open_traces = [t for t in traces if t.id in verdicts and verdicts[t.id].outcome not in _DECIDED]
@@ -40,13 +42,13 @@ def settle(
         if trace.problem_id in common:
             opinions[trace.id].append(_agreed(trace, common[trace.problem_id]))
     if judge is not None and open_traces:
-        judged = judge([(problems[trace.problem_id], trace) for trace in open_traces])
+        judged = judge.verify([(problems[trace.problem_id], trace) for trace in open_traces])
         for verdict in judged:
             opinions[verdict.trace_id].append(verdict)
     settled = dict(verdicts)
     disputes: list[Dispute] = []
     for trace in open_traces:
-        said = [v for v in opinions[trace.id] if v.outcome in _DECIDED] or opinions[trace.id]
+        said = opinions[trace.id]
         if not said:
             continue
         settled[trace.id] = _joined(said, verdicts[trace.id])

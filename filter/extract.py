@@ -7,12 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
-T = TypeVar("T")
+from filter.boxes import boxed_answer
 
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BOX_OPENS = re.compile(r"\\(?:boxed|fbox)\s*\{")
-# A backslash takes the character after it along, so that `\{` is no brace; but not that of a box.
-_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?!\\(?:boxed|fbox)).|[{}]", re.DOTALL)
+T = TypeVar("T")
 
 _LABELLED = r"####\s*(?P<marked>[^\n]+)|^[ \t]{0,8}A:[ \t]*(?P<line>[^\n]+)"
 _STATED = re.compile(
@@ -34,16 +31,6 @@ _CONNECTING = re.compile(r"(?<![A-Za-z])(?:and|or|percent|pct)(?![a-z])")
 _IS = re.compile(r"\b(?:is|are|was|be|equals|ist|lautet)\b\**:?\s+(?=[-\d$\\.(\[{])", re.IGNORECASE)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _HENCE = re.compile(r"\b(?:therefore|thus|hence|so|final|finally)\b", re.IGNORECASE)
-# What may stand between two boxes that are one answer; and at most so many are joined.
-_BETWEEN_BOXES = re.compile(
-    r"\}\s*(?:\$|\\\)|\\\])*\s*(?:(?:,|;|\\quad|\\qquad|\\text\s?\{\s*(?:and|or|,)\s*\}|and|or)\s*)+"
-    r"(?:\$|\\\(|\\\[)*\s*(?:[A-Za-z](?:_\w|_\{\w+\})?\s*=\s*)?$"
-    r"|\}[ \w()$\\{]{0,30}\band\b[ }$]*$"
-    r"|\}$"
-)
-# What makes of the number in a box so many hundredths.
-_PERCENT_AFTER = re.compile(r"\}\s*(?:\$|\\\)|\\\])*\s*(?:\\?%|per ?cent\b|pct\b)")
-_MAX_BOXES = 50
 _JOINT = re.compile(r"\s*(?:,|;|and|or|und|oder|和|或)[\s,]*(?=\$|\\[(\[])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
 # `5x + 3` and `5 + x` begin with a number, and are none; a sentence may go on after one.
@@ -78,12 +65,6 @@ def final_answer(text: str) -> str | None:
     return last_stated(answer) if boxed is None else _final_after_box(answer) or boxed
 
 
-def percent_after_box(text: str) -> bool:
-    """Whether `%` or `percent` stands right after the last box."""
-    found = _last_box(text)
-    return found is not None and _PERCENT_AFTER.match(text, found.end) is not None
-
-
 def _final_after_box(text: str) -> str | None:
     """The formula or number that is called the final answer after the last box, as where the box
     holds a result on the way; None where there is none.
@@ -99,87 +80,6 @@ def _final_after_box(text: str) -> str | None:
     if number is None or _GOES_ON.match(said, number.end()):
         return None
     return number.group().rstrip(",")
-
-
-def boxed_answer(text: str) -> str | None:
-    r"""The last box's content; where boxes stand side by side (`\boxed{1} and \boxed{2}`), that of
-    each, separated by commas. None where there is no box.
-    """
-    found = _last_box(text)
-    if found is None:
-        return None
-    contents = [text[found.content : found.end].strip()]
-    while len(contents) < _MAX_BOXES:
-        before = max(0, found.begin - 60)
-        between = _BETWEEN_BOXES.search(text, before, found.begin)
-        if between is None:
-            break
-        previous = _last_box(text[: between.start() + 1])
-        if previous is None or previous.end != between.start():
-            break
-        contents.append(text[previous.content : previous.end].strip())
-        found = previous
-    return ", ".join(reversed(contents))
-
-
-def last_boxed(text: str) -> str | None:
-    r"""What stands in the last balanced `\boxed{…}` or `\fbox{…}`, without outer whitespace.
-
-    Of two boxes in one another the inner one is the last. An empty box is `""`; None where there
-    is no box that closes. Takes time linear in the text, whatever the text.
-    """
-    found = _last_box(text)
-    return None if found is None else text[found.content : found.end].strip()
-
-
-class _Box(NamedTuple):
-    begin: int
-    content: int  # where its content begins
-    end: int  # and where that ends
-
-
-def _last_box(text: str) -> _Box | None:
-    begin = len(text)
-    for _ in range(16):  # from the end, since that is where the answer stands in a long trace
-        before = begin
-        begin = text.rfind("\\boxed", 0, before)
-        begin = max(begin, text.rfind("\\fbox", max(begin, 0), before))
-        if begin < 0:
-            return None
-        opens = _BOX_OPENS.match(text, begin)
-        end = _closing_brace(text, opens.end()) if opens else None
-        if opens and end is not None:
-            return _Box(begin, opens.end(), end)
-    return _last_box_of_all(text)
-
-
-def _closing_brace(text: str, begin: int) -> int | None:
-    depth = 1
-    for match in _BRACE.finditer(text, begin):
-        token = match.group()
-        if token == "{":
-            depth += 1
-        elif token == "}":
-            depth -= 1
-            if not depth:
-                return match.start()
-    return None
-
-
-def _last_box_of_all(text: str) -> _Box | None:
-    opened: list[tuple[int, int] | None] = []  # a box's begin and its content's, None: a brace
-    best: _Box | None = None
-    for match in _TOKEN.finditer(text):
-        token = match.group()
-        if token == "{":
-            opened.append(None)
-        elif token == "}":
-            box = opened.pop() if opened else None
-            if box is not None and (best is None or box[0] > best[0]):
-                best = _Box(*box, match.start())
-        elif token.endswith("{") and len(token) > 2:
-            opened.append((match.start(), match.end()))
-    return best
 
 
 def last_stated(text: str) -> str | None:

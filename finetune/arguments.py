@@ -1,4 +1,4 @@
-"""What trl's trainers are told, by the recipe's section."""
+"""The training arguments of trl's trainers, from the recipe's section."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from finetune import sharding, tracking
-from finetune.config import FinetuneSection
-from finetune.model import in_bfloat16
+from finetune.student import in_bfloat16
+from tracestill.recipe.finetune import FinetuneSection
 
 
 def training_arguments(
     settings: FinetuneSection, folder: Path, steps: int, seed: int, name: str
 ) -> Any:
-    """An `SFTConfig` for `steps` optimiser steps, which writes checkpoints into `folder`; what trl
-    would do to the data is switched off. Trackers know the training by `name`.
+    """An `SFTConfig` for `steps` optimiser steps with checkpoints in `folder`, without trl's own
+    preparation of data. Trackers show the training as `name`.
     """
     from trl import SFTConfig
 
@@ -40,7 +40,7 @@ def training_arguments(
 
 
 def common(settings: FinetuneSection, folder: Path, steps: int, seed: int) -> dict[str, Any]:
-    """What holds for the training on traces and for that on the student's own samples."""
+    """The arguments that training on traces and on-policy distillation share."""
     import torch
 
     return {
@@ -63,5 +63,5 @@ def common(settings: FinetuneSection, folder: Path, steps: int, seed: int) -> di
 
 
 def on_one_device(arguments: Any) -> None:
-    """One process has one device: of several GPUs, transformers would split each batch over all."""
+    """Use one device per process: transformers would split each batch over all GPUs."""
     arguments._n_gpu = min(arguments.n_gpu, 1)

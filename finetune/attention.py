@@ -1,4 +1,4 @@
-"""Attention among the tokens of a sample only, in rows that hold several."""
+"""Causal attention within each sample of a packed row."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ PACKED = "tracestill_packed"
 
 
 def register() -> None:
-    """Make `PACKED` known to transformers.
+    """Register `PACKED` with transformers.
 
-    It runs torch's own causal kernels on each sample by itself, so that a row costs what its
-    samples cost: no mask is made, which for 32,768 tokens would take a gigabyte and rule out the
-    fast kernels. Which tokens belong together comes as `segments`, the lengths of the samples in
-    the order of the row, from the model's keyword arguments.
+    It runs torch's own causal kernels on one sample at a time, so that a row costs what its samples
+    cost, without a mask, which for 32,768 tokens would take a gigabyte and rule out the fast
+    kernels. The samples' lengths come as the model's keyword argument `segments`, in row order.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -38,17 +37,17 @@ def _attend(
     segments: list[int] | None = None,
     **_: Any,
 ) -> tuple[Any, None]:
-    """Attention of shape (1, tokens, heads, head size), from queries, keys and values of shape
-    (1, heads, tokens, head size).
+    """Attention outputs of shape (1, tokens, heads, head size), from queries, keys and values of
+    shape (1, heads, tokens, head size).
     """
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
-    assert attention_mask is None, "rows of samples come without a mask"
+    assert attention_mask is None, "packed rows come without a mask"
     lengths = segments or [query.shape[2]]
     assert query.shape[0] == 1, "one row"
     assert sum(lengths) == query.shape[2], "the row is its samples"
-    assert sliding_window is None or sliding_window >= max(lengths), "see `allowed`"
+    assert sliding_window is None or sliding_window >= max(lengths), "see `supports`"
     grouped = query.shape[1] != key.shape[1]
     parts = []
     for q, k, v in zip(
@@ -62,9 +61,9 @@ def _attend(
     return torch.cat(parts, dim=1), None
 
 
-def allowed(config: Any, longest: int) -> bool:
-    """Whether a model's attention is causal over all of a sample of `longest` tokens, in every
-    layer: what `PACKED` does. `config` is the model's own.
+def supports(config: Any, longest: int) -> bool:
+    """Whether `PACKED` can replace a model's attention for samples of up to `longest` tokens: plain
+    causal attention in every layer, no shorter sliding window, no capped scores.
     """
     text = config.get_text_config()
     plain = {"full_attention"}

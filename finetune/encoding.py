@@ -1,4 +1,4 @@
-"""Text to token ids and back, many at once, with all cores and as the tokenizer itself does it."""
+"""Text to token ids and back, in batches on all cores, with the tokenizer's own results."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Ids = npt.NDArray[np.int32]
+from finetune.sample import Ids
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,7 +18,7 @@ R = TypeVar("R")
 
 @contextlib.contextmanager
 def all_cores() -> Iterator[None]:
-    """Let the tokenizer use all cores, whatever the variable says to those who fork."""
+    """Let the tokenizer use all cores, whatever TOKENIZERS_PARALLELISM says."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     os.environ[name] = "true"
@@ -35,8 +32,8 @@ def all_cores() -> Iterator[None]:
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-    """Each item with what `work` makes of it, begun while the one before is still looked at: the
-    tokenizer's library runs beside Python.
+    """Each item with the result of `work` on it, computed in a thread one item ahead of the caller:
+    the tokenizer's library does not hold the GIL.
     """
     with ThreadPoolExecutor(1) as thread:
         before: list[tuple[T, Any]] = []
@@ -50,17 +47,17 @@ def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[Ids]:
-    """The ids of each text, without special tokens around it."""
+    """The ids of each text, without added special tokens."""
     if not tokenizer.is_fast:
         rows = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return [np.array(row, dtype=np.int32) for row in rows]
-    # Without offsets, which cost a fourth of the time.
+    # Without offsets, which cost a quarter of the time.
     found = _whole(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
     return [np.array(encoding.ids, dtype=np.int32) for encoding in found]
 
 
 def _whole(tokenizer: Any) -> Any:
-    """The tokenizer's own library, without what a tokenizer.json can have that cuts or fills up."""
+    """The fast tokenizer without the truncation and padding that a tokenizer.json can ask for."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
@@ -68,7 +65,7 @@ def _whole(tokenizer: Any) -> Any:
 
 
 def decode(tokenizer: Any, rows: Sequence[list[int]]) -> list[str]:
-    """The text of ids with special tokens, and with no white space tidied up."""
+    """The text of each row of ids, special tokens included, spaces left as they are."""
     if tokenizer.is_fast:
         texts: list[str] = tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=False)
         return texts
@@ -76,24 +73,24 @@ def decode(tokenizer: Any, rows: Sequence[list[int]]) -> list[str]:
     return [tokenizer.decode(ids, **plain) for ids in rows]
 
 
-class Seams:
-    """Finds in texts' ids where something comes to its end that each text has once."""
+class TagFinder:
+    """Finds where a tag that each text has once ends among the text's ids."""
 
     def __init__(self, tokenizer: Any, tag: str) -> None:
-        """`tag` is the text that comes to its end there."""
+        """`tag` is the text to find, such as `</think>`."""
         self._tokenizer = tokenizer
         self._tag = tag
-        self._known: list[Ids] = []  # how it is written, from its first token to its last
+        self._known: list[Ids] = []  # the ids that the tag was seen written with
 
     def after(self, ids: Ids, text: str, end: int) -> int:
-        """How many of a text's `ids` hold the text up to `end`, where the tag has come to its end;
-        a token that holds the end and what follows it counts.
+        """The number of `ids` up to the tag's end, which is at character `end` of `text`; a token
+        that holds the end of the tag and more counts too.
         """
         for known in self._known:
             starts = np.flatnonzero(ids[: len(ids) - len(known) + 1] == known[0])
             for offset in range(1, len(known)):
                 starts = starts[ids[starts + offset] == known[offset]]
-            # The text has the tag once, so these ids, which hold it, are there at most once.
+            # The text has the tag once, so these ids are there at most once.
             if len(starts):
                 return int(starts[0]) + len(known)
         if not self._tokenizer.is_fast:
@@ -106,8 +103,8 @@ class Seams:
         return after
 
     def _by_head(self, ids: Ids, head: str) -> int:
-        """Without offsets: the tokens up to the end are those that this part of the text has alone,
-        but for the last ones where the tokenizer joins the tag with what follows.
+        """Without offsets: the ids up to the tag's end are those of `head` tokenised alone, except
+        for the last ones where the tokenizer joins the tag with what follows.
         """
         (alone,) = encode(self._tokenizer, [head])
         after = len(alone)

@@ -1,21 +1,32 @@
-"""Save what was trained as a model that stands by itself, and read it back to be sure."""
+"""Save the trained student as a model of its own, and check what was saved."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from finetune import gate
-from finetune.config import FinetuneSection
+from finetune.export_checks import (
+    Predictions,
+    check_turn_end,
+    check_weights,
+    load_whole,
+    logit_difference,
+    predict,
+    vllm_fit,
+)
+from finetune.generation import generate_greedily, spare_threads
 from finetune.merge import merged_weights, release, write_config, write_turns, write_weights
-from finetune.render import pad_id, prompt_text
-
-if TYPE_CHECKING:
-    from finetune.render import Sample
+from finetune.sample import Sample
+from finetune.student import load_config
+from finetune.tokenizer import pad_id, prompt_text
+from tracestill.recipe.finetune import FinetuneSection
+from tracestill.records.figures import AnswerFigures, ExportFigures
+from tracestill.records.files import sync_folder, sync_tree
 
 _COMPARED, _ANSWERED = 8, 3  # samples
+_TOKENS, _SECONDS = 1024, 30.0  # the most that answers take, the seconds all of them together
 
 
 def export(
@@ -27,114 +38,127 @@ def export(
     folder: Path,
     samples: Sequence[Sample],
     ends: Sequence[int],
-) -> dict[str, Any]:
-    """Write `merged/` below `folder`, and `adapter/` where there is one; then look at what was
-    written, by the shortest of `samples`.
+) -> ExportFigures:
+    """Write `merged/` below `folder`, and `adapter/` if there is one; then check what was written
+    with the shortest of `samples`.
 
-    `merged/` is in 16 bits, in the dtype in which the student came if that has 16, with the
-    tokenizer, the trained template, and configs by which generation ends at `ends`, token ids of
-    which the first is the trained one. Of a student in 4 bits it has the dequantised weights that
-    the adapter was trained on. The model's memory is given back: it can't be used afterwards.
-
-    Returns:
-        Figures for the manifest, and under "findings" what a user should be told of them.
+    `merged/` has 16-bit weights (in the student's own dtype if that has 16 bits), the tokenizer
+    with the trained template, and configs that end a generation at the token ids `ends`, of which
+    the first is the trained one. For a 4-bit student they are the dequantised weights that the
+    adapter was trained on. The model's memory is freed: it can't be used afterwards.
 
     Raises:
-        RuntimeError: what was saved does not do what was trained, or would never end.
+        RuntimeError: what was saved is not what was trained, or would never end a turn.
 
     """
-    gate.spare_threads(model)
+    import torch
+
+    spare_threads(model)
     shortest = sorted(samples, key=lambda sample: len(sample.input_ids))[:_COMPARED]
-    dtype = _dtype(student, settings)
+    own = load_config(student, settings).dtype
+    dtype = own if own == torch.float16 else torch.bfloat16
     pad = pad_id(tokenizer, ends[0])
-    trained = gate.look(model, shortest)
+    trained = predict(model, shortest)
     base = None
     if settings.method == "lora":
         with model.disable_adapter():
-            base = gate.look(model, shortest)
+            base = predict(model, shortest)
+    parameters = 0
 
     def write_adapter(path: Path) -> None:
         model.save_pretrained(path)
         write_turns(model, tokenizer, path, ends, pad)
 
     def write_merged(path: Path) -> None:
+        nonlocal parameters
         path.mkdir()
-        figures["parameters"] = write_weights(merged_weights(model, dtype), path)
+        parameters = write_weights(merged_weights(model, dtype), path)
         write_config(model, path, dtype, ends, pad)
         write_turns(model, tokenizer, path, ends, pad)
 
-    figures: dict[str, Any] = {
-        "dtype": str(dtype).removeprefix("torch."),
-        "prompt_example": prompt_text(tokenizer, "What is 2 + 3?", settings.system_prompt),
-    }
     findings: list[str] = []
-    adapter = folder / "adapter"
+    rank = None
+    adapter, merged = folder / "adapter", folder / "merged"
     if settings.method == "lora":
         _replace(adapter, write_adapter)
-        fit = gate.vllm_fit(adapter)
-        figures["max_lora_rank"] = fit.max_lora_rank
+        fit = vllm_fit(adapter)
+        rank = fit.max_lora_rank
         if fit.refused:
             why = ", ".join(fit.refused)
             findings.append(f"vLLM can't load the adapter, since {why}; serve merged/ instead")
     else:
         shutil.rmtree(adapter, ignore_errors=True)
-    _replace(folder / "merged", write_merged)
+    _replace(merged, write_merged)
     quantised = getattr(model, "is_loaded_in_4bit", False)
     release(model)
 
-    if quantised:
-        figures |= _on_original(student, settings, adapter, dtype, shortest, trained)
-    again = gate.load(folder / "merged", settings, dtype)
-    gate.check_ends(folder, tokenizer, again, ends[0], settings)
-    seen, said = gate.check_weights(folder, gate.look(again, shortest), trained, base)
-    answers = gate.generate(again, shortest[:_ANSWERED], ends, pad)
-    if missed := answers["generations"] - answers["ended"]:
-        said.append(
-            f"{missed} of {answers['generations']} greedy answers did not end by themselves within "
-            f"{answers['tokens']:,} tokens; the student may need more traces or epochs"
+    original = _on_original(student, settings, adapter, dtype, shortest) if quantised else None
+    again = load_whole(merged, settings, dtype)
+    check_turn_end(merged, tokenizer, again, ends[0], settings)
+    seen = predict(again, shortest)
+    checked = check_weights(merged, seen, trained, base)
+    findings += checked.findings
+    answers = _answers(again, shortest[:_ANSWERED], ends, pad)
+    if missed := answers.generations - answers.ended:
+        findings.append(
+            f"{missed} of {answers.generations} greedy answers did not end by themselves within "
+            f"{answers.tokens:,} tokens; the student may need more traces or epochs"
         )
-    return {**figures, **seen, "answers": answers, "findings": [*findings, *said]}
-
-
-def _dtype(student: str, settings: FinetuneSection) -> Any:
-    """The 16-bit dtype in which the student came; bfloat16 if it came in another."""
-    import torch
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(
-        student, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+    return ExportFigures(
+        dtype=str(dtype).removeprefix("torch."),
+        prompt_example=prompt_text(tokenizer, "What is 2 + 3?", settings.system_prompt),
+        parameters=parameters,
+        logit_difference=checked.logit_difference,
+        loss_trained=round(trained.loss, 5),
+        loss_merged=round(seen.loss, 5),
+        answers=answers,
+        findings=findings,
+        max_lora_rank=rank,
+        adapter_kept=checked.adapter_kept,
+        logit_difference_original=round(logit_difference(original, trained), 5)
+        if original
+        else None,
+        loss_original=round(original.loss, 5) if original else None,
     )
-    return config.dtype if config.dtype == torch.float16 else torch.bfloat16
+
+
+def _answers(model: Any, samples: Sequence[Sample], ends: Sequence[int], pad: int) -> AnswerFigures:
+    """Answer the samples' prompts, in at most twice the length of the longest sample."""
+    longest = max(sample.learnt for sample in samples)
+    made = generate_greedily(
+        model, samples, ends, pad, max_tokens=min(_TOKENS, 2 * longest + 32), seconds=_SECONDS
+    )
+    return AnswerFigures(
+        generations=len(made),
+        ended=sum(ids[-1] in ends for ids in made),
+        tokens=max(map(len, made)),
+    )
 
 
 def _on_original(
-    student: str,
-    settings: FinetuneSection,
-    adapter: Path,
-    dtype: Any,
-    samples: Sequence[Sample],
-    trained: gate.Seen,
-) -> dict[str, Any]:
-    """What the adapter does on the student's own weights, instead of on those in 4 bits that it was
-    trained on: as if it had been merged into them.
+    student: str, settings: FinetuneSection, adapter: Path, dtype: Any, samples: Sequence[Sample]
+) -> Predictions:
+    """The predictions of the adapter on the student's own weights, not the 4-bit ones that it was
+    trained on.
     """
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(
-        gate.load(student, settings, dtype, settings.revision), adapter
+        load_whole(student, settings, dtype, settings.revision), adapter
     )
-    seen = gate.look(model, samples)
+    seen = predict(model, samples)
     release(model)
-    return {
-        "logit_difference_original": round(gate.difference(seen, trained), 5),
-        "loss_original": round(seen.loss, 5),
-    }
+    return seen
 
 
 def _replace(folder: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder under a temporary name and put it in the place of the one that is there."""
+    """Fill a folder under a temporary name and rename it, so that it is whole once it is seen, also
+    after a loss of power.
+    """
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     write(temporary)
+    sync_tree(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
+    sync_folder(folder.parent)

@@ -1,52 +1,49 @@
-"""Traces that can't be learnt as they are: what is wrong with how many, and which is the first."""
+"""Traces that can't be learnt as they are: how many have which fault."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 
+
+@dataclass(slots=True)
 class Findings:
-    """Findings about traces, by kind, in the order in which they come."""
+    """Faults of traces by kind, in the order in which they were found: pairs of a trace's id and
+    its fault in words.
+    """
 
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._first: dict[str, tuple[str, str]] = {}
-        self._traces: dict[str, set[str]] = {}
+    kinds: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
     def add(self, kind: str, trace_id: str, what: str) -> None:
-        """Note what is wrong with a trace; of those of one `kind` the first is told."""
-        self._first.setdefault(kind, (trace_id, what))
-        self._traces.setdefault(kind, set()).add(trace_id)
+        """Record a fault."""
+        self.kinds.setdefault(kind, []).append((trace_id, what))
 
     def joined(self, other: Findings) -> Findings:
-        """Both together."""
-        both = Findings()
-        for one in (self, other):
-            for kind, (trace_id, what) in one._first.items():
-                both.add(kind, trace_id, what)
-                both._traces[kind] |= one._traces[kind]
-        return both
+        """The findings of both."""
+        names = dict.fromkeys([*self.kinds, *other.kinds])
+        return Findings({k: [*self.kinds.get(k, []), *other.kinds.get(k, [])] for k in names})
 
     @property
     def traces(self) -> set[str]:
-        """The ids of all that something is wrong with."""
-        return set().union(*self._traces.values())
+        """The ids of all faulty traces."""
+        return {trace_id for found in self.kinds.values() for trace_id, _ in found}
 
     def lines(self) -> list[str]:
-        """A line for each kind: how many traces, the first one's id, and what is wrong with it."""
+        """A line for each kind: how many traces, the first one's id, and its fault."""
         made = []
-        for kind, (trace_id, what) in self._first.items():
-            count = len(self._traces[kind])
+        for (trace_id, what), *others in self.kinds.values():
+            count = 1 + len(others)
             who = f"trace {trace_id}" if count == 1 else f"{count:,} traces, first {trace_id}"
             made.append(f"{who}: {what}")
         return made
 
     def check(self) -> None:
-        """Raise what was found.
+        """Raise if anything was found.
 
         Raises:
-            ValueError: anything was; all of it in one line, with the fix.
+            ValueError: all findings in one line, with the fix.
 
         """
-        if self._first:
+        if self.kinds:
             raise ValueError(
                 f"{'; '.join(self.lines())}. Set finetune.unlearnable to drop to leave such traces "
                 "out"

@@ -1,4 +1,4 @@
-"""What a process that trains with others has to know of them; alone, it is the first of one."""
+"""The group of processes that train together; a process alone is the first of one."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-# What ends a group is the death of a process, which its parent sees at once; who waits longest is
-# waiting for the first to look at the student.
+# A group ends when a process dies, which its parent sees at once; the longest wait is for the first
+# process to measure the student.
 _PATIENCE = timedelta(hours=12)
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
 def join(rank: int, world: int, meeting: Path) -> None:
-    """Become process `rank` of `world` on this machine, each with its own GPU where there are any.
+    """Become process `rank` of `world` on this machine, with GPU number `rank` if there are GPUs.
 
-    They meet in the file `meeting`, so that no port is open to others.
+    The processes find each other by the file `meeting`, so that no port is open to others.
     """
-    # What accelerate and transformers look for.
+    # What accelerate and transformers read.
     os.environ |= dict(zip(_NAMES, map(str, (rank, rank, world, world)), strict=True))
     if os.path.exists("/sys/class/net/lo"):  # macOS has another name for it
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -35,7 +35,7 @@ def join(rank: int, world: int, meeting: Path) -> None:
 
 
 def world() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     import torch
 
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
@@ -49,16 +49,16 @@ def is_first() -> bool:
 
 
 def wait() -> None:
-    """Go on when every process has come here."""
+    """Block until every process has called this."""
     import torch
 
     if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(torch.zeros(1))  # on the CPU: no GPU's work is waited for
+        torch.distributed.all_reduce(torch.zeros(1))  # on the CPU: waits for no GPU's work
 
 
 @contextlib.contextmanager
 def first_before_others() -> Iterator[None]:
-    """Let the first process through the block before the others come to it."""
+    """Run the block in the first process before the others run it."""
     if not is_first():
         wait()
     yield
@@ -67,7 +67,7 @@ def first_before_others() -> Iterator[None]:
 
 
 def leave() -> bool:
-    """End the group, in every process. The first goes on alone.
+    """End the group, in every process; the first continues alone.
 
     Returns:
         Whether this is the first.

@@ -1,4 +1,4 @@
-"""Several processes that train together: started, watched and ended as one."""
+"""Run a function in several processes that train together: started, watched and ended as one."""
 
 from __future__ import annotations
 
@@ -17,42 +17,27 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from finetune import group, sharding
-from finetune.config import FinetuneSection, Launch
-from finetune.monitor import Judge
-from finetune.render import Example
+from tracestill.recipe.finetune import Launch
+from tracestill.records import OnProgress, Progress
 
-Progress = Callable[[dict[str, Any]], None]
+T = TypeVar("T")
 
-# Ctrl-C in a terminal reaches them too: it is for the parent, which ends them.
+# Ctrl-C in a terminal reaches the members too; the parent handles it, and ends them.
 _MEMBER = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "from finetune.launch import member; member()"
 )
-# When one fails, the others fail of it, or wait for it forever. How long they are given to tell,
-# in seconds.
+# When one member fails, the others fail of it, or wait for it forever. Seconds in which they may
+# report.
 _GRACE = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """The arguments of `finetune.train.train`, but for the callback."""
-
-    examples: Sequence[Example]
-    settings: FinetuneSection
-    student: str
-    template: Path
-    folder: Path
-    seed: int
-    name: str
-    judge: Judge | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Failure:
-    """Why a process failed, and when, by the machine's clock; `trace` is for the log."""
+    """Why a member failed, and when by the machine's clock; `trace` is for the log."""
 
     at: float
     error: Exception
@@ -60,15 +45,15 @@ class _Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Figures:
-    """What a process that is done returns."""
+class _Result:
+    """What the function returned in a member."""
 
-    values: dict[str, Any]
+    value: Any
 
 
 @dataclass(slots=True, kw_only=True)
 class _Member:
-    """A process as its parent sees it. Through `inbox` come progress, then how it ended."""
+    """A process as its parent sees it. `inbox` brings progress, then a result or a failure."""
 
     rank: int
     process: subprocess.Popen[bytes]
@@ -76,28 +61,28 @@ class _Member:
     failure: _Failure | None = None
 
 
-def train_together(training: Training, progress: Progress) -> dict[str, Any]:
-    """Train in `settings.launch.gpus` processes, and return what the first returns.
-
-    They end when this process does, however it ends.
+def run_together(work: Callable[[OnProgress], T], launch: Launch, progress: OnProgress) -> T:
+    """Call `work` in `launch.gpus` processes, which form a group, and return what it returns in the
+    first. `work` is picklable; `progress` is told what the first reports. The processes end when
+    this one does, however it ends.
 
     Raises:
-        ValueError: there are fewer GPUs; or what a process raised. Of several that fail it is the
-            error of the one that failed first; so with other exceptions of Python's own.
-        RuntimeError: a process raised another error, or was killed.
+        ValueError: there are fewer GPUs; or what a process raised. If several fail it is the error
+            of the one that failed first; so with Python's other built-in exceptions.
+        RuntimeError: a process raised another exception, or was killed.
 
     """
-    launch = training.settings.launch
     _check_gpus(launch)
     with tempfile.TemporaryDirectory(prefix="tracestill-") as folder:
         members: list[_Member] = []
         try:
             for rank in range(launch.gpus):
                 members.append(_start(rank, launch, Path(folder) / "meeting"))
-            what = pickle.dumps(training)
+            pickled = pickle.dumps(work)
             for member in members:
-                _hand(member, what)
-            return _watch(members, progress)
+                _hand(member, pickled)
+            result: T = _watch(members, progress)
+            return result
         finally:
             for member in members:
                 member.process.kill()
@@ -140,24 +125,24 @@ def _stdin(member: _Member) -> Any:
     return member.process.stdin
 
 
-def _hand(member: _Member, what: bytes) -> None:
-    # One that is dead already is found when it is watched.
+def _hand(member: _Member, pickled: bytes) -> None:
+    # A member that is dead already is noticed by `_watch`.
     with contextlib.suppress(BrokenPipeError):
-        _stdin(member).write(what)
-        # It stays open: that it closes tells a process that its parent is gone.
+        _stdin(member).write(pickled)
+        # It stays open: when it closes, a member knows that its parent is gone.
         _stdin(member).flush()
 
 
-def _watch(members: Sequence[_Member], progress: Progress) -> dict[str, Any]:
-    """Pass on the first's progress, until all of them are done or one failed."""
-    figures: dict[str, Any] = {}
+def _watch(members: Sequence[_Member], progress: OnProgress) -> Any:
+    """Pass on the first's progress until all are done or one failed; returns the first's result."""
+    result = None
     running = list(members)
     while running:
         for member in _with_news(running, None):
             match news := _receive(member):
-                case _Figures() if member.rank == 0:
-                    figures = news.values
-                case dict():
+                case _Result() if member.rank == 0:
+                    result = news.value
+                case Progress():
                     progress(news)
                 case _Failure():
                     raise _first_failure(members)
@@ -165,19 +150,19 @@ def _watch(members: Sequence[_Member], progress: Progress) -> dict[str, Any]:
                     raise _first_failure(members)
                 case None:
                     running.remove(member)
-    return figures
+    return result
 
 
 def _with_news(members: Sequence[_Member], seconds: float | None) -> list[_Member]:
-    """Those that sent something or ended, as soon as there are any."""
+    """The members that sent something or ended, as soon as there are any."""
     ready = wait([member.inbox for member in members], seconds)
     return [member for member in members if member.inbox in ready]
 
 
-def _receive(member: _Member) -> dict[str, Any] | _Figures | _Failure | None:
-    """What a process sent; None when it is gone."""
+def _receive(member: _Member) -> Progress | _Result | _Failure | None:
+    """What a member sent; None if it is gone."""
     try:
-        news: dict[str, Any] | _Figures | _Failure = member.inbox.recv()
+        news: Progress | _Result | _Failure = member.inbox.recv()
     except EOFError:
         return None
     if isinstance(news, _Failure):
@@ -186,7 +171,7 @@ def _receive(member: _Member) -> dict[str, Any] | _Figures | _Failure | None:
 
 
 def _first_failure(members: Sequence[_Member]) -> Exception:
-    """The error of the process that failed first, which is why the others did."""
+    """The error of the member that failed first, of which the others failed."""
     until = time.monotonic() + _GRACE
     waiting = [member for member in members if member.failure is None]
     while waiting and (left := until - time.monotonic()) > 0:
@@ -197,7 +182,7 @@ def _first_failure(members: Sequence[_Member]) -> Exception:
             if news is None or member.failure:
                 waiting.remove(member)
     for member in members:
-        # It could tell nothing, and the others miss it: they failed later.
+        # It was killed before it could report, and the others failed later, without it.
         if member.failure is None and (status := member.process.poll()):
             return RuntimeError(f"process {member.rank + 1} of {len(members)} {_ended(status)}")
     first = min((m.failure for m in members if m.failure), key=lambda failure: failure.at)
@@ -215,23 +200,21 @@ def _ended(status: int) -> str:
 def member() -> None:
     """Be one of the processes: the entry of `_MEMBER`."""
     rank, world, outbox = int(sys.argv[1]), int(sys.argv[2]), Connection(int(sys.argv[4]))
-    training: Training = pickle.load(sys.stdin.buffer)
+    work: Callable[[OnProgress], object] = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     status = 0
     try:
-        from finetune.train import train_here
-
         group.join(rank, world, Path(sys.argv[3]))
-        figures = train_here(training, outbox.send)
-        outbox.send(_Figures(values=figures))
+        outbox.send(_Result(value=work(outbox.send)))
     except Exception as error:
         # The boundary of the process: its parent tells the user.
-        outbox.send(_Failure(at=time.monotonic(), error=_plain(error), trace=_trace(error)))
+        trace = "".join(traceback.format_exception(error))
+        outbox.send(_Failure(at=time.monotonic(), error=_plain(error), trace=trace))
         status = 1
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
-    # What the libraries' threads would say of the others that are gone is of no use.
+    # Without the libraries' threads, which would complain that the others are gone.
     os._exit(status)
 
 
@@ -241,11 +224,7 @@ def _end_with_parent() -> None:
 
 
 def _plain(error: Exception) -> Exception:
-    """An error that the parent can be given: its own, if it is one of Python's."""
+    """The error if it is one of Python's own, which the parent can unpickle; else its text."""
     if type(error).__module__ == "builtins":
         return error
     return RuntimeError(f"{type(error).__name__}: {error}")
-
-
-def _trace(error: Exception) -> str:
-    return "".join(traceback.format_exception(error))

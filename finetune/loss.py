@@ -1,27 +1,32 @@
-"""The loss of the tokens that are learnt, without the logits of a whole batch in memory."""
+"""The loss of the learnt tokens, without the logits of a whole batch in memory."""
 
 from __future__ import annotations
 
+import functools
 import types
 from typing import Any
 
 from finetune.packing import ANSWER, REASONING
-from finetune.render import IGNORED
+from finetune.sample import IGNORED
 
-# Logits of so many bytes at once: enough rows for a fast product, little beside the weights.
-_CHUNK_BYTES = 256 * 2**20
+# Bytes of logits at once: enough rows for a fast product, little beside the weights.
+CHUNK_BYTES = 256 * 2**20
 
 
 def add_token_loss(model: Any) -> None:
-    """Give a causal model a forward that returns the loss of each learnt token.
+    """Replace a causal model's forward by one that can return the loss of each learnt token.
 
-    With `shift_labels` (shape (rows, tokens): the token that is to come after each, or -100), the
-    model returns `(total, each)`: the summed negative log-likelihood in nats, which has a gradient,
-    and one float32 value a learnt token, in order, which has none. Only those tokens pass the
-    output layer, in chunks, and the gradient of the chunk is made at once, so that its logits
-    need not be made again. Without `shift_labels` the model's forward is its own.
+    With `shift_labels` of shape (rows, tokens), the next tokens or -100, the model returns
+    `(total, each)`: the summed negative log-likelihood in nats, which has a gradient, and one
+    float32 value per learnt token, in order, which has none. Only learnt tokens pass the output
+    layer, in chunks whose gradient is computed at once, so that no logits are kept or recomputed.
+    Without `shift_labels` the forward is the model's own.
+
+    Raises:
+        ValueError: the model scales or caps its logits, which this loss does not.
+
     """
-    own = type(model).forward  # not the one that an earlier call has put there
+    own = type(model).forward  # not the one that an earlier call has set
     config = model.config.get_text_config()
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
         if getattr(config, name, None) not in (None, 1.0):
@@ -40,8 +45,7 @@ def add_token_loss(model: Any) -> None:
     head = model.get_output_embeddings()
     project = type(head).forward
 
-    # As the output layer's own forward: where its weight is spread over processes, calling the
-    # layer is what gathers it.
+    # As the output layer's forward: if its weight is sharded, calling the layer gathers it.
     def head_forward(self: Any, hidden: Any, targets: Any = None) -> Any:
         if targets is None:
             return project(self, hidden)
@@ -53,10 +57,9 @@ def add_token_loss(model: Any) -> None:
 
 
 def sums_by_part(each: Any, kinds: Any) -> Any:
-    """The summed losses of reasoning and answer, then how many tokens each has: float64, of shape
-    (4,).
+    """The summed losses of reasoning and answer, then their numbers of tokens: float64, shape (4,).
 
-    `each` is the loss of each learnt token, `kinds` of the same shape the part that it belongs to.
+    `each` are the losses of learnt tokens, `kinds` of the same shape their parts.
     """
     import torch
 
@@ -69,8 +72,8 @@ def sums_by_part(each: Any, kinds: Any) -> Any:
 
 
 def means_by_part(sums: Any, name: str) -> dict[str, float]:
-    """`NAME_reasoning` and `NAME_answer` of what `sums_by_part` gave, in nats; a part that has no
-    token is left out.
+    """`NAME_reasoning` and `NAME_answer`, mean losses in nats, from sums of `sums_by_part`; a part
+    without tokens is left out.
     """
     return {
         f"{name}_{part}": float(sums[place] / sums[2 + place])
@@ -80,38 +83,29 @@ def means_by_part(sums: Any, name: str) -> dict[str, float]:
 
 
 def _signature(own: Any) -> Any:
-    """Of the model's own forward: `generate` reads what a model takes from it."""
+    """The model's own signature, from which `generate` reads which arguments it takes."""
     import inspect
 
     return inspect.signature(own)
 
 
 def token_loss(hidden: Any, weight: Any, bias: Any, targets: Any) -> tuple[Any, Any]:
-    """The summed negative log-likelihood of `targets`, and that of each, both in float32.
+    """The summed negative log-likelihood of `targets` and that of each, both float32, in nats.
 
     Args:
-        hidden: the last layer's states, of shape (learnt tokens, hidden size).
-        weight: the output layer's, of shape (vocabulary, hidden size).
-        bias: of shape (vocabulary,), or None.
-        targets: token ids, of shape (learnt tokens,).
+        hidden: the last hidden states, shape (learnt tokens, hidden size).
+        weight: the output layer's weight, shape (vocabulary, hidden size).
+        bias: shape (vocabulary,), or None.
+        targets: token ids, shape (learnt tokens,).
 
     """
     total, each = _function().apply(hidden, weight, bias, targets)
     return total, each
 
 
-_made: Any = None
-
-
+@functools.cache
 def _function() -> Any:
-    """The autograd function; torch is imported no sooner than it is needed."""
-    global _made
-    if _made is None:
-        _made = _make()
-    return _made
-
-
-def _make() -> Any:
+    """The autograd function; a function of its own, so that torch is imported late."""
     import torch
 
     class TokenLoss(torch.autograd.Function):  # type: ignore[misc]
@@ -128,7 +122,7 @@ def _make() -> Any:
             to_hidden = torch.empty_like(hidden) if needs_hidden else None
             to_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
             to_bias = torch.zeros_like(bias, dtype=wide) if needs_bias else None
-            step = max(1, _CHUNK_BYTES // (4 * vocabulary))
+            step = max(1, CHUNK_BYTES // (4 * vocabulary))
             for begin in range(0, tokens, step):
                 part = slice(begin, begin + step)
                 states = hidden[part].to(dtype)
@@ -141,8 +135,7 @@ def _make() -> Any:
                 each[part] = (norm - logits.gather(1, goal)).squeeze(1)
                 if not (needs_hidden or needs_weight or needs_bias):
                     continue
-                # The gradient of a token's loss by its logits: the probabilities, less one at the
-                # token itself.
+                # The gradient by the logits: the probabilities, less one at the target.
                 slope = logits.sub_(norm).exp_()
                 slope.scatter_add_(1, goal, torch.full_like(goal, -1, dtype=wide))
                 if to_bias is not None:

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 _SHARD_BYTES = 5 * 10**9
-# What of a student's generation_config holds for the new one too: how it samples. Its limits and
-# penalties do not: a student that had been told to stop after 2,048 tokens, or not to repeat
-# itself, was not told to reason.
+# Of the base model's generation_config the sampling parameters are kept. Its limits and penalties
+# are not: they would cut reasoning short, or forbid it to repeat what it works with.
 _SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p")
 
 
 def merged_weights(model: Any, dtype: Any) -> Iterator[tuple[str, Any]]:
-    """Each weight of the model by the name that it has without an adapter, in `dtype`, on the CPU.
+    """Each weight of the model by its name without an adapter, in `dtype`, on the CPU.
 
-    A layer's adapter is added in float32 and the sum rounded once. A weight in 4 bits is what
-    training multiplied by: dequantised. One layer at a time is computed, and `model` stays as it
-    is: what peft does in place would quantise the sum anew, and so lose most of the adapter.
+    A layer's adapter is added in float32 and the sum rounded once. A 4-bit weight is dequantised:
+    that is what training multiplied by. Layers are computed one at a time, and `model` is not
+    changed: peft's merge in place would quantise the sum again, and lose most of the adapter.
 
     Raises:
-        RuntimeError: a weight has no number any more, or one that `dtype` can't hold.
+        RuntimeError: a weight is not finite in `dtype`.
 
     """
     import torch
@@ -58,7 +57,7 @@ def _with_adapter(layer: Any, weight: Any) -> Any:
 
 
 def write_weights(weights: Iterator[tuple[str, Any]], folder: Path) -> int:
-    """Write weights as safetensors files of at most 5 GB, each written before the next is made.
+    """Write weights as safetensors files of at most 5 GB, each before the next is computed.
 
     Returns:
         The number of parameters.
@@ -99,7 +98,7 @@ def write_weights(weights: Iterator[tuple[str, Any]], folder: Path) -> int:
 
 
 def write_config(model: Any, folder: Path, dtype: Any, ends: Sequence[int], pad: int) -> None:
-    """Write the config of the merged model, and the model's code where it comes with its own."""
+    """Write the merged model's config, and its code if it comes with its own."""
     from transformers.dynamic_module_utils import custom_object_save
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -117,11 +116,11 @@ def write_config(model: Any, folder: Path, dtype: Any, ends: Sequence[int], pad:
 
 
 def write_turns(model: Any, tokenizer: Any, folder: Path, ends: Sequence[int], pad: int) -> None:
-    """Write what says how a turn begins and ends: the tokenizer with the trained template, and the
-    generation_config. `ends` are the token ids that end it, the trained one first.
+    """Write the tokenizer with the trained template, and the generation_config. `ends` are the
+    token ids that end a turn, the trained one first.
 
-    Engines differ in where they look for the end: vLLM and transformers in generation_config,
-    llama.cpp in the tokenizer. Both say the same.
+    vLLM and transformers read what ends a turn from generation_config, llama.cpp from the
+    tokenizer: both say the same.
     """
     from transformers import GenerationConfig
 
@@ -135,7 +134,7 @@ def write_turns(model: Any, tokenizer: Any, folder: Path, ends: Sequence[int], p
         bos_token_id=had.bos_token_id,
         **sampling,
     ).save_pretrained(folder)
-    # A template that says `eos_token` means the token that it was trained with.
+    # A template that uses `eos_token` was trained with the tokenizer's own.
     if "eos_token" not in tokenizer.chat_template:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
     tokenizer.save_pretrained(folder)
@@ -146,7 +145,7 @@ def _one_or_more(ends: Sequence[int]) -> int | list[int]:
 
 
 def release(model: Any) -> None:
-    """Give back the memory of a model's weights, whoever still holds the model."""
+    """Free the memory of a model's weights, whoever still refers to the model."""
     import torch
 
     for parameter in model.parameters():

@@ -1,39 +1,40 @@
-"""What is written of each step, and the loss of what is not trained on."""
+"""The metrics that a training writes, a JSON row a line, and the loss of held-out samples."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune import group
 from finetune.checkpoints import Identity, declare_complete
 from finetune.loss import means_by_part, sums_by_part
-from finetune.packing import Layout, batch, tensors
-from finetune.render import IGNORED
-from tracestill.records import write_atomic
+from finetune.packing import AttentionLayout, batch, tensors
+from finetune.sample import IGNORED, Sample
+from tracestill.records import OnProgress, Progress, write_atomic
 
-if TYPE_CHECKING:
-    from finetune.render import Sample
-
-Progress = Callable[[dict[str, Any]], None]
 METRICS = "metrics.jsonl"
 HELDOUT = "heldout.jsonl"
-# What a row of metrics.jsonl holds of what the trainer logs, beside step, epoch and seconds.
+MONITOR = "monitor.jsonl"
+ON_POLICY = "on_policy_metrics.jsonl"
+
+# What a row holds of what a trainer logs.
 _LOGGED = (
-    "loss", "loss_reasoning", "loss_answer", "learning_rate", "grad_norm", "tokens",
+    "loss", "loss_reasoning", "loss_answer", "learning_rate", "grad_norm", "entropy", "tokens",
     "learnt_tokens", "tokens_per_second", "learnt_tokens_per_second", "mfu", "memory_gb",
+    "mean_tokens", "ended_share", "sampled_per_second",
 )  # fmt: skip
 
 
 def heldout_loss(
-    model: Any, samples: Sequence[Sample], layout: Layout, pad: int, device: Any
+    model: Any, samples: Sequence[Sample], layout: AttentionLayout, pad: int, device: Any
 ) -> dict[str, float]:
-    """The mean negative log-likelihood of a token, in nats, over all learnt tokens of `samples`,
-    and over those of reasoning and answer apart. Each sample is a batch of its own, so it is the
-    same whatever the packing and the size of batches.
+    """The mean negative log-likelihood in nats per learnt token of `samples`: `heldout_loss`, and
+    with `_reasoning` and `_answer` those of the parts. Each sample goes through the model alone, so
+    neither packing nor batch size changes it.
     """
     import torch
 
@@ -51,53 +52,28 @@ def heldout_loss(
 
 
 def make_reporter(
-    folder: Path,
-    identity: Identity,
-    progress: Progress,
-    per_epoch: int,
-    look: Callable[[], dict[str, Any]] | None,
-    look_every: int,
-    track: Callable[[dict[str, float]], None],
+    path: Path, identity: Identity, progress: OnProgress, steps_per_epoch: int | None = None
 ) -> Any:
-    """A callback that writes each step's figures into `folder`, and says when a checkpoint is
-    whole. `look` measures the student: before the first step, every `look_every` steps, at the end;
-    `track` is told what it saw, by the names that trackers show below `eval/`.
+    """A callback that appends each step's figures to `path`, reports progress, and declares
+    checkpoints complete. With `steps_per_epoch` rows have an `epoch`.
     """
     from transformers import TrainerCallback
 
     begin = time.monotonic()
 
     class Reporter(TrainerCallback):  # type: ignore[misc]
-        def _looked(self, state: Any) -> None:
-            if look is None:
-                return
-            seen = look()  # in every process: parts of the model may lie in each
-            if state.is_world_process_zero:
-                append(folder / HELDOUT, {"step": state.global_step, **seen})
-                track({name.replace("heldout", "eval"): value for name, value in seen.items()})
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == 0:
-                self._looked(state)
-
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if not logs or "loss" not in logs:
+            if "loss" not in (logs or {}) or not state.is_world_process_zero:
                 return
-            if state.is_world_process_zero:
-                row = {
-                    "step": state.global_step,
-                    "epoch": round(state.global_step / per_epoch, 4),
-                    **{name: logs[name] for name in _LOGGED if name in logs},
-                    "seconds": round(time.monotonic() - begin, 3),
-                }
-                append(folder / METRICS, row)
-                progress({"done": state.global_step, "total": state.max_steps, "loss": row["loss"]})
-            if state.global_step % look_every == 0 or state.global_step == state.max_steps:
-                self._looked(state)
+            step = state.global_step
+            epoch = {"epoch": round(step / steps_per_epoch, 4)} if steps_per_epoch else {}
+            logged = {name: logs[name] for name in _LOGGED if name in logs}
+            seconds = round(time.monotonic() - begin, 3)
+            append(path, {"step": step, **epoch, **logged, "seconds": seconds})
+            progress(Progress(done=step, total=state.max_steps, loss=logs["loss"]))
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            # transformers tells of a save once all its files are written: one that a kill cut
-            # short has no such mark. That holds of its own: others may still write theirs.
+            # transformers calls this once this process has written its files; others may not yet.
             group.wait()
             if state.is_world_process_zero:
                 checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -106,15 +82,15 @@ def make_reporter(
     return Reporter()
 
 
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Write a row behind the others."""
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a row to a file."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
 def trim(path: Path, step: int) -> None:
-    """Forget what was written of the steps after `step`, which will be made again; of none of it
-    when `step` is 0.
+    """Remove the rows of steps after `step`, which will be made again, and torn ones; with `step` 0
+    all rows.
     """
     if not path.exists():
         return
@@ -125,8 +101,16 @@ def trim(path: Path, step: int) -> None:
     write_atomic(path, b"".join(kept))
 
 
+def sync(folder: Path) -> None:
+    """Make the metrics in a folder survive a loss of power."""
+    for name in (METRICS, HELDOUT, MONITOR, ON_POLICY):
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                os.fsync(file.fileno())
+
+
 def tokens_per_second(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Over all steps of a metrics.jsonl but the first, in which kernels are still loaded."""
+    """The speed over all rows but the first, in which kernels are loaded; 0 without rows."""
     rows = rows[1:] or rows
     tokens = sum(row["tokens"] for row in rows)
     seconds = sum(row["tokens"] / row["tokens_per_second"] for row in rows)
@@ -134,5 +118,5 @@ def tokens_per_second(rows: Sequence[Mapping[str, Any]]) -> float:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows that were written."""
+    """The rows of a file."""
     return [json.loads(line) for line in path.read_text().splitlines()]

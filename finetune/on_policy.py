@@ -1,133 +1,146 @@
-"""On-policy distillation: the trained student samples, and learns the teacher's distribution on
-what it sampled itself, mistakes included (Agarwal and others, 2024, arXiv:2306.13649).
+"""On-policy distillation: the trained student samples, and learns the teacher's distribution on its
+own samples, mistakes included (Agarwal et al., 2024, arXiv:2306.13649).
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from finetune import checkpoints, metrics, tracking
 from finetune.arguments import common, on_one_device
-from finetune.checkpoints import Identity, content, step_of
-from finetune.config import FinetuneSection
-from finetune.model import keeping_float32, load_student
-from finetune.teacher import Prompts, asked_for, check_teacher, load_teacher
-from tracestill.records import digest, folder_fingerprint
+from finetune.checkpoints import Identity, step_of
+from finetune.student import keeping_float32, load_student
+from finetune.teacher import check_teacher, load_teacher, policy_of
+from tracestill.recipe.finetune import FinetuneSection, OnPolicy
+from tracestill.records import OnProgress, digest, folder_fingerprint
+from tracestill.records.content import model_fingerprint
+from tracestill.records.figures import OnPolicyFigures
 
-Progress = Callable[[dict[str, Any]], None]
-METRICS = "on_policy_metrics.jsonl"
 CHECKPOINTS = "on_policy"
-_LOGGED = ("loss", "learning_rate", "grad_norm", "entropy")
 
 
-def distil_on_policy(
-    prompts: Prompts,
-    settings: FinetuneSection,
-    *,
-    student: str,
-    trained: Path,
-    tokenizer: Any,
-    stops: Sequence[int],
-    folder: Path,
-    seed: int,
-    progress: Progress,
-    name: str = "tracestill",
-) -> tuple[Any, dict[str, Any]]:
-    """Go on with a student that was trained on traces, and return it with its figures.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distillation:
+    """An on-policy distillation, on a student that was trained on traces.
 
-    A run that was killed goes on from its last whole checkpoint in `folder`, and ends in the same
-    weights. The figures of each step are in `on_policy_metrics.jsonl` there.
+    `settings.on_policy` is set. `student` is the base model, `trained` the folder with what the
+    training on traces saved: the adapter, or with `method: full` the model. `prompts` are token
+    ids, each ending where the student's own tokens begin; `endings` the ids that end a sample, the
+    trained stop token's first. Checkpoints and metrics go to `folder`; `seed` decides the order of
+    prompts and the sampling; trackers know the whole training by `name`.
+    """
 
-    Args:
-        prompts: token ids of what is asked, each ending where the student's own tokens begin, as
-            in its training. Doubles count once.
-        settings: `settings.on_policy` is given.
-        student: the base model, a folder or a hub id.
-        trained: what was saved of the training on traces: the adapter, or with `method: full` the
-            whole model.
-        tokenizer: the student's.
-        stops: the ids that end a sample; the first is the one that was trained.
-        folder: where checkpoints and metrics go.
-        seed: of the order of prompts and of sampling.
-        progress: told `done`, `total` and `loss` after each optimiser step.
-        name: by which trackers know the whole training.
+    settings: FinetuneSection
+    student: str
+    trained: Path
+    tokenizer: Any
+    prompts: list[list[int]]
+    endings: Sequence[int]
+    folder: Path
+    seed: int
+    name: str = "tracestill"
+
+    @property
+    def policy(self) -> OnPolicy:
+        """The recipe's section `on_policy`."""
+        return policy_of(self.settings)
+
+
+def distil_on_policy(job: Distillation, progress: OnProgress) -> tuple[Any, OnPolicyFigures]:
+    """Distil the teacher of `job` into its student; returns the student and figures.
+
+    Equal prompts count once. The figures of each step go to `on_policy_metrics.jsonl`. A run that
+    was killed resumes from its last whole checkpoint, and ends in the same weights. `progress` is
+    told of each optimiser step.
 
     Raises:
-        ValueError: as `check_teacher`, or `folder` holds checkpoints of another training.
+        ValueError: as `check_teacher`, or the folder holds checkpoints of another training.
 
     """
     from transformers import PrinterCallback
 
     begin = time.monotonic()
-    asked = asked_for(settings)
-    prompts = [list(ids) for ids in dict.fromkeys(tuple(map(int, ids)) for ids in prompts)]
-    check_teacher(prompts, settings, student=student, tokenizer=tokenizer, stops=stops)
-    identity = _identity(prompts, settings, student, trained, tokenizer, stops, seed)
-    resumed = checkpoints.last_checkpoint(folder / CHECKPOINTS, identity, asked.steps)
-    metrics.trim(folder / METRICS, step_of(resumed))
+    unique = dict.fromkeys(tuple(map(int, ids)) for ids in job.prompts)
+    job = dataclasses.replace(job, prompts=[list(ids) for ids in unique])
+    check_teacher(
+        job.prompts, job.settings, student=job.student, tokenizer=job.tokenizer,
+        endings=job.endings,
+    )  # fmt: skip
+    steps, path, identity = job.policy.steps, job.folder / metrics.ON_POLICY, _identity(job)
+    resumed = checkpoints.last_checkpoint(job.folder / CHECKPOINTS, identity, steps)
+    metrics.trim(path, step_of(resumed))
 
-    model = _load_trained(settings, student, trained)
-    teacher = load_teacher(settings, model.config.get_text_config().vocab_size)
-    trainer = _make_trainer(model, teacher, tokenizer, stops, prompts, settings, folder, seed, name)
-    if "tensorboard" in settings.report_to:
-        tracking.add_tensorboard(trainer, folder / "tensorboard" / "on_policy", step_of(resumed))
+    model = _load_trained(job)
+    trainer = _make_trainer(model, job)
+    if "tensorboard" in job.settings.report_to:
+        events = job.folder / "tensorboard" / "on_policy"
+        tracking.add_tensorboard(trainer, events, step_of(resumed))
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_reporter(folder, identity, progress))
+    trainer.add_callback(metrics.make_reporter(path, identity, progress))
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
 
-    rows = metrics.read(folder / METRICS)
-    part = rows[: max(1, len(rows) // 10)], rows[-max(1, len(rows) // 10) :]
-    return model, {
-        "steps": asked.steps,
-        "prompts": len(prompts),
-        "sampled_tokens": sum(row["tokens"] for row in rows),
-        "first_loss": round(sum(row["loss"] for row in part[0]) / len(part[0]), 5),
-        "last_loss": round(sum(row["loss"] for row in part[1]) / len(part[1]), 5),
-        "ended_share": round(sum(row["ended_share"] for row in part[1]) / len(part[1]), 4),
-        "resumed_from_step": step_of(resumed),
-        "seconds": round(time.monotonic() - begin, 1),
-    }
+    rows = metrics.read(path)
+    tenth = max(1, len(rows) // 10)
+    return model, OnPolicyFigures(
+        steps=steps,
+        prompts=len(job.prompts),
+        sampled_tokens=sum(row["tokens"] for row in rows),
+        first_loss=round(_mean(rows[:tenth], "loss"), 5),
+        last_loss=round(_mean(rows[-tenth:], "loss"), 5),
+        ended_share=round(_mean(rows[-tenth:], "ended_share"), 4),
+        resumed_from_step=step_of(resumed),
+        seconds=round(time.monotonic() - begin, 1),
+    )
 
 
-def _load_trained(settings: FinetuneSection, student: str, trained: Path) -> Any:
-    # Sampling needs a cache and rows with padding, which attention over packed rows has not.
-    padded = settings.model_copy(update={"attention": "sdpa"})
-    if settings.method == "full":
-        whole = padded.model_copy(update={"revision": None})
-        return load_student(str(trained), whole, 1).model
+def _mean(rows: Sequence[dict[str, Any]], name: str) -> float:
+    return float(sum(row[name] for row in rows) / len(rows))
+
+
+def _load_trained(job: Distillation) -> Any:
+    # Sampling needs a cache and padding, which attention over packed rows does not have.
+    padded = job.settings.model_copy(update={"attention": "sdpa"})
+    if padded.method == "full":
+        local = padded.model_copy(update={"revision": None})
+        return load_student(str(job.trained), local, 1).model
     from peft import PeftModel
 
-    base = load_student(student, padded, 1).model
-    return PeftModel.from_pretrained(base, trained, is_trainable=True)
+    base = load_student(job.student, padded, 1).model
+    return PeftModel.from_pretrained(base, job.trained, is_trainable=True)
 
 
-def _make_trainer(
-    model: Any,
-    teacher: Any,
-    tokenizer: Any,
-    stops: Sequence[int],
-    prompts: Prompts,
-    settings: FinetuneSection,
-    folder: Path,
-    seed: int,
-    name: str,
-) -> Any:
-    """The `DistillationTrainer` of trl over token ids, in an order laid down before it begins."""
+def _make_trainer(model: Any, job: Distillation) -> Any:
+    """Trl's `DistillationTrainer` over token ids, in an order settled before it starts."""
     import datasets
+
+    # trl reads what ends a sample, and the padding, from tokenizer and generation_config.
+    ending = copy.deepcopy(job.tokenizer)
+    ending.eos_token = job.tokenizer.convert_ids_to_tokens(job.endings[0])
+    model.generation_config.eos_token_id = list(job.endings)
+    order = _order(len(job.prompts), job.policy.steps * job.policy.prompts, job.seed)
+    ordered = [job.prompts[index] for index in order]
+    teacher = load_teacher(job.settings, model.config.get_text_config().vocab_size)
+    with keeping_float32(model):
+        return _trainer_class(job.endings)(
+            model=model,
+            teacher_model=teacher,
+            args=_arguments(job),
+            train_dataset=datasets.Dataset.from_dict({"prompt": ordered}),
+            processing_class=ending,
+        )
+
+
+def _trainer_class(endings: Sequence[int]) -> Any:
     from trl import DistillationTrainer
 
-    asked = asked_for(settings)
-    # trl reads what ends a sample, and what fills rows up, from tokenizer and generation_config.
-    ending = copy.deepcopy(tokenizer)
-    ending.eos_token = tokenizer.convert_ids_to_tokens(stops[0])
-    model.generation_config.eos_token_id = list(stops)
-    figures = _Figures()
+    meter = _SampleMeter()
 
     class OnPolicyTrainer(DistillationTrainer):  # type: ignore[misc]
         def _tokenize_prompts(self, prompts: list[list[int]]) -> Any:
@@ -138,31 +151,21 @@ def _make_trainer(
             self.model.eval()
             begin = time.monotonic()
             samples = super()._generate_single_turn(*args, **kwargs)
-            figures.add(samples, stops, time.monotonic() - begin)
+            meter.samples += samples
+            meter.seconds += time.monotonic() - begin
             self.model.train()
             return samples
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             if "loss" in logs:
-                logs.update(figures.take())
+                logs.update(meter.take(endings))
             super().log(logs, start_time)
 
-    order = _order(len(prompts), asked.steps * asked.prompts, seed)
-    asked_in_order = [prompts[index] for index in order]
-    with keeping_float32(model):
-        return OnPolicyTrainer(
-            model=model,
-            teacher_model=teacher,
-            args=_arguments(settings, folder / CHECKPOINTS, seed, name),
-            train_dataset=datasets.Dataset.from_dict({"prompt": asked_in_order}),
-            processing_class=ending,
-        )
+    return OnPolicyTrainer
 
 
 def _order(prompts: int, count: int, seed: int) -> list[int]:
-    """Which prompt is whose turn: all of them in a shuffled order, then again in another. Once the
-    whole order is laid down, resuming is to begin at a later place.
-    """
+    """The prompt of each turn: all prompts shuffled, then again shuffled anew."""
     rng = Random(seed)
     order: list[int] = []
     while len(order) < count:
@@ -170,117 +173,73 @@ def _order(prompts: int, count: int, seed: int) -> list[int]:
     return order[:count]
 
 
-def _arguments(settings: FinetuneSection, folder: Path, seed: int, name: str) -> Any:
+def _arguments(job: Distillation) -> Any:
     import torch
     from trl import DistillationConfig
 
-    asked = asked_for(settings)
+    settings, policy = job.settings, job.policy
     on_gpu = torch.cuda.is_available()
     most = settings.micro_batch
     if most == "auto":
-        most = 1 if on_gpu else asked.prompts
-    sizes = range(1, min(most, asked.prompts) + 1)
-    micro = max(size for size in sizes if asked.prompts % size == 0)
-    rate = asked.learning_rate
+        most = 1 if on_gpu else policy.prompts
+    sizes = range(1, min(most, policy.prompts) + 1)
+    micro = max(size for size in sizes if policy.prompts % size == 0)
+    rate = policy.learning_rate
     if rate == "auto":
         rate = 1e-4 if settings.method == "lora" else 1e-5
     recompute = settings.gradient_checkpointing
     made = DistillationConfig(
         learning_rate=rate,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=asked.prompts // micro,
+        gradient_accumulation_steps=policy.prompts // micro,
         gradient_checkpointing=on_gpu if recompute == "auto" else recompute,
-        beta=asked.beta,
-        temperature=asked.temperature,
-        max_completion_length=asked.max_tokens,
+        beta=policy.beta,
+        temperature=policy.temperature,
+        max_completion_length=policy.max_tokens,
         generation_kwargs={"use_cache": True},
         shuffle_dataset=False,
-        **common(settings, folder, asked.steps, seed),
-        **tracking.options(settings.report_to, name, f"{name}-on-policy"),
+        **common(settings, job.folder / CHECKPOINTS, policy.steps, job.seed),
+        **tracking.options(settings.report_to, job.name, f"{job.name}-on-policy"),
     )
     on_one_device(made)
     return made
 
 
 @dataclass(slots=True)
-class _Figures:
-    """What the student sampled for an optimiser step."""
+class _SampleMeter:
+    """Counts what the student samples; `take` returns the figures and starts anew."""
 
-    samples: int = 0
-    tokens: int = 0
-    ended: int = 0
+    samples: list[Sequence[int]] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, samples: Sequence[Sequence[int]], stops: Sequence[int], seconds: float) -> None:
-        self.samples += len(samples)
-        self.tokens += sum(map(len, samples))
-        self.ended += sum(ids[-1] in stops for ids in samples)
-        self.seconds += seconds
-
-    def take(self) -> dict[str, float]:
+    def take(self, endings: Sequence[int]) -> dict[str, float]:
+        tokens = sum(map(len, self.samples))
         found = {
-            "tokens": self.tokens,
-            "mean_tokens": self.tokens / self.samples,
-            "ended_share": self.ended / self.samples,
-            "sampled_per_second": self.tokens / self.seconds,
+            "tokens": tokens,
+            "mean_tokens": tokens / len(self.samples),
+            "ended_share": sum(ids[-1] in endings for ids in self.samples) / len(self.samples),
+            "sampled_per_second": tokens / self.seconds,
         }
-        self.samples = self.tokens = self.ended = 0
-        self.seconds = 0.0
+        self.samples, self.seconds = [], 0.0
         return found
 
 
-def _reporter(folder: Path, identity: Identity, progress: Progress) -> Any:
-    """A callback that writes each step's figures, and says when a checkpoint is whole."""
-    from transformers import TrainerCallback
-
-    begin = time.monotonic()
-    sampled = ("tokens", "mean_tokens", "ended_share", "sampled_per_second")
-
-    class Reporter(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if not logs or "loss" not in logs:
-                return
-            row = {
-                "step": state.global_step,
-                **{name: logs[name] for name in (*_LOGGED, *sampled)},
-                "seconds": round(time.monotonic() - begin, 3),
-            }
-            metrics.append(folder / METRICS, row)
-            progress({"done": state.global_step, "total": state.max_steps, "loss": row["loss"]})
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            checkpoints.declare_complete(path, identity)
-
-    return Reporter()
-
-
-def _identity(
-    prompts: Prompts,
-    settings: FinetuneSection,
-    student: str,
-    trained: Path,
-    tokenizer: Any,
-    stops: Sequence[int],
-    seed: int,
-) -> Identity:
-    """What decides which weights it ends in."""
-    asked = asked_for(settings)
-    learning = (
+def _identity(job: Distillation) -> Identity:
+    settings, policy = job.settings, job.policy
+    learning = {
         "method", "lora", "quantize", "dtype", "schedule", "warmup", "weight_decay",
         "max_grad_norm",
-    )  # fmt: skip
+    }  # fmt: skip
     return {
-        "data": digest(prompts),
-        "student": content(student),
-        # Its weights alone: what describes them is not written the same way each time.
-        "trained student": folder_fingerprint(trained, skip=(".md", ".json")),
-        "teacher": content(asked.teacher),
-        "tokenizer": digest(sorted(tokenizer.get_vocab().items()), list(stops)),
+        "data": digest(job.prompts),
+        "student": model_fingerprint(job.student, settings.revision),
+        # The weights alone: the files that describe them differ from one save to the next.
+        "trained student": folder_fingerprint(job.trained, skip=(".md", ".json")),
+        "teacher": model_fingerprint(policy.teacher, policy.revision),
+        "tokenizer": digest(sorted(job.tokenizer.get_vocab().items()), list(job.endings)),
         "settings": {
-            **{name: value for name, value in settings.model_dump().items() if name in learning},
-            # What the samples are drawn from and how: the batch that is sampled at once included.
-            "on_policy": asked.model_dump(exclude={"teacher"}),
-            "seed": seed,
+            **settings.model_dump(include=learning),
+            "on_policy": policy.model_dump(exclude={"teacher"}),
+            "seed": job.seed,
         },
     }

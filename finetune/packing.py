@@ -1,32 +1,28 @@
-"""Put samples into rows, rows into steps, and steps into batches of tensors."""
+"""Pack samples into rows, schedule rows as optimiser steps, and turn rows into tensors."""
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from finetune.render import IGNORED, Sample
+from finetune.sample import IGNORED, Ids, Sample
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-Row = list[int]  # indices of the samples in a row
-Layout = Literal["packed", "flash", "rows"]
+PackedRow = list[int]  # indices of the samples in a row
+AttentionLayout = Literal["packed", "flash", "rows"]
 REASONING, ANSWER = 1, 2
 
 
-def pack(lengths: Sequence[int], size: int) -> list[Row]:
-    """Rows of at most `size` tokens by best fit, the longest samples first.
-
-    Best-fit decreasing is within 11/9 of the fewest rows (Johnson 1973).
+def pack(lengths: Sequence[int], size: int) -> list[PackedRow]:
+    """Pack samples into rows of at most `size` tokens by best-fit decreasing, which takes at most
+    11/9 of the fewest rows (Johnson, 1973).
     """
-    rows: list[Row] = []
-    # Rows by the room that is left in them, and which rooms there are, sorted: a sample looks for
-    # the smallest that holds it.
+    rows: list[PackedRow] = []
+    # Rows by the room left in them, and the rooms, sorted: a sample takes the smallest that fits.
     by_room: dict[int, list[int]] = {}
     rooms: list[int] = []
     for index in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
@@ -51,11 +47,11 @@ def pack(lengths: Sequence[int], size: int) -> list[Row]:
     return rows
 
 
-def steps(rows: Sequence[Row], batch_size: int, epochs: float, seed: int) -> list[list[int]]:
-    """Which rows each optimiser step learns from, for the whole training.
+def steps(rows: Sequence[PackedRow], batch_size: int, epochs: float, seed: int) -> list[list[int]]:
+    """The rows of each optimiser step of a training, as indices into `rows`.
 
-    An epoch takes every row once, in an order of its own, `batch_size` a step; its last step has
-    what is left. A part of an epoch takes that part of its steps.
+    Each epoch takes every row once, shuffled anew, `batch_size` rows a step; its last step takes
+    the rest. A fraction of an epoch takes that fraction of its steps.
     """
     made: list[list[int]] = []
     each = -(-len(rows) // batch_size)
@@ -70,26 +66,26 @@ def steps(rows: Sequence[Row], batch_size: int, epochs: float, seed: int) -> lis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Some rows, one after the other, as arrays of shape (tokens,).
+    """Rows one after the other, as arrays of shape (tokens,).
 
-    `targets` is the token that is to come after each, or -100; `parts` says whether that belongs
-    to the reasoning (1), to the answer (2), or is not learnt (0). `positions` begin anew with each
-    sample. `segments` holds the lengths of each row's samples.
+    `targets` are the next tokens, -100 where masked; `parts` says whether a target belongs to the
+    reasoning (1), to the answer (2) or is masked (0). `positions` restart with each sample.
+    `segments` are the lengths of each row's samples.
     """
 
-    ids: npt.NDArray[np.int32]
-    targets: npt.NDArray[np.int32]
+    ids: Ids
+    targets: Ids
     parts: npt.NDArray[np.int8]
-    positions: npt.NDArray[np.int32]
+    positions: Ids
     segments: list[list[int]]
 
     @property
     def learnt(self) -> int:
-        """How many tokens are learnt."""
+        """How many targets are not masked."""
         return int((self.targets != IGNORED).sum())
 
 
-def batch(samples: Sequence[Sample], rows: Iterable[Row]) -> Batch:
+def batch(samples: Sequence[Sample], rows: Iterable[PackedRow]) -> Batch:
     """The rows as one batch. The first token of a sample is never a target."""
     rows = list(rows)
     taken = [samples[index] for row in rows for index in row]
@@ -99,7 +95,7 @@ def batch(samples: Sequence[Sample], rows: Iterable[Row]) -> Batch:
     begin = 0
     for sample in taken:
         end = begin + len(sample.input_ids)
-        # What is learnt of a token is shown where the one before it stands.
+        # A token is the target of the position before it.
         first, answer = begin + max(1, sample.prompt) - 1, begin + max(1, sample.answer) - 1
         targets[first : end - 1] = ids[first + 1 : end]
         parts[first : end - 1] = REASONING
@@ -114,13 +110,15 @@ def batch(samples: Sequence[Sample], rows: Iterable[Row]) -> Batch:
     )
 
 
-def tensors(batch: Batch, layout: Layout, pad: int, device: Any) -> tuple[dict[str, Any], Any]:
-    """What the model gets, and `parts` as a tensor of the same shape.
+def tensors(
+    batch: Batch, layout: AttentionLayout, pad: int, device: Any
+) -> tuple[dict[str, Any], Any]:
+    """The model's keyword arguments for a batch, and `parts` as a tensor of the ids' shape.
 
-    `packed` and `flash`: of shape (1, tokens), the samples' lengths beside it, for attention that
-    goes by them. `rows`: of shape (rows, longest row). There is no attention mask: from positions
-    alone transformers keeps the samples of a row apart; an all-ones mask would join them. Each
-    padding token is a sample of its own.
+    With layout `packed` or `flash` the shape is (1, tokens), and the samples' lengths come with it;
+    with `rows` it is (rows, longest row). There is no attention mask: transformers tells the
+    samples of a row apart by their positions, and an all-ones mask would join them. Each padding
+    token is a sample of its own.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""From kept traces to samples that are checked, with nothing loaded but tokenizer and config."""
+"""From kept traces to checked samples; no weights are loaded, only tokenizer and config."""
 
 from __future__ import annotations
 
@@ -7,45 +7,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.config import FinetuneSection
-from finetune.contract import Contract, read_contract
-from finetune.preflight import preflight
-from finetune.render import Example, Rendered, load_tokenizer, render
+from finetune.render import Rendered, render
+from finetune.sample import Example
+from finetune.sample_checks import check_samples
+from finetune.student import load_config
+from finetune.tokenizer import load_tokenizer
+from tracestill.recipe.contract import read_contract
+from tracestill.recipe.finetune import FinetuneSection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """Samples that may be learnt, and what they were made and checked with. `config` is the
-    student's own.
-    """
+class Prepared:
+    """Checked samples, with the tokenizer that made them and the student's own config."""
 
     rendered: Rendered
-    contract: Contract
     tokenizer: Any
     config: Any
 
 
 def prepare(
     examples: Sequence[Example], settings: FinetuneSection, student: str, template: Path
-) -> Checked:
-    """Render the examples for a student and check every sample.
+) -> Prepared:
+    """Render examples for a student (a hub id or a folder) and check every sample.
 
     Raises:
-        ValueError: student, template or settings do not go together, or a sample would teach
-            something else than its trace says; one line with the fix.
+        ValueError: student, template and settings do not fit together, or a sample would not teach
+            what its trace says; one line with the fix.
 
     """
-    from transformers import AutoConfig
-
     contract = read_contract(template, settings)
-    remote = settings.trust_remote_code
-    tokenizer = load_tokenizer(student, settings.revision, template, remote)
+    tokenizer = load_tokenizer(student, settings.revision, template, settings.trust_remote_code)
     rendered = render(examples, tokenizer, contract, settings)
-    config = AutoConfig.from_pretrained(
-        student, revision=settings.revision, trust_remote_code=remote
-    )
-    rendered = preflight(
+    config = load_config(student, settings)
+    rendered = check_samples(
         rendered, examples, tokenizer, config, system=settings.system_prompt,
         max_length=settings.max_length, unlearnable=settings.unlearnable,
     )  # fmt: skip
-    return Checked(rendered=rendered, contract=contract, tokenizer=tokenizer, config=config)
+    return Prepared(rendered=rendered, tokenizer=tokenizer, config=config)

@@ -1,79 +1,39 @@
-"""Render kept traces to the token ids that the student is trained on, once.
+"""Render kept traces to the token ids that the student is trained on.
 
-The trainer gets `input_ids` and `labels`; no chat template runs after this.
+This happens once: the trainer is given `input_ids` and labels, and no chat template runs after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from finetune.config import FinetuneSection
-from finetune.contract import Contract, ending_ids
-from finetune.encoding import Seams, ahead, all_cores, encode
+from finetune.encoding import TagFinder, ahead, all_cores, encode
 from finetune.findings import Findings
-from finetune.overlong import Overlong, Tally, pieces
+from finetune.overlong import RenderedLength, overlong_figures
+from finetune.sample import Example, Ids, Sample
+from finetune.tokenizer import ending_ids, prompt_text
 from finetune.unlearnable import read_control, why_unlearnable
+from tracestill.recipe.contract import Contract
+from tracestill.recipe.finetune import FinetuneSection
+from tracestill.records.figures import OverlongFigures
 
-if TYPE_CHECKING:
-    from finetune.encoding import Ids
-
-IGNORED = -100
-BATCH = 256  # examples that are tokenised at once; a token takes some 100 bytes meanwhile
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """A kept trace: what is asked, how the teacher reasoned, what it answered.
-
-    `source` and `language` are its problem's.
-    """
-
-    trace_id: str
-    prompt: str
-    reasoning: str
-    answer: str
-    source: str = ""
-    language: str = "en"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """Token ids of one example: the prompt's, then the completion's, the stop token's last.
-
-    `input_ids` is an int32 array of shape (tokens,). The first `prompt` of them are not learnt;
-    from `answer` on they are what follows the reasoning.
-    """
-
-    trace_id: str
-    input_ids: Ids
-    prompt: int
-    answer: int
-
-    @property
-    def labels(self) -> Ids:
-        """The ids where they are learnt and -100 where not, as long as `input_ids`."""
-        labels = self.input_ids.copy()
-        labels[: self.prompt] = IGNORED
-        return labels
+BATCH = 256  # examples tokenised at once; a token takes some 100 bytes meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """What a student is trained on.
+    """The samples of a training, in the order of their examples.
 
-    `samples` are in the order of their examples; one that was split has several with the same
-    `trace_id`, one after the other. `endings` are the ids that end a generation, the trained stop
-    token's first: generation_config's `eos_token_id`. `refused` is why examples have no samples,
-    where the settings let those be left out.
+    `endings` are the token ids that end a generation, the trained stop token's first. `refused`
+    says why examples have no sample, where the recipe lets them be left out.
     """
 
     samples: list[Sample]
-    overlong: Overlong
+    overlong: OverlongFigures
     contract: Contract
     endings: list[int]
     refused: Findings = field(default_factory=Findings)
@@ -81,72 +41,26 @@ class Rendered:
     @property
     def dropped(self) -> dict[str, int]:
         """How many examples were left out, by reason."""
-        counts = {"overlong": self.overlong.dropped, "unlearnable": len(self.refused.traces)}
+        long = self.overlong
+        counts = {
+            "overlong": long.long_traces if long.policy == "drop" else long.no_room,
+            "unlearnable": len(self.refused.traces),
+        }
         return {reason: count for reason, count in counts.items() if count}
-
-
-def load_tokenizer(
-    student: str, revision: str | None, template: Path, trust_remote_code: bool = False
-) -> Any:
-    """The student's tokenizer with the recipe's chat template in place of its own.
-
-    Raises:
-        ValueError: there is no tokenizer, or none that may be run.
-
-    """
-    from transformers import AutoTokenizer
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config
-
-    try:
-        own = get_tokenizer_config(student, revision=revision).get("auto_map")
-        if own and not trust_remote_code:  # transformers would take the nearest of its own
-            raise ValueError(
-                "it is Python that comes with the model: read it, then set "
-                "finetune.trust_remote_code to true"
-            )
-        tokenizer = AutoTokenizer.from_pretrained(
-            student, revision=revision, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise ValueError(f"finetune.student: no tokenizer in {student}: {why}") from error
-    tokenizer.chat_template = template.read_text(encoding="utf-8")
-    return tokenizer
-
-
-def pad_id(tokenizer: Any, otherwise: int = 0) -> int:
-    """The token id that fills rows up, `otherwise` where the tokenizer has none."""
-    found: int | None = tokenizer.pad_token_id
-    return otherwise if found is None else found
-
-
-def as_messages(prompt: str, system: str | None) -> list[dict[str, str]]:
-    """A problem as a chat."""
-    told = [{"role": "system", "content": system}] if system else []
-    return [*told, {"role": "user", "content": prompt}]
-
-
-def prompt_text(
-    tokenizer: Any, prompt: str, system: str | None = None, language: str | None = None
-) -> str:
-    """What the student sees before its turn, as text."""
-    text: str = tokenizer.apply_chat_template(
-        as_messages(prompt, system), tokenize=False, add_generation_prompt=True, language=language
-    )
-    return text
 
 
 def render(
     examples: Sequence[Example], tokenizer: Any, contract: Contract, settings: FinetuneSection
 ) -> Rendered:
-    """The examples as samples; none is ever cut.
+    """Render examples to samples. Those longer than `max_length` are left out whole, or with
+    `overlong: prefix` cut there.
 
-    Prompt and completion are tokenised apart, as they are when the student answers: its prompt
-    ends where its own tokens begin. White space around reasoning and answer is the contract's.
+    Prompt and completion are tokenised separately, as at inference, where the student's own tokens
+    begin after those of its prompt. White space around reasoning and answer is the contract's.
 
     Raises:
-        ValueError: the template and the settings do not agree, or a sample would not teach
-            what its trace says; the text names the trace and the fix.
+        ValueError: the template and the settings disagree, or a sample would not teach what its
+            trace says; the message names the trace and the fix.
 
     """
     if not examples:
@@ -155,16 +69,16 @@ def render(
         )
     endings = ending_ids(tokenizer, contract)
     first = examples[0]
-    _check_seam(
+    _check_generation_prompt(
         prompt_text(tokenizer, first.prompt, settings.system_prompt, first.language),
         contract,
         settings,
     )
     control = read_control(tokenizer, contract, prompt_text(tokenizer, ""), endings)
-    tally = Tally(settings.overlong, settings.max_length)
     refused = Findings()
+    lengths: list[RenderedLength] = []
     samples: list[Sample] = []
-    seams = Seams(tokenizer, contract.closes.strip())
+    closing = TagFinder(tokenizer, contract.closes.strip())
     stop = np.array(endings[:1], dtype=np.int32)
 
     def encoded(part: Sequence[Example]) -> tuple[list[Ids], list[Ids], list[tuple[str, int]]]:
@@ -175,79 +89,69 @@ def render(
     parts = (examples[begin : begin + BATCH] for begin in range(0, len(examples), BATCH))
     with all_cores():
         for part, made in ahead(encoded, parts):
-            for example, asked, said, (text, end) in zip(part, *made, strict=True):
-                wrong = why_unlearnable(example, text, said, contract, control)
+            for example, prompt, completion, (text, end) in zip(part, *made, strict=True):
+                wrong = why_unlearnable(example, text, completion, contract, control)
                 if wrong is not None:
                     kind, what = wrong
                     refused.add(kind, example.trace_id, what)
                     continue
-                answer = seams.after(said, text, end)
-                after = np.concatenate([said, stop])
-                if not tally.add(example.trace_id, example.source, len(asked) + len(after)):
-                    samples.append(_sample(example, asked, after, answer))
-                elif settings.overlong == "split":
-                    samples += _split(example, asked, after, answer, settings.max_length)
+                ids = np.concatenate([prompt, completion, stop])
+                lengths.append(
+                    RenderedLength(
+                        trace_id=example.trace_id,
+                        source=example.source,
+                        prompt=len(prompt),
+                        tokens=len(ids),
+                    )
+                )
+                cut = len(ids) > settings.max_length
+                if cut and (settings.overlong != "prefix" or len(prompt) >= settings.max_length):
+                    continue
+                ids = ids[: settings.max_length]
+                answer = min(len(prompt) + closing.after(completion, text, end), len(ids))
+                samples.append(
+                    Sample(
+                        trace_id=example.trace_id,
+                        input_ids=ids,
+                        prompt=len(prompt),
+                        answer=answer,
+                        cut=cut,
+                    )
+                )
     if settings.unlearnable == "error" or len(refused.traces) == len(examples):
         refused.check()
     return Rendered(
         samples=samples,
-        overlong=tally.result(),
+        overlong=overlong_figures(lengths, settings.overlong, settings.max_length),
         contract=contract,
         endings=endings,
         refused=refused,
     )
 
 
-def _sample(example: Example, before: Ids, after: Ids, answer: int) -> Sample:
-    return Sample(
-        trace_id=example.trace_id,
-        input_ids=np.concatenate([before, after]),
-        prompt=len(before),
-        answer=len(before) + answer,
-    )
-
-
-def _split(
-    example: Example,
-    before: Ids,
-    after: Ids,
-    answer: int,
-    max_length: int,
-) -> Iterator[Sample]:
-    room = max_length - len(before)
-    if room < 1:
-        raise ValueError(
-            f"trace {example.trace_id}: its prompt alone has {len(before):,} tokens and can't be "
-            f"split; raise finetune.max_length ({max_length}), or set finetune.overlong to drop"
-        )
-    for begin, end in pieces(after, room):
-        yield _sample(example, before, after[begin:end], min(max(answer, begin), end) - begin)
-
-
 def _prompts(examples: Sequence[Example], tokenizer: Any, system: str | None) -> list[Ids]:
-    """The prompts' ids; those that several examples share are one array."""
-    asked = list(dict.fromkeys((example.prompt, example.language) for example in examples))
-    texts = [prompt_text(tokenizer, prompt, system, language) for prompt, language in asked]
-    ids = dict(zip(asked, encode(tokenizer, texts), strict=True))
+    """The prompts' ids; examples of the same problem share an array."""
+    keys = list(dict.fromkeys((example.prompt, example.language) for example in examples))
+    texts = [prompt_text(tokenizer, prompt, system, language) for prompt, language in keys]
+    ids = dict(zip(keys, encode(tokenizer, texts), strict=True))
     return [ids[example.prompt, example.language] for example in examples]
 
 
 def _completion(example: Example, contract: Contract) -> tuple[str, int]:
-    """What is learnt but for the stop token, and where in it the closing tag ends."""
+    """The completion without its stop token, and where in it the closing tag ends."""
     reasoning = contract.opening + example.reasoning.strip()
     end = len(reasoning) + len(contract.closes.rstrip())
     return reasoning + contract.closes + example.answer.strip(), end
 
 
-def _check_seam(prompt: str, contract: Contract, settings: FinetuneSection) -> None:
-    """Whether the prompt ends as the contract says."""
+def _check_generation_prompt(prompt: str, contract: Contract, settings: FinetuneSection) -> None:
     opened = prompt.rstrip().endswith(contract.opens.strip())
     if opened != (contract.think == "prefilled"):
         does = "opens" if opened else "does not open"
         right = "prefilled" if opened else "generated"
         raise ValueError(
             f"finetune.think is {contract.think}, but the template's generation prompt {does} "
-            f"{contract.opens.strip()}: set finetune.think to {right}, or mend the template "
+            f"{contract.opens.strip()}: set finetune.think to {right}, or change the template "
             f"{settings.template}"
         )
     if not prompt.endswith(contract.prefill):

@@ -1,24 +1,24 @@
-"""A model whose weights and optimiser states lie in shares, one a process (FSDP)."""
+"""Sharded training (FSDP2): weights and optimiser states spread over the processes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from finetune.config import FinetuneSection
 from finetune.merge import release
-from finetune.model import add_adapter, in_bfloat16, load_student
+from finetune.student import add_adapter, in_bfloat16, load_student
+from tracestill.recipe.finetune import FinetuneSection
 
-# The first process reads the student and hands on the shares: else the host's memory would have to
-# hold it once for each of them.
+# The first process reads the student and sends the shards: else the host's memory would hold it
+# once per process.
 ENVIRONMENT = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
 
 
 def options(settings: FinetuneSection) -> dict[str, Any]:
-    """What transformers' arguments say of how the model is spread over processes."""
+    """The training arguments that choose DDP or FSDP; none for a single process."""
     if settings.launch.gpus == 1:
         return {}
     if settings.launch.strategy == "ddp":
-        # Each weight that is trained has a part in each loss, be it zero.
+        # Every trained weight takes part in every loss.
         return {"ddp_find_unused_parameters": False}
     return {
         "fsdp": True,
@@ -31,7 +31,7 @@ def options(settings: FinetuneSection) -> dict[str, Any]:
 
 
 def keep_precision(arguments: Any, settings: FinetuneSection) -> None:
-    """Sum gradients and return losses in float32; left to itself, accelerate rounds both."""
+    """Reduce gradients and return losses in float32; accelerate's defaults round both."""
     if arguments.fsdp_plugin_args is None or not in_bfloat16(settings):
         return
     import torch
@@ -43,8 +43,8 @@ def keep_precision(arguments: Any, settings: FinetuneSection) -> None:
 
 
 def prepare(accelerator: Any, arguments: Any) -> bool:
-    """Have accelerate shard the model on CPUs too. It does so on GPUs alone and, without a word,
-    would give each process the whole model; torch does it anywhere.
+    """Make accelerate shard the model on CPUs too: there it would silently leave the whole model in
+    each process, although torch can shard anywhere.
 
     Returns:
         Whether the model is sharded.
@@ -59,19 +59,19 @@ def prepare(accelerator: Any, arguments: Any) -> bool:
     if state.distributed_type == DistributedType.FSDP:
         return True
     assert accelerator.device.type == "cpu"
-    # From here on as accelerate does it on GPUs.
+    # As accelerate does it on GPUs.
     state.fsdp_plugin = FullyShardedDataParallelPlugin(**arguments.fsdp_plugin_args)
     if accelerator.mixed_precision != "no":
         state.fsdp_plugin.set_mixed_precision(accelerator.mixed_precision)
     state.distributed_type = DistributedType.FSDP
-    # From which every further AcceleratorState copies it.
+    # Every further AcceleratorState copies it from there.
     PartialState().distributed_type = DistributedType.FSDP
     return True
 
 
 def gather(trainer: Any, settings: FinetuneSection) -> dict[str, Any]:
-    """What was trained, whole and on the CPU, in the first process; elsewhere nothing. Every
-    process has to call it. The memory of the model and its optimiser is given back.
+    """The trained weights, unsharded and on the CPU, in the first process; empty in the others.
+    Every process must call it. It frees the memory of the model and its optimiser.
     """
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -84,9 +84,11 @@ def gather(trainer: Any, settings: FinetuneSection) -> dict[str, Any]:
     return weights
 
 
-def whole(weights: dict[str, Any], settings: FinetuneSection, student: str, longest: int) -> Any:
-    """The trained model in one process: the student with the weights that were gathered. On the
-    GPU if it fits there, else on the CPU.
+def unsharded(
+    weights: dict[str, Any], settings: FinetuneSection, student: str, longest: int
+) -> Any:
+    """The student with gathered weights, in one process: on the GPU if it fits there, else on the
+    CPU.
     """
     import torch
 

@@ -1,17 +1,16 @@
-"""Settle a training's `auto` settings by the planner, on the device that it runs on."""
+"""Resolve a training's `auto` settings by the planner, on the device that it runs on."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from finetune.config import FinetuneSection
+from finetune.packing import AttentionLayout
 from finetune.planner import (
-    Plan,
     Shape,
+    TrainingPlan,
     compare,
     explain_oom,
     flops_per_token,
@@ -21,22 +20,32 @@ from finetune.planner import (
 )
 from finetune.planner.calibration import Calibration, read_calibration, write_calibration
 from finetune.planner.devices import Device
-from finetune.planner.plan import as_dict, hints
-from finetune.planner.probe import probe, training_device
+from finetune.planner.measure import measure_step, training_device
+from finetune.planner.plan import hints, plan_figures
+from tracestill.recipe.finetune import FinetuneSection
+from tracestill.records.figures import PlanFigures, Predicted
 
-if TYPE_CHECKING:
-    from finetune.packing import Layout
+# Tokens of the measured sample: enough to tell a device's speed, little beside the training.
+_MEASURED = 4096
 
-# Tokens of the probe's sample: enough to tell a device's speed, little beside the training.
-_PROBED = 4096
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """The plan of a finished training, its predictions beside what was measured, and hints for the
+    user.
+    """
+
+    plan: PlanFigures | None = None
+    predicted: dict[str, Predicted]
+    hints: list[str]
 
 
 @dataclass(slots=True, kw_only=True)
 class Sizing:
-    """A training's settings without `auto`, and what is predicted of it.
+    """A training's settings without `auto`, and the planner's predictions.
 
-    Of an architecture that the planner does not know `shape` is None and nothing is predicted: its
-    `auto` settings are those that take the least memory.
+    For an architecture that the planner does not know, `shape` is None and nothing is predicted;
+    its `auto` settings are those that take the least memory. `asked` are the recipe's settings.
     """
 
     settings: FinetuneSection
@@ -48,27 +57,28 @@ class Sizing:
     calibration: Calibration | None = None
 
     @property
-    def plan(self) -> Plan | None:
-        """The prediction as it stands, with what a probe has measured."""
+    def plan(self) -> TrainingPlan | None:
+        """The plan as it stands, calibrated if the device was measured."""
         if self.shape is None:
             return None
         return plan(self.settings, self.shape, self.device, self.lengths, self.calibration)
 
-    def calibrate(self, model: Any, layout: Layout, folder: Path, resumed: bool) -> None:
-        """Measure the model on its GPU, once a training, and settle by that what is at once.
+    def calibrate(self, model: Any, layout: AttentionLayout, folder: Path, resumed: bool) -> None:
+        """Measure the model on its GPU, once a training, and resolve `auto` by that.
 
-        A training that goes on does so by what was measured when it began: other micro-batches
-        would round differently. On a CPU, where the choice does not depend on speed, the training
-        itself is the measurement. Several processes would measure differently, and must settle the
-        same.
+        A resumed training reads what was measured at its start: other micro-batches would round
+        differently. On a CPU, where the choice does not depend on speed, the training itself is the
+        measurement. Several processes would measure, and so resolve, differently.
         """
         if self.shape is None or not self.device.cuda or self.settings.launch.gpus > 1:
             return
         if resumed:
             self.calibration = read_calibration(folder, self.device.name)
         else:
-            tokens = max(2, min(_PROBED, max(self.lengths)))
-            self.calibration = probe(model, self.settings, self.shape, self.device, layout, tokens)
+            tokens = max(2, min(_MEASURED, max(self.lengths)))
+            self.calibration = measure_step(
+                model, self.settings, self.shape, self.device, layout, tokens
+            )
             write_calibration(folder, self.calibration)
         loaded = self.asked.model_copy(update={"quantize": self.settings.quantize})
         self.settings, why = resolve(
@@ -76,30 +86,19 @@ class Sizing:
         )
         self.why = [line for line in self.why if line.startswith("quantize")] + why
 
-    def out_of_memory(self, error: BaseException, rows: int = 1) -> str:
-        """What to tell the user when `rows` rows did not fit."""
+    def out_of_memory(self, error: BaseException) -> str:
+        """The message for the user when not even one row fits."""
         made = self.plan
         if made is not None:
-            return explain_oom(made, error, rows)
+            return explain_oom(made, error, 1)
         return (
-            f"out of memory with {rows} row{'s' * (rows > 1)} of at most {max(self.lengths):,} "
-            "tokens; lower finetune.max_length, or set gradient_checkpointing: true, quantize: "
-            "nf4, or micro_batch: 1"
+            f"out of memory with 1 row of at most {max(self.lengths):,} tokens; lower "
+            "finetune.max_length, or set gradient_checkpointing: true, or quantize: nf4"
         )
 
-    @contextlib.contextmanager
-    def explain(self) -> Iterator[None]:
-        """Memory that runs out inside is told of in one line, as a `MemoryError`."""
-        import torch
-
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(self.out_of_memory(error)) from error
-
-    def operations(self, lengths: Sequence[int], learnt: int) -> float | None:
-        """That learning samples of `lengths` tokens needs, `learnt` of them learnt, as a part of
-        what all GPUs can do in a second by their data sheet: seconds at full use.
+    def ideal_seconds(self, lengths: Sequence[int], learnt: int) -> float | None:
+        """The seconds that learning from samples of `lengths` tokens, `learnt` of them learnt,
+        takes if all GPUs compute at the peak of their data sheet; None if that is unknown.
         """
         if self.shape is None or self.device.flops is None or not self.device.cuda:
             return None
@@ -107,29 +106,32 @@ class Sizing:
         each = flops_per_token(self.shape, self.settings, lengths, learnt / tokens)
         return each * tokens / (self.device.flops * self.settings.launch.gpus)
 
-    def conclude(self, measured: Mapping[str, float], learnt: int, folder: Path) -> dict[str, Any]:
-        """For the manifest: the plan, predicted against actual, hints; and for later plans in
-        `folder`, how fast this device was. `learnt` are the tokens of an epoch that are learnt.
+    def conclude(
+        self, tokens_per_second: float, memory_bytes: float | None, learnt: int, folder: Path
+    ) -> Conclusion:
+        """Compare a finished training with its plan, and keep in `folder`, for later plans, how
+        fast this device was. `learnt` tokens are learnt in an epoch.
         """
         made = self.plan
         if made is None:
-            return {"plan": None, "predicted": {}, "hints": []}
-        actual = measured["tokens_per_second"]
-        if self.calibration is None and made.tokens_per_second and actual:
-            speed = actual / made.tokens_per_second
+            return Conclusion(predicted={}, hints=[])
+        if self.calibration is None and made.tokens_per_second and tokens_per_second:
             found = Calibration(
-                device=self.device.name, memory=1.0, speed=speed, tokens=made.row_tokens
+                device=self.device.name,
+                memory=1.0,
+                speed=tokens_per_second / made.tokens_per_second,
+                tokens=made.row_tokens,
             )
             write_calibration(folder, found)
-        return {
-            "plan": {**as_dict(made), "why": self.why},
-            "predicted": compare(made, measured),
-            "hints": hints(self.settings, made.trained, learnt),
-        }
+        return Conclusion(
+            plan=plan_figures(made, self.why),
+            predicted=compare(made, tokens_per_second, memory_bytes),
+            hints=hints(self.settings, made.trained, learnt),
+        )
 
 
 def size_up(settings: FinetuneSection, config: Any, lengths: Sequence[int]) -> Sizing:
-    """Settle what is `auto` before anything is loaded. `config` is the student's, `lengths` are its
+    """Resolve `auto` before weights are loaded. `config` is the student's, `lengths` are its
     samples' in tokens.
 
     Raises:
@@ -139,10 +141,10 @@ def size_up(settings: FinetuneSection, config: Any, lengths: Sequence[int]) -> S
     device = training_device()
     try:
         shape = read_shape(config.to_dict())
-    except ValueError:  # another architecture than the planner's can be trained all the same
+    except ValueError:  # other architectures can be trained, without a plan
         return Sizing(
             settings=_careful(settings, device), device=device, lengths=lengths, shape=None,
-            why=["the planner does not know this architecture: as little at once as can be"],
+            why=["the planner does not know this architecture, so it takes the least memory"],
             asked=settings,
         )  # fmt: skip
     settled, why = resolve(settings, shape, device, lengths)
@@ -152,11 +154,6 @@ def size_up(settings: FinetuneSection, config: Any, lengths: Sequence[int]) -> S
 
 
 def _careful(settings: FinetuneSection, device: Device) -> FinetuneSection:
-    update: dict[str, Any] = {}
-    if settings.quantize == "auto":
-        update["quantize"] = "none"
-    if settings.gradient_checkpointing == "auto":
-        update["gradient_checkpointing"] = device.cuda
-    if settings.micro_batch == "auto":
-        update["micro_batch"] = 1
+    least = {"quantize": "none", "gradient_checkpointing": device.cuda, "micro_batch": 1}
+    update = {name: value for name, value in least.items() if getattr(settings, name) == "auto"}
     return settings.model_copy(update=update)

@@ -1,63 +1,33 @@
-"""Where a training's metrics go beside the run's own files: TensorBoard, W&B, Trackio."""
+"""The trackers that get metrics beside the run's own files: TensorBoard, W&B, Trackio."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_WANDB, _HUB = "https://api.wandb.ai", "https://huggingface.co"
-_WANDB_LOCAL = ("offline", "dryrun", "disabled")
-
-
-def destinations(trackers: Sequence[str]) -> Iterator[str]:
-    """The URLs that the trackers send to, by the environment that their clients read."""
-    if "wandb" in trackers and os.environ.get("WANDB_MODE", "").lower() not in _WANDB_LOCAL:
-        yield os.environ.get("WANDB_BASE_URL") or _WANDB
-    if "trackio" in trackers:
-        if os.environ.get("TRACKIO_SPACE_ID"):
-            yield _HUB
-        if url := os.environ.get("TRACKIO_SERVER_URL"):
-            yield url
-
-
-def check_trackers(trackers: Sequence[str]) -> None:
-    """Refuse trackers whose package is missing.
-
-    Raises:
-        ValueError: it is.
-
-    """
-    missing = [name for name in trackers if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"finetune.report_to: {' and '.join(missing)} can't be imported: `pip install "
-            f"{' '.join(missing)}` into this environment, or leave it out"
-        )
+from tracestill.recipe.trackers import WANDB
 
 
 def options(trackers: Sequence[str], project: str, run: str) -> dict[str, Any]:
-    """What a trainer's arguments say of the trackers. TensorBoard is not among them: see
-    `add_tensorboard`.
-    """
+    """The training arguments for trackers, TensorBoard aside: see `add_tensorboard`."""
     others = [name for name in trackers if name != "tensorboard"]
     return {"report_to": others or "none", "project": project, "run_name": run}
 
 
 def settle_wandb(project: str, folder: Path) -> None:
-    """Have W&B's client write below `folder`, send nowhere but where the recipe was checked for,
-    and nothing but metrics and settings: no console output, no code, no patch of uncommitted
-    changes. What the user has set stays.
+    """Make W&B's client write below `folder`, and send only to the server that the recipe was
+    checked for, and only metrics and settings: no console output, no code, no uncommitted changes.
+    Variables that the user has set stay.
     """
     for name, value in {
         "WANDB_PROJECT": project,
         "WANDB_DIR": str(folder.resolve()),
         # Its settings files could name another server.
-        "WANDB_BASE_URL": _WANDB,
+        "WANDB_BASE_URL": WANDB,
         "WANDB_CONSOLE": "off",
         "WANDB_DISABLE_CODE": "true",
         "WANDB_DISABLE_GIT": "true",
@@ -66,13 +36,13 @@ def settle_wandb(project: str, folder: Path) -> None:
 
 
 def finish_wandb() -> None:
-    """End W&B's run, so that the next trainer begins one of its own."""
+    """End W&B's run, so that the next trainer starts one of its own."""
     importlib.import_module("wandb").finish()
 
 
 def add_tensorboard(trainer: Any, folder: Path, resumed: int) -> None:
-    """Have the trainer write TensorBoard's events into `folder`. A training that goes on from step
-    `resumed` hides what was written of later steps; one that begins, at 0, removes what was there.
+    """Make the trainer write TensorBoard's events into `folder`. A training resumed from step
+    `resumed` hides events of later steps; one that starts, at 0, removes all that is there.
     """
     if not trainer.is_world_process_zero():
         return

@@ -1,28 +1,25 @@
-"""Which texts would teach a student something else than they say."""
+"""Texts that a student would learn as something other than what they say."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from finetune.contract import Contract
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from finetune.encoding import Ids
-    from finetune.render import Example
+from finetune.sample import Example, Ids
+from tracestill.recipe.contract import Contract
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
-    """The tokens that rule a conversation, which no problem or trace may bring along.
+class ControlTokens:
+    """The tokens that structure a chat, which no problem and no trace may contain.
 
-    `texts` is how each is written, by id; `ids` an array of shape (tokens,) that is true for them.
+    `texts` are their texts by id, `ids` a bool array of shape (vocabulary,), `pattern` matches any
+    of the texts.
     """
 
     texts: dict[int, str]
@@ -32,10 +29,10 @@ class Control:
 
 def read_control(
     tokenizer: Any, contract: Contract, prompt: str, endings: Sequence[int]
-) -> Control:
-    """A tokenizer's control tokens: its special ones, what ends a generation, and what the template
-    writes around an empty problem (`prompt`), such as R1's <｜User｜>, a plain token to its
-    tokenizer. The think tags are none: they have a check of their own.
+) -> ControlTokens:
+    """A tokenizer's control tokens: its special tokens, those that end a generation, and those that
+    the template writes around an empty problem (`prompt`), such as R1's <｜User｜>, which its
+    tokenizer takes for a plain token. The think tags are checked by themselves.
     """
     plain = {contract.opens.strip(), contract.closes.strip()}
     texts = {index: str(tokenizer.convert_ids_to_tokens(index)) for index in endings}
@@ -47,14 +44,14 @@ def read_control(
     ids = np.zeros(max(len(tokenizer), *texts) + 1, dtype=np.bool_)
     ids[list(texts)] = True
     pattern = re.compile("|".join(map(re.escape, texts.values())))
-    return Control(texts=texts, ids=ids, pattern=pattern)
+    return ControlTokens(texts=texts, ids=ids, pattern=pattern)
 
 
 def why_unlearnable(
-    example: Example, completion: str, ids: Ids, contract: Contract, control: Control
+    example: Example, completion: str, ids: Ids, contract: Contract, control: ControlTokens
 ) -> tuple[str, str] | None:
-    """What makes a completion, its text and its ids, one that can't be learnt: the kind of mistake,
-    and what it is in words; None if nothing does.
+    """The reason why a completion (its text and ids) can't be learnt, as a kind and in words; None
+    if it can.
     """
     if not example.reasoning.strip():
         return "empty", "it has no reasoning: the student would learn not to think"
@@ -62,11 +59,11 @@ def why_unlearnable(
     opened = completion.count(opens) - contract.opening.count(opens)
     if completion.count(closes) != 1 or opened:
         return "tag", "it has a think tag inside its reasoning or answer"
-    told = "which the student's tokenizer reads as a token that rules the conversation"
+    why = "which the student's tokenizer reads as a control token of the chat"
     found = ids[control.ids[ids]]
     if len(found):
-        return "control", f"its text has {control.texts[int(found[0])]}, {told}"
-    asked = control.pattern.search(example.prompt)
-    if asked is not None:
-        return "control in the problem", f"its problem has {asked.group()}, {told}"
+        return "control", f"its text has {control.texts[int(found[0])]}, {why}"
+    in_prompt = control.pattern.search(example.prompt)
+    if in_prompt is not None:
+        return "control in the problem", f"its problem has {in_prompt.group()}, {why}"
     return None

@@ -1,4 +1,4 @@
-"""What is there of every trace that a run asks for: a few bytes each, however long the trace."""
+"""What a journal holds of the samples that a run wants: a few bytes each, however long they are."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from generate.stopping import Rule, wanted
 from tracestill.records import Finish, trace_id
 from tracestill.records import journal as journals
 
-# What the journal's index holds of each response.
-HEADS = ("id", "problem_id", "sample", "finish", "max_tokens", "spent", "paid", "elapsed", "sent")
+# The fields of a response that the journal's index holds.
+INDEXED = ("id", "problem_id", "sample", "finish", "max_tokens", "spent", "paid", "elapsed", "sent")
 
-UNANSWERED: tuple[Finish, ...] = ("error",)  # what a later run asks for again
-_FAILED, _CUT, _DONE = 0, 1, 2
+UNANSWERED: tuple[Finish, ...] = ("error",)  # what a later run requests again
+_FAILED, _TRUNCATED, _DONE = 0, 1, 2
 _UNJUDGED, _INCORRECT, _CORRECT = 0, 1, 2
 
 
@@ -30,12 +31,23 @@ class Spent:
     hours: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemCounts:
+    """How many samples of a problem are there, how many of them are correct, and whether it needs
+    no more by its rule.
+    """
+
+    samples: int
+    correct: int
+    finished: bool
+
+
 class Ledger:
-    """For each problem (by its row) how many samples it should have, and for each sample where
-    its response lies in the journal, whether it need not be asked for again, and its verdict.
+    """For each problem (by its row) how many samples it should have, and for each sample where its
+    response lies in the journal, whether it must be requested again, and its verdict.
 
     With `judging` the rule goes by verdicts; else every problem gets what the rule begins with.
-    A sample that failed in this run is not asked for again in it.
+    A sample that failed in this run is not requested again in it.
     """
 
     def __init__(self, problems: Iterable[str], rule: Rule, *, judging: bool) -> None:
@@ -46,131 +58,154 @@ class Ledger:
             assert len(self.rows) == row + 1, f"the problem {problem} is there twice"
         self._judging = judging
         self._targets = np.full(len(self.rows), rule.min, np.uint16)
-        self._lacking = np.full(len(self.rows), rule.min, np.uint16)
+        self._available = np.full(len(self.rows), rule.min, np.uint16)  # to be requested
         self._finished = np.zeros(len(self.rows), np.bool_)
         self._slots: list[array[int]] = []  # by sample: offset, verdict and state in one integer
-        self._away: dict[int, set[int]] = {}  # in flight, or failed in this run
-        self.samples = 0  # responses that are done
-        self.correct = 0  # of which judged correct
-        self.finished = 0  # problems that need no more samples
+        self._unavailable: dict[int, set[int]] = {}  # samples in flight, or failed in this run
+        self.samples = 0
+        """Responses that need not be requested again."""
+        self.correct = 0
+        """Of those, the ones judged correct and usable."""
+        self.finished = 0
+        """Problems that need no more samples."""
+        self.cut_short = False
+        """Whether a budget ended the run before the rule had ended every problem."""
 
     def _slot(self, row: int, sample: int) -> int:
         return self._slots[sample][row] if sample < len(self._slots) else -1
 
+    def _slots_of(self, row: int) -> list[int]:
+        return [self._slot(row, sample) for sample in range(int(self._targets[row]))]
+
     def _put(self, row: int, sample: int, offset: int, verdict: int, state: int) -> None:
         while sample >= len(self._slots):
             self._slots.append(array("q", [-1]) * len(self.rows))
-        self._slots[sample][row] = offset << 4 | verdict << 2 | state
+        self._count(self._slots[sample][row], -1)
+        self._slots[sample][row] = slot = offset << 4 | verdict << 2 | state
+        self._count(slot, 1)
+
+    def _count(self, slot: int, sign: int) -> None:
+        if _done(slot):
+            self.samples += sign
+            self.correct += sign * (_verdict(slot) == _CORRECT)
 
     def offset(self, row: int, sample: int) -> int | None:
-        """Where the response lies, if there is one."""
+        """The journal offset of a sample's response, if there is one."""
         slot = self._slot(row, sample)
         return slot >> 4 if slot >= 0 else None
 
-    def put(self, row: int, sample: int, offset: int, *, failed: bool, cut: bool) -> None:
-        """Note where a response lies. `cut`: a larger budget would have made it longer. A failure
-        never hides an earlier answer.
+    def record(self, row: int, sample: int, offset: int, *, failed: bool, truncated: bool) -> None:
+        """Record where a response lies. `truncated`: a larger budget of tokens would have made it
+        longer. A failure never replaces an earlier answer.
         """
         old = self._slot(row, sample)
         if failed and old >= 0 and old & 3 != _FAILED:
             return
-        self._count(old, -1)
-        state = _FAILED if failed else _CUT if cut else _DONE
+        state = _FAILED if failed else _TRUNCATED if truncated else _DONE
         self._put(row, sample, offset, _UNJUDGED, state)
-        self._count(self._slot(row, sample), 1)
 
-    def judge(self, row: int, sample: int, *, correct: bool) -> None:
-        """Note the verdict on the response that lies there."""
+    def record_verdict(self, row: int, sample: int, *, correct: bool) -> None:
+        """Record whether the response that lies there is correct and usable."""
         old = self._slot(row, sample)
-        self._count(old, -1)
         self._put(row, sample, old >> 4, _CORRECT if correct else _INCORRECT, old & 3)
-        self._count(self._slot(row, sample), 1)
-
-    def _count(self, slot: int, sign: int) -> None:
-        if slot >= 0 and slot & 3 == _DONE:
-            self.samples += sign
-            self.correct += sign * (slot >> 2 & 3 == _CORRECT)
 
     def refresh(self, row: int) -> None:
-        """Decide anew what a problem lacks, after what was noted of it."""
+        """Apply the rule to a problem, after something of it was recorded."""
         while True:
-            target = int(self._targets[row])
-            slots = [self._slot(row, sample) for sample in range(target)]
-            done = [slot for slot in slots if slot >= 0 and slot & 3 == _DONE]
-            away = self._away.get(row, set())
-            lacking = [n for n, slot in enumerate(slots) if slot < 0 or slot & 3 != _DONE]
-            self._lacking[row] = sum(sample not in away for sample in lacking)
-            judged = [slot for slot in done if slot >> 2 & 3 != _UNJUDGED]
+            target, slots = int(self._targets[row]), self._slots_of(row)
+            unavailable = self._unavailable.get(row, set())
+            missing = [n for n, slot in enumerate(slots) if not _done(slot)]
+            self._available[row] = sum(sample not in unavailable for sample in missing)
+            done = [slot for slot in slots if _done(slot)]
+            judged = [slot for slot in done if _verdict(slot) != _UNJUDGED]
             if len(judged if self._judging else done) < target:
-                self._finish(row, False)
+                self._set_finished(row, False)
                 return
-            correct = sum(slot >> 2 & 3 == _CORRECT for slot in judged)
-            following = wanted(self.rule, target, correct)
+            following = wanted(
+                self.rule, target, sum(_verdict(slot) == _CORRECT for slot in judged)
+            )
             if following == target:
-                self._finish(row, True)
+                self._set_finished(row, True)
                 return
             self._targets[row] = following
 
-    def _finish(self, row: int, finished: bool) -> None:
+    def _set_finished(self, row: int, finished: bool) -> None:
         self.finished += int(finished) - int(self._finished[row])
         self._finished[row] = finished
 
-    def wanting(self) -> list[int]:
-        """The problems of which a sample can be asked for now."""
-        return [int(row) for row in np.flatnonzero(self._lacking)]
+    def available_rows(self) -> list[int]:
+        """The problems of which a sample can be requested now."""
+        return [int(row) for row in np.flatnonzero(self._available)]
 
-    def take(self, row: int) -> tuple[int, int | None] | None:
-        """The next sample to ask for of a problem, with the offset of the response that it is to
-        go on with, if there is one; None where there is nothing to ask for. It is away until
-        `give_back`.
+    def claim(self, row: int) -> tuple[int, int | None] | None:
+        """The next sample of a problem to request, with the offset of the truncated response that
+        it continues, if there is one; None where none is available. Nobody else gets it until
+        `release`.
         """
-        away = self._away.setdefault(row, set())
-        for sample in range(int(self._targets[row])):
-            slot = self._slot(row, sample)
-            if sample not in away and (slot < 0 or slot & 3 != _DONE):
-                away.add(sample)
-                self._lacking[row] -= 1
-                return sample, slot >> 4 if slot >= 0 and slot & 3 == _CUT else None
+        unavailable = self._unavailable.setdefault(row, set())
+        for sample, slot in enumerate(self._slots_of(row)):
+            if sample not in unavailable and not _done(slot):
+                unavailable.add(sample)
+                self._available[row] -= 1
+                return sample, slot >> 4 if slot >= 0 and slot & 3 == _TRUNCATED else None
         return None
 
-    def give_back(self, row: int, sample: int) -> None:
-        """A sample that was taken is no longer away: it can be asked for again, unless it is
-        there now.
+    def release(self, row: int, sample: int) -> None:
+        """A sample that was claimed is no longer in flight: if it has no response, it can be
+        requested again.
         """
-        away = self._away[row]
-        away.discard(sample)
-        if not away:
-            del self._away[row]
+        unavailable = self._unavailable[row]
+        unavailable.discard(sample)
+        if not unavailable:
+            del self._unavailable[row]
 
-    def lacking(self) -> tuple[int, int]:
-        """How many problems are not finished, and how many samples they lack for now."""
-        unfinished = np.flatnonzero(~self._finished)
-        lack = 0
-        for row in unfinished:
-            slots = (self._slot(row, sample) for sample in range(int(self._targets[row])))
-            lack += sum(slot < 0 or slot & 3 != _DONE for slot in slots)
-        return len(unfinished), lack
+    def missing(self) -> npt.NDArray[np.int64]:
+        """For each problem how many samples its rule is known to want that are not there. A rule
+        that goes by verdicts may want more once they are.
+        """
+        have = np.zeros(len(self.rows), np.int64)
+        for sample, slots in enumerate(self._slots):
+            states = np.frombuffer(slots, np.int64)
+            have += (states >= 0) & (states & 3 == _DONE) & (sample < self._targets)
+        return self._targets - have
+
+    def held(self) -> int:
+        """How many samples have a response that is final under today's settings, failed ones
+        included.
+        """
+        states = (np.frombuffer(slots, np.int64) for slots in self._slots)
+        return sum(int(((one >= 0) & (one & 3 != _TRUNCATED)).sum()) for one in states)
 
     def unjudged(self) -> Iterator[tuple[int, int, int]]:
-        """Row, sample and offset of the responses that are done and have no verdict."""
+        """Row, sample and offset of the responses that are there and have no verdict."""
         for sample, slots in enumerate(self._slots):
             for row, slot in enumerate(slots):
-                if slot >= 0 and slot & 3 == _DONE and slot >> 2 & 3 == _UNJUDGED:
+                if _done(slot) and _verdict(slot) == _UNJUDGED:
                     yield row, sample, slot >> 4
 
     def responses(self) -> Iterator[tuple[int, int, int]]:
-        """Row, sample and offset of all that is there of what was asked for, by sample and row."""
+        """Row, sample and offset of all wanted responses that are there, by sample and row."""
         for sample, slots in enumerate(self._slots):
             for row, slot in enumerate(slots):
                 if slot >= 0 and sample < self._targets[row]:
                     yield row, sample, slot >> 4
 
-    def counts(self, row: int) -> tuple[int, int, bool]:
-        """A problem's samples, how many of them are correct, and whether it is finished."""
-        slots = [self._slot(row, sample) for sample in range(int(self._targets[row]))]
-        done = [slot for slot in slots if slot >= 0 and slot & 3 == _DONE]
-        correct = sum(slot >> 2 & 3 == _CORRECT for slot in done)
-        return len(done), correct, bool(self._finished[row])
+    def counts(self, row: int, first: int | None = None) -> ProblemCounts:
+        """The counts of a problem, or of its `first` samples."""
+        done = [slot for slot in self._slots_of(row)[:first] if _done(slot)]
+        return ProblemCounts(
+            samples=len(done),
+            correct=sum(_verdict(slot) == _CORRECT for slot in done),
+            finished=bool(self._finished[row]),
+        )
+
+
+def _done(slot: int) -> bool:
+    return slot >= 0 and slot & 3 == _DONE
+
+
+def _verdict(slot: int) -> int:
+    return slot >> 2 & 3
 
 
 def read_ledger(
@@ -184,8 +219,8 @@ def read_ledger(
     sent: Callable[[int], str | None] = lambda row: None,
 ) -> tuple[Ledger, Spent]:
     """The ledger of what a journal holds of these problems (ids), and what all in it has cost.
-    `refresh` is still to be called for each row. A response counts only where what was masked in
-    its prompt is what `sent` says of the problem's row.
+    `refresh` is still to be called for each row. A response counts only where its prompt was masked
+    as it would be now: `sent` gives the digest for a row.
 
     Raises:
         ValueError: the journal holds a damaged line.
@@ -193,8 +228,8 @@ def read_ledger(
     """
     ledger = Ledger(problems, rule, judging=judging)
     tokens, money, hours = 0, 0.0, 0.0
-    for head, offset in journals.read_heads(journal, HEADS):
-        identity, problem, sample, finish, budget, spent, paid, elapsed, masked = head
+    for values, offset in journals.read_heads(journal, INDEXED):
+        identity, problem, sample, finish, budget, spent, paid, elapsed, masked = values
         tokens += spent or 0
         money += paid or 0.0
         hours = max(hours, (elapsed or 0.0) / 3600)
@@ -203,6 +238,17 @@ def read_ledger(
             continue  # of another run's recipe in this folder
         if masked != sent(row):
             continue  # its placeholders stand for something else
-        cut = finish == "length" and budget < max_tokens
-        ledger.put(row, sample, offset, failed=finish in UNANSWERED, cut=cut)
+        truncated = finish == "length" and budget < max_tokens
+        ledger.record(row, sample, offset, failed=finish in UNANSWERED, truncated=truncated)
     return ledger, Spent(tokens=tokens, money=money, hours=hours)
+
+
+def spent_in(journal: Path) -> Spent:
+    """What all responses in a journal have cost.
+
+    Raises:
+        ValueError: the journal holds a damaged line.
+
+    """
+    rule = Rule(min=1, max=1)
+    return read_ledger(journal, (), rule, teacher="", max_tokens=1, judging=False)[1]

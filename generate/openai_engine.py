@@ -10,41 +10,31 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from generate.engine import Request, Response
-from generate.served.asker import Asker
+from generate.served.client import EndpointClient
+from tracestill.recipe.models import ServedModel
 from tracestill.records import Sampling
-from tracestill.records.models import ServedModel
 
-_PAUSE = 0.02  # seconds between looks for a request, where whoever asks has none
-_TICK = 0.5  # seconds between signs of life
+_PAUSE = 0.02  # seconds before the next poll for a request, where there was none
+_TICK = 0.5  # seconds at most between two yields
 _END: Any = object()
 
 T = TypeVar("T")
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ModuleNotFoundError:  # there is none for Windows
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
 class OpenaiEngine:
-    """An engine of one served model and one way of sampling.
+    """An engine of one served model with fixed sampling parameters.
 
-    The endpoints are talked to in a thread of the engine's own, so that an answer is read and
-    the next request is sent while whoever asks is busy with the last one.
+    Its HTTP client runs in a thread of its own, so that an answer is read and the next request is
+    sent while the caller is busy with the last one.
     """
 
     name = "openai"
 
     def __init__(self, model: ServedModel, sampling: Sampling, state: Path | None = None) -> None:
-        """Look who is there.
-
-        `state` is a folder for what a batch API must remember from one run to the next.
+        """Connect; `state` is a folder for what the batch API must remember between runs.
 
         Raises:
-            ValueError: nobody answers, the key is missing or refused, or there is no folder.
+            ValueError: no endpoint answers, the key is missing or refused, or there is no folder.
 
         """
         self.continues = model.token_ids and not model.batch
@@ -56,30 +46,30 @@ class OpenaiEngine:
             self._batches = Batches(model, sampling, state)
             self.version = ""
             return
-        # Some more than are in flight, so that one is there when a slot falls free.
+        # Some more than are in flight, so that one is ready when a slot is freed.
         self._window = model.concurrency + max(1, model.concurrency // 4)
-        self._finished: queue.SimpleQueue[list[Response]] = queue.SimpleQueue()
-        self._ready: list[Response] = []
+        self._finished: queue.SimpleQueue[list[Response | None]] = queue.SimpleQueue()
+        self._ready: list[Response | None] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = _new_loop()
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="openai-engine", daemon=True
         )
         self._thread.start()
-        self._asker: Asker | None = None
+        self._client: EndpointClient | None = None
         try:
-            self._asker = self._call(self._make(sampling))
-            self._call(self._asker.open())
+            self.version = self._call(self._connect(sampling))
         except BaseException:
             self.close()
             raise
-        self.version = self._asker.version
 
-    async def _make(self, sampling: Sampling) -> Asker:
-        return Asker(self._model, sampling)
+    async def _connect(self, sampling: Sampling) -> str:
+        self._client = EndpointClient(self._model, sampling)
+        await self._client.open()
+        return self._client.version
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something in the engine's thread and wait for it."""
+        """Run a coroutine in the engine's thread and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def stream(self, requests: Iterable[Request | None]) -> Iterator[Response | None]:
@@ -87,22 +77,24 @@ class OpenaiEngine:
 
         Raises:
             ValueError: the key or the model's name is refused, or the account has no credit left;
-                what was in flight has been answered before.
-            EngineDiedError: no endpoint has answered for 15 minutes; what was in flight has
-                come back as errors.
+                requests in flight have been answered before.
+            EngineDiedError: no endpoint has answered for 15 minutes; requests in flight have come
+                back as errors.
 
         """
         if self._batches is not None:
             yield from self._batches.stream(requests)
             return
-        asker = self._asker
-        assert asker is not None
+        assert self._client is not None
+        dispatcher = self._client.dispatcher
         waiting, exhausted, asked = iter(requests), False, 0
         try:
             while True:
                 new: list[Request] = []
                 paused = False
-                while asked + len(new) < self._window and not exhausted and asker.failure is None:
+                while (
+                    asked + len(new) < self._window and not exhausted and dispatcher.failure is None
+                ):
                     request = next(waiting, _END)
                     if request is None:
                         paused = True
@@ -114,7 +106,7 @@ class OpenaiEngine:
                 if new:
                     asked += len(new)
                     self._loop.call_soon_threadsafe(self._start, new)
-                if not asked and (exhausted or asker.failure is not None):
+                if not asked and (exhausted or dispatcher.failure is not None):
                     break
                 for response in self._take(_PAUSE if paused else _TICK):
                     asked -= 1
@@ -122,13 +114,13 @@ class OpenaiEngine:
                         yield response
                 yield None
         finally:
-            if self._thread.is_alive():  # else the engine was closed first, and nothing is left
+            if self._thread.is_alive():  # else the engine was closed first
                 self._call(self._stop())
-        if asker.failure is not None:
-            raise asker.failure
+        if dispatcher.failure is not None:
+            raise dispatcher.failure
 
     def _take(self, seconds: float) -> Iterator[Response | None]:
-        """What has finished; None for a request that ended without a response."""
+        """The responses that are there; None for a request that ended without one."""
         try:
             found = self._finished.get(timeout=seconds)
         except queue.Empty:
@@ -147,34 +139,34 @@ class OpenaiEngine:
             task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, request: Request) -> None:
-        assert self._asker is not None
-        response = None
+        assert self._client is not None
+        dispatcher, response = self._client.dispatcher, None
         try:
-            response = await self._asker.answer(request)
+            response = await self._client.answer(request)
         except Exception as error:  # it is raised where the responses are taken
-            if self._asker.failure is None:
-                self._asker.failure = error
-                self._cancel_waiting()
+            if dispatcher.failure is None:
+                dispatcher.failure = error
+                self._cancel_unsent()
         finally:
             if not self._ready:
                 # Once a turn of the loop: the other thread is woken once for many.
                 self._loop.call_soon(self._hand_over)
-            self._ready.append(cast(Response, response))
+            self._ready.append(response)
 
     def _hand_over(self) -> None:
         self._finished.put(self._ready)
         self._ready = []
 
-    def _cancel_waiting(self) -> None:
-        """End what is not in flight; what is has been paid for, perhaps."""
-        assert self._asker is not None
-        sent = {task for one in self._asker.replicas.all for task in one.running}
+    def _cancel_unsent(self) -> None:
+        """Cancel what is not in flight; what is may be billed, and is awaited."""
+        assert self._client is not None
+        sent = {task for one in self._client.replicas.all for task in one.running}
         for task in self._tasks:
             if task not in sent and task is not asyncio.current_task():
                 task.cancel()
 
     async def _stop(self) -> None:
-        """Leave nothing behind of a stream that ended early."""
+        """Cancel what a stream that ended early left behind."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -191,8 +183,8 @@ class OpenaiEngine:
         if not self._thread.is_alive():
             return
         self._call(self._stop())
-        if self._asker is not None:
-            self._call(self._asker.close())
+        if self._client is not None:
+            self._call(self._client.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from tracestill.records.models import PrivateKind
+from tracestill.recipe.models import PrivateKind
 
 Span = tuple[int, int]
 Finder = Callable[[str], Iterator[Span]]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from generate.config import Buckets, FileSource, GymSource, ProblemSource
+from tracestill.recipe.problems import Buckets, FileSource, GymSource, ProblemSource
 from tracestill.records import Kind, Problem, bucket, problem_id
 from tracestill.records.identity import normalise_prompt
 

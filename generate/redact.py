@@ -2,7 +2,7 @@
 
 What was masked stands as a placeholder, `[EMAIL_1]`, the same for the same original within a
 request, so that a model can reason about it. Nothing here is kept: the same texts are masked in
-the same way again, so that whoever holds a problem can restore the answers to it.
+the same way again, so that the problem is all that is needed to restore the answers to it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from generate.private import Finder, finder
+from tracestill.recipe.models import Redact
 from tracestill.records import Problem, Trace, digest
-from tracestill.records.models import Redact
 
 _SECONDS = 2.0  # that a pattern of the user's may take on one text
 

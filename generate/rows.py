@@ -10,7 +10,7 @@ from generate.reasoning import split_reasoning
 from tracestill.records import Teacher, Trace, from_row
 
 
-def as_row(response: Response) -> dict[str, Any]:
+def response_row(response: Response) -> dict[str, Any]:
     """A response as a row; unlike `asdict`, without a copy of its token ids."""
     return {name: getattr(response, name) for name in Response.__dataclass_fields__}
 
@@ -23,8 +23,8 @@ def read_row(file: BinaryIO, offset: int) -> dict[str, Any]:
 
 
 def as_trace(row: dict[str, Any]) -> Trace:
-    """The trace of a journal's row, its reasoning and answer told apart."""
-    read = split_reasoning(
+    """The trace of a journal's row, split into reasoning and answer."""
+    split = split_reasoning(
         row["raw"],
         row["prefill"],
         raw_reasoning=row.get("raw_reasoning"),
@@ -37,8 +37,8 @@ def as_trace(row: dict[str, Any]) -> Trace:
         raw=row["raw"],
         raw_reasoning=row.get("raw_reasoning"),
         raw_token_ids=row["token_ids"],
-        reasoning=read.reasoning,
-        answer=read.answer,
+        reasoning=split.reasoning,
+        answer=split.answer,
         finish=row["finish"],
         error=row["error"],
         prompt_tokens=row["prompt_tokens"],

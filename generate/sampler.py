@@ -1,31 +1,31 @@
-"""The loop that asks an engine, writes down what comes, has it judged, and decides what next."""
+"""The loop that requests samples, journals responses, has them judged, and decides what is next."""
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
-from generate.asking import Asking, masking, sample_seed
-from generate.engine import Engine, EngineDiedError, Partial, Request, Response
+from generate.budget import BudgetTracker
+from generate.canary import TRACES, Canary
+from generate.engine import Engine, EngineDiedError, Partial, Request, Response, failed_response
+from generate.job import SamplingJob, prompt_mask, sample_seed
 from generate.ledger import UNANSWERED, Ledger
 from generate.redact import restore_trace
-from generate.rows import as_row, as_trace, read_row
-from generate.spending import Purse
-from generate.verdicts import Entry, Judging
-from tracestill.records import Journal, Problem, Trace, trace_id
-
-Progress = Callable[[dict[str, Any]], None]
+from generate.rows import as_trace, read_row, response_row
+from generate.verdicts import BackgroundVerifier, PendingTrace
+from tracestill.records import Journal, OnProgress, Problem, Progress, Trace, trace_id
 
 _DEATHS = 3  # of an engine in a row that has answered nothing
-_BACKLOG = 1024  # answers that wait to be judged, beyond which nothing more is asked for
+_BACKLOG = 1024  # traces that wait to be judged, beyond which nothing more is requested
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Flight:
-    """A request that is out; `paid` is what its beginning has cost, if it goes on with one,
-    `sent` tells what was masked in it.
+class _InFlight:
+    """A request that is out. `paid` is what the truncated answer that it continues has cost, `sent`
+    the digest of its masked prompt.
     """
 
     row: int
@@ -36,140 +36,160 @@ class _Flight:
 
 
 class Sampler:
-    """What changes while a run asks."""
+    """The state of a run that samples."""
 
     def __init__(
         self,
         problems: Sequence[Problem],
-        asking: Asking,
+        job: SamplingJob,
         ledger: Ledger,
         *,
-        purse: Purse,
+        budget: BudgetTracker,
         journal: Journal,
         file: BinaryIO,
-        judging: Judging | None,
-        progress: Progress,
+        verifier: BackgroundVerifier | None,
+        on_progress: OnProgress,
     ) -> None:
         self.problems = problems
-        self.asking = asking
+        self.job = job
         self.ledger = ledger
-        self.purse = purse
+        self.budget = budget
         self.journal = journal
         self.file = file
-        self.judging = judging
-        self.out_of_budget = False
-        self._progress = progress
-        self._identity = asking.identity
-        self._teacher = asdict(asking.teacher)
-        self._mask = masking(asking)
-        self._in_flight: dict[str, _Flight] = {}
-        self._unjudged = iter(list(ledger.unjudged()) if asking.verifier else ())
+        self.verifier = verifier
+        self._on_progress = on_progress
+        self._identity = job.identity
+        self._teacher = asdict(job.teacher)
+        self._mask = prompt_mask(job)
+        resumed = ledger.held() >= TRACES  # resuming a run that the canary stopped overrules it
+        self._canary = Canary(job.max_kept_tokens) if job.canary and not resumed else None
+        self._in_flight: dict[str, _InFlight] = {}
+        self._unjudged = iter(list(ledger.unjudged()) if verifier else ())
         self._reused = ledger.samples
-        self._asked = 0
+        self._responses = 0
+        self._failed = 0
+        self._version = ""
         self._begin = time.monotonic()
 
-    def go(self) -> None:
-        """Ask until nothing is lacking that can be had."""
+    def run(self) -> None:
+        """Sample until nothing is missing that can be had.
+
+        Raises:
+            ValueError: the canary is alarmed, or the engine can't be opened or keeps dying.
+
+        """
         self.report()
-        self._judge_what_is_there()
+        self._judge_earlier_responses()
         deaths = 0
-        while self.ledger.wanting():
-            answered, self._asked = self._asked, 0
-            engine = self.asking.open_engine()
+        while self.ledger.available_rows() and not self._stopped():
+            before = self._responses
+            engine = self.job.open_engine()
+            self._version = engine.version
             try:
                 for response in engine.stream(self._requests(engine)):
                     if response is not None:
-                        self._receive(response, engine)
-                    self._collect()
+                        self._receive(response)
+                    self._collect_verdicts()
                 break
             except EngineDiedError as error:
-                deaths = 0 if self._asked else deaths + 1
+                deaths = 0 if self._responses > before else deaths + 1
                 if deaths == _DEATHS:
                     raise ValueError(
                         f"the engine died {deaths} times without an answer: {error}"
                     ) from error
-                self._recall()
             finally:
-                self._asked += answered
                 engine.close()
+                self._abandon_in_flight()
         self.report()
+        if self._canary is not None and self._canary.alarmed:
+            raise self._canary.error()
 
-    def _judge_what_is_there(self) -> None:
+    def _stopped(self) -> bool:
+        """Whether nothing more is to be requested in this run."""
+        return self.budget.reached or (self._canary is not None and self._canary.alarmed)
+
+    def _judge_earlier_responses(self) -> None:
         """Judge the responses of earlier runs that have no verdict of today's verifiers."""
-        while self.judging is not None:
-            self._feed()
-            if not self.judging.waiting:
+        while self.verifier is not None:
+            while self.verifier.pending < _BACKLOG:
+                found = next(self._unjudged, None)
+                if found is None:
+                    break
+                row, _, offset = found
+                self._judge(row, offset, as_trace(read_row(self.file, offset)))
+            if not self.verifier.pending:
                 return
-            self._collect()
+            self._collect_verdicts()
             time.sleep(0.002)
 
-    def _feed(self) -> None:
-        assert self.judging is not None
-        while self.judging.waiting < _BACKLOG:
-            found = next(self._unjudged, None)
-            if found is None:
-                return
-            row, sample, offset = found
-            problem = self.problems[row]
-            self._judge(row, sample, offset, problem, as_trace(read_row(self.file, offset)))
-
-    def _judge(self, row: int, sample: int, offset: int, problem: Problem, trace: Trace) -> None:
-        assert self.judging is not None
+    def _judge(self, row: int, offset: int, trace: Trace) -> None:
+        assert self.verifier is not None
+        problem = self.problems[row]
         if self._mask is not None:
             trace = restore_trace(trace, self._mask(problem).originals)
-        self.judging.add(Entry(row=row, sample=sample, offset=offset, problem=problem, trace=trace))
+        self.verifier.add(PendingTrace(row=row, offset=offset, problem=problem, trace=trace))
 
-    def _collect(self) -> None:
-        if self.judging is None:
-            return
-        touched = False
-        for entry, verdict in self.judging.collect():
-            self.ledger.judge(entry.row, entry.sample, correct=verdict.outcome == "correct")
-            self.ledger.refresh(entry.row)
-            touched = True
-        if touched:
+    def _collect_verdicts(self) -> None:
+        judged_any = False
+        for pending, judged in self.verifier.collect() if self.verifier else ():
+            correct = judged.correct(self.job.max_kept_tokens)
+            self.ledger.record_verdict(pending.row, judged.sample, correct=correct)
+            self.ledger.refresh(pending.row)
+            judged_any = True
+        if judged_any:
             self.report()
 
     def _requests(self, engine: Engine) -> Iterator[Request | None]:
-        """What to ask, as the engine takes it; None while it hangs on answers that are out."""
-        while True:
-            rows = self.ledger.wanting()
+        """The requests to send, as the engine takes them; None while what is next depends on
+        answers or verdicts that are still to come.
+        """
+        while not self._stopped():
+            rows = self.ledger.available_rows()
             if not rows:
-                if not self._in_flight and not (self.judging and self.judging.waiting):
+                if not self._in_flight and not (self.verifier and self.verifier.pending):
                     return
                 yield None
                 continue
             for row in rows:
-                while self.judging is not None and self.judging.waiting >= _BACKLOG:
+                while self.verifier is not None and self.verifier.pending >= _BACKLOG:
                     yield None
-                taken = self.ledger.take(row)
-                if taken is None:  # what it lacked has come meanwhile
+                if self._stopped():
+                    break
+                claimed = self.ledger.claim(row)
+                if claimed is None:  # what it lacked has come meanwhile
                     continue
-                request, flight = self._request(row, *taken, engine)
-                self._in_flight[request.id] = flight  # also while it waits for others to be paid
-                while not self._set_aside(request):
-                    if len(self._in_flight) == 1:
-                        self._recall()
-                        self.out_of_budget = True
-                        yield from self._until_judged()
-                        return
-                    yield None
+                request, flight = self._request(row, *claimed, engine)
+                self._in_flight[request.id] = flight  # also while it waits for its reservation
+                if not (yield from self._reserved(request)):
+                    break
+                if self._canary is not None:
+                    self._canary.watch(request.id)
                 yield request
-
-    def _until_judged(self) -> Iterator[None]:
-        while self.judging is not None and self.judging.waiting:
+        while self._in_flight or (self.verifier is not None and self.verifier.pending):
             yield None
 
-    def _set_aside(self, request: Request) -> bool:
+    def _reserved(self, request: Request) -> Generator[None, None, bool]:
+        """Wait until the budget covers a request; False if it never will, or the run is stopped."""
+        while not self._stopped():
+            if self._reserve(request):
+                return True
+            if len(self._in_flight) == 1:  # nothing is left to wait for
+                self.budget.reached = True
+                break
+            yield None
+        self._abandon(request.id)
+        return False
+
+    def _reserve(self, request: Request) -> bool:
         prompt = sum(len(message["content"].encode()) for message in request.messages)
         begun = request.continues.completion_tokens if request.continues else 0
-        longest = self.asking.teacher.sampling.max_tokens
-        return self.purse.set_aside(request.id, prompt + begun, longest - begun)
+        longest = self.job.teacher.sampling.max_tokens
+        return self.budget.reserve(request.id, prompt + begun, longest - begun)
 
     def _request(
         self, row: int, sample: int, offset: int | None, engine: Engine
-    ) -> tuple[Request, _Flight]:
-        asking, problem = self.asking, self.problems[row]
+    ) -> tuple[Request, _InFlight]:
+        job, problem = self.job, self.problems[row]
         identity = trace_id(problem.id, self._identity, sample)
         before = read_row(self.file, offset) if offset is not None else None
         begun = None
@@ -179,75 +199,96 @@ class Sampler:
                 token_ids=before["token_ids"],
                 completion_tokens=before["completion_tokens"],
             )
-        system, prompt, sent = asking.system_prompt or "", problem.prompt, None
+        system, prompt, sent = job.system_prompt or "", problem.prompt, None
         if self._mask is not None:
             masked = self._mask(problem)
             (system, prompt), sent = masked.texts, masked.sent
         messages = [{"role": "user", "content": prompt}]
         if system:
             messages.insert(0, {"role": "system", "content": system})
-        seed = sample_seed(asking.seed, identity)
         request = Request(
             id=identity,
             messages=messages,
-            seed=seed,
+            seed=sample_seed(job.seed, identity),
             continues=begun,
-            language=problem.language if asking.languages else None,
+            language=problem.language if job.languages else None,
+            charge_failed=functools.partial(self.budget.charge_failed, identity),
         )
         paid = before["cost"] if before is not None else 0.0
-        return request, _Flight(row=row, sample=sample, problem=problem, paid=paid, sent=sent)
+        return request, _InFlight(row=row, sample=sample, problem=problem, paid=paid, sent=sent)
 
-    def _receive(self, response: Response, engine: Engine) -> None:
+    def _receive(self, response: Response) -> None:
         flight = self._in_flight.pop(response.id)
-        row, sample, problem = flight.row, flight.sample, flight.problem
-        paid = self.purse.pay(response)
-        values = as_row(response) | {
-            "problem_id": problem.id,
-            "sample": sample,
-            "max_tokens": self.asking.teacher.sampling.max_tokens,
+        failed = response.finish in UNANSWERED
+        offset, values = self._write(response, flight)
+        if not failed:  # a failed one stays unavailable in this run
+            self.ledger.release(flight.row, flight.sample)
+        watched = self._canary is not None and self._canary.watches(response.id)
+        if watched or (self.verifier is not None and not failed):
+            trace = as_trace(values)
+            if self._canary is not None and watched:
+                self._canary.see(trace)
+            if self.verifier is not None and not failed:
+                self._judge(flight.row, offset, trace)
+        self.ledger.refresh(flight.row)
+        self._responses += 1
+        self._failed += response.finish in ("error", "skipped")
+        self.report()
+
+    def _write(self, response: Response, flight: _InFlight) -> tuple[int, dict[str, Any]]:
+        """Book and journal a response; its line's offset and row."""
+        cost = self.budget.settle(response)
+        values = response_row(response) | {
+            "problem_id": flight.problem.id,
+            "sample": flight.sample,
+            "max_tokens": self.job.teacher.sampling.max_tokens,
             "sent": flight.sent,
-            "spent": response.prompt_tokens + response.new_tokens,
-            "paid": paid,
-            "cost": paid + flight.paid,
-            "elapsed": round(self.purse.seconds, 1),
-            "teacher": self._teacher | {"engine_version": engine.version},
+            "spent": cost.tokens,
+            "paid": cost.money,
+            "cost": cost.money + flight.paid,
+            "elapsed": round(self.budget.seconds, 1),
+            "teacher": self._teacher | {"engine_version": self._version},
         }
         offset = self.journal.append(values)
         failed = response.finish in UNANSWERED
-        self.ledger.put(row, sample, offset, failed=failed, cut=False)
-        if not failed:  # a failed one stays away in this run
-            self.ledger.give_back(row, sample)
-        if self.judging is not None and not failed:
-            self._judge(row, sample, offset, problem, as_trace(values))
-        self.ledger.refresh(row)
-        self._asked += 1
-        self.report()
+        self.ledger.record(flight.row, flight.sample, offset, failed=failed, truncated=False)
+        return offset, values
 
-    def _recall(self) -> None:
-        """What is in flight and will not be answered can be asked for again."""
-        for flight in self._in_flight.values():
-            self.ledger.give_back(flight.row, flight.sample)
-            self.ledger.refresh(flight.row)
-        self._in_flight.clear()
-        self.purse.put_back()
+    def _abandon(self, id_: str) -> None:
+        """Let a request that will not be answered be sent again. What failed attempts at it have
+        cost is journaled, so that a resumed run knows.
+        """
+        flight = self._in_flight.pop(id_)
+        if self.budget.unsettled(id_):
+            why = "the engine was closed while the request was retried"
+            self._write(failed_response(id_, why), flight)
+        self.ledger.release(flight.row, flight.sample)
+        self.ledger.refresh(flight.row)
+
+    def _abandon_in_flight(self) -> None:
+        for id_ in list(self._in_flight):
+            self._abandon(id_)
+        self.budget.release_all()
 
     def report(self) -> None:
         """Tell how far the run is."""
-        ledger, purse, judged = self.ledger, self.purse, self.asking.verifier is not None
+        ledger, budget, judged = self.ledger, self.budget, self.verifier is not None
         problems = len(ledger.rows)
         seconds = max(1e-9, time.monotonic() - self._begin)
-        self._progress(
-            {
-                "done": ledger.finished if judged else ledger.samples,
-                "total": problems if judged else problems * self.asking.rule.max,
-                "reused": self._reused,
-                "samples": ledger.samples,
-                "verified": ledger.correct if judged else None,
-                "tokens": purse.tokens,
-                "tokens_per_second": purse.tokens / seconds,
-                "tokens_per_verified": purse.spent.tokens / ledger.correct
+        spent = budget.spent
+        self._on_progress(
+            Progress(
+                done=ledger.finished if judged else ledger.samples,
+                total=problems if judged else problems * self.job.rule.max,
+                reused=self._reused,
+                samples=ledger.samples,
+                verified=ledger.correct if judged else None,
+                failed=self._failed,
+                tokens=budget.answered_tokens,
+                tokens_per_second=budget.answered_tokens / seconds,
+                tokens_per_verified=spent.tokens / ledger.correct
                 if judged and ledger.correct
                 else None,
-                "cost": purse.spent.money,
-            }
+                cost=spent.money,
+            )
         )

@@ -21,13 +21,13 @@ class Rule:
 
 
 def fixed(samples: int) -> Rule:
-    """The rule by which every problem gets as many."""
+    """The rule by which every problem gets the same number of samples."""
     return Rule(min=samples, max=samples)
 
 
 def wanted(rule: Rule, samples: int, correct: int) -> int:
-    """How many samples a problem should have next that has so many, all of them judged: the same
-    number where the rule stops.
+    """How many samples a problem should have next, given the number it has, all of them judged,
+    and how many of those are correct: the same number where the rule stops.
     """
     if samples < rule.min:
         return rule.min

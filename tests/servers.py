@@ -1,5 +1,5 @@
 """Servers on this machine that speak as Piston, SandboxFusion and E2B do and run what they are
-sent for real, in cages.
+sent for real, in bubblewrap.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from filter.verify.code.cages import Cages
-from filter.verify.code.talk import Run, run_program
+from filter.verify.code.bubblewrap_pool import BubblewrapPool
+from filter.verify.code.dialogue import Run, run_program
 
-CAGES = Cages()
+POOL = BubblewrapPool()
 KEY = "e2b_0123456789abcdef"
 
 Answer = tuple[int, bytes, dict[str, str]]
@@ -43,15 +43,15 @@ class Fake:
     limits: dict[str, Any] = field(default_factory=dict)
 
 
-def run_in_cage(fake: Fake, source: str, text: str, seconds: float) -> Run:
+def run_in_sandbox(fake: Fake, source: str, text: str, seconds: float) -> Run:
     """Run a program that came from outside."""
     with _LOCK:
         fake.programs.append(source)
         fake.together += 1
         fake.most_together = max(fake.most_together, fake.together)
     try:
-        with CAGES.borrow(1) as [cage]:
-            return run_program(cage, source, text, seconds)
+        with POOL.borrow(1) as [sandbox]:
+            return run_program(sandbox, source, text, seconds)
     finally:
         with _LOCK:
             fake.together -= 1
@@ -80,7 +80,7 @@ def piston(fake: Fake, method: str, path: str, headers: Any, body: bytes) -> Ans
             message = f"{name} cannot exceed the configured limit of {most}"
             return _json(400, {"message": message})
     source = job["files"][0]["content"]
-    run = run_in_cage(fake, source, job.get("stdin", "") + "\n", job["run_timeout"] / 1000)
+    run = run_in_sandbox(fake, source, job.get("stdin", "") + "\n", job["run_timeout"] / 1000)
     text = run.output.decode(errors="replace")
     killed = run.ending.code < 0
     status = {"time": "TO", "output": "OL"}.get(run.ending.why, "SG" if killed else None)
@@ -102,7 +102,7 @@ def sandboxfusion(fake: Fake, method: str, path: str, headers: Any, body: bytes)
     if (method, path) != ("POST", "/run_code"):
         return _json(404, {"detail": "Not Found"})
     job = json.loads(body)
-    run = run_in_cage(fake, job["code"], job.get("stdin") or "", job["run_timeout"])
+    run = run_in_sandbox(fake, job["code"], job.get("stdin") or "", job["run_timeout"])
     late = run.ending.why == "time" or len(run.output) > 150_000
     result = {
         "status": "TimeLimitExceeded" if late else "Finished", "execution_time": 0.03,
@@ -153,7 +153,7 @@ def e2b(fake: Fake, method: str, path: str, headers: Any, body: bytes) -> Answer
     assert job["process"]["args"][-1].endswith("/home/user/main.py")
     seconds = int(headers["Connect-Timeout-Ms"]) / 1000
     source = fake.machines[name].decode()
-    run = run_in_cage(fake, source, "", seconds)
+    run = run_in_sandbox(fake, source, "", seconds)
     events: list[dict[str, Any]] = [{"start": {"pid": 7}}]
     for at in range(0, len(run.output), 30_000):
         part = base64.b64encode(run.output[at : at + 30_000]).decode()

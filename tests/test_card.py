@@ -9,10 +9,10 @@ import yaml
 from conftest import run_tracestill
 from huggingface_hub import ModelCard
 
-from tracestill.card import write_cards
-from tracestill.recipe import Recipe
+from tracestill.explore.cards import write_cards
+from tracestill.explore.load import load_run
+from tracestill.recipe.schema import Recipe
 from tracestill.records import folder_fingerprint
-from tracestill.runs import load_run
 
 
 def recipe_of(run: Path) -> Recipe:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from conftest import ROOT, TINY, run_tracestill
 
-from tracestill.chat import Turn, answer, open_student
-from tracestill.layout import RECIPE
-from tracestill.loading import dump_recipe, load_recipe
+from tracestill.explore.chat import Turn, answer, open_student
+from tracestill.recipe.loading import dump_recipe, load_recipe
+from tracestill.records.layout import RECIPE
 
 QUESTION = "State the final answer to the following arithmetic problem: {} ="
 
@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def piped(run: Path, text: str, *options: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "tracestill.cli", "chat", str(run), "--temperature", "0", *options],
+        [sys.executable, "-m", "tracestill", "chat", str(run), "--temperature", "0", *options],
         input=text, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -121,7 +121,7 @@ class Terminal:
     def __init__(self, *arguments: str) -> None:
         self._fd, end = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tracestill.cli", "chat", *arguments],
+            [sys.executable, "-m", "tracestill", "chat", *arguments],
             stdin=end, stdout=end, stderr=end, start_new_session=True,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
         )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tracestill.loading import load_recipe
+from tracestill.recipe.loading import load_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 
@@ -33,7 +33,9 @@ def test_tests_folder_is_no_package(root: Path) -> None:
     assert not list((root / "tests").rglob("__init__.py"))
 
 
-@pytest.mark.parametrize("code", ["import tracestill", "import tracestill.cli, tracestill.loading"])
+@pytest.mark.parametrize(
+    "code", ["import tracestill", "import tracestill, tracestill.recipe.loading"]
+)
 def test_import_is_light(code: str) -> None:
     heavy = "{'torch', 'vllm', 'trl', 'ray', 'transformers', 'pandas'}"
     check = f"{code}; import sys; sys.exit(', '.join({heavy} & set(sys.modules)) or None)"
@@ -49,7 +51,7 @@ def test_every_shipped_recipe_is_good(path: Path) -> None:
 def test_help_names_every_command() -> None:
     begin = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "tracestill.cli", "--help"], capture_output=True, text=True
+        [sys.executable, "-m", "tracestill", "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0
     for command in ("run", "generate", "filter", "finetune", "evaluate", "report", "status"):

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from generate.config import LocalTeacher
-from tracestill.egress import check_egress
-from tracestill.loading import load_recipe
-from tracestill.records.models import ServedModel
+from tracestill.recipe.egress import check_egress
+from tracestill.recipe.generate import LocalTeacher
+from tracestill.recipe.loading import load_recipe
+from tracestill.recipe.models import ServedModel
 
 GUIDE = ROOT / "docs" / "teachers.md"
 SECTIONS = [

@@ -36,7 +36,7 @@ from conftest import ROOT, run_tracestill
 from scripted import Scripted, completion, reply, scripted
 from test_served import NAME, teacher
 
-from generate.asking import sample_seed
+from generate.job import sample_seed
 from tracestill.records import Trace, read_manifest, read_table
 
 UNTIL = {"min": 1, "max": 4, "until_correct": 1}

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import run_tracestill
 
-from tracestill.egress import check_egress, egress_mistakes
-from tracestill.loading import RecipeError, load_recipe
-from tracestill.recipe import Recipe
-from tracestill.records.hosts import host_of, is_loopback, proxy_of
+from tracestill.recipe.egress import check_egress, egress_mistakes
+from tracestill.recipe.errors import RecipeError
+from tracestill.recipe.hosts import host_of, is_loopback, proxy_of
+from tracestill.recipe.loading import load_recipe
+from tracestill.recipe.schema import Recipe
+from tracestill.run.listener import SILENT
 
 PROXIES = [f"{name}_proxy" for name in ("http", "https", "all", "no")]
 
@@ -227,6 +229,49 @@ def test_a_proxy_is_a_host_that_is_sent_to(
     assert egress_mistakes(both) == []
 
 
+@pytest.mark.parametrize("sandbox", ["piston", "sandboxfusion"])
+@pytest.mark.parametrize(
+    ("scheme", "environment", "proxy"),
+    [
+        ("http", {"HTTP_PROXY": "http://elsewhere:3128"}, "elsewhere"),
+        ("http", {"HTTPS_PROXY": "http://elsewhere:3128"}, None),
+        ("https", {"HTTPS_PROXY": "http://elsewhere:3128"}, "elsewhere"),
+        ("https", {"HTTP_PROXY": "http://elsewhere:3128"}, None),
+        ("http", {"ALL_PROXY": "http://elsewhere:3128"}, "elsewhere"),
+        ("http", {"ALL_PROXY": "http://elsewhere:3128", "NO_PROXY": "10.0.0.5"}, None),
+    ],
+)
+def test_a_sandbox_is_reached_past_no_proxy_that_is_not_allowed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sandbox: str,
+    scheme: str,
+    environment: dict[str, str],
+    proxy: str | None,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    more = (
+        f"filter: {{sandbox: '{sandbox}={scheme}://10.0.0.5:2000'}}\negress: {{allow: [10.0.0.5]}}"
+    )
+    mistakes = egress_mistakes(recipe(tmp_path, "http://localhost/v1", more=more))
+    assert [f"the environment sets, {proxy} is not this machine" in line for line in mistakes] == (
+        [True] if proxy else []
+    )
+
+
+def test_the_machines_of_e2b_are_checked_for_proxies_as_its_api_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = "filter: {sandbox: e2b}\negress: {allow: [api.e2b.app]}"
+    made = recipe(tmp_path, "http://localhost/v1", more=more)
+    assert egress_mistakes(made) == []
+    monkeypatch.setenv("HTTPS_PROXY", "http://elsewhere:3128")
+    monkeypatch.setenv("NO_PROXY", "api.e2b.app")  # and not what is below e2b.app
+    (line,) = egress_mistakes(made)
+    assert "the environment sets, elsewhere is not this machine" in line
+
+
 @pytest.mark.parametrize(
     ("tracker", "environment", "host"),
     [
@@ -268,13 +313,12 @@ def test_a_tracker_that_sends_metrics_away_must_be_allowed(
 
 
 def test_a_missing_tracker_is_told_before_the_run_begins(tmp_path: Path) -> None:
-    from tracestill.pipeline import Listener, run_recipe
+    from tracestill.run.pipeline import run_recipe
 
-    silent = Listener(begin=lambda s: None, event=lambda s, e: None, end=lambda s, e: None)
     made = recipe(tmp_path, "http://localhost/v1")
     section = made.finetune.model_copy(update={"report_to": ["no_such_tracker"]})
     with pytest.raises(ValueError, match="no_such_tracker can't be imported"):
-        run_recipe(made.model_copy(update={"finetune": section}), tmp_path / "run", silent)
+        run_recipe(made.model_copy(update={"finetune": section}), tmp_path / "run", SILENT)
     assert not (tmp_path / "run").exists()
 
 
@@ -302,7 +346,7 @@ def test_a_key_in_the_place_of_its_variable_is_not_shown(tmp_path: Path) -> None
 
 def test_no_library_reports_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that do, trl's trainer and vLLM among them, ask one variable first."""
-    from tracestill.pipeline import Listener, run_recipe
+    from tracestill.run.pipeline import run_recipe
 
     seen: dict[str, str] = {}
 
@@ -311,21 +355,19 @@ def test_no_library_reports_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError("not started")
 
     monkeypatch.delenv("DO_NOT_TRACK", raising=False)
-    monkeypatch.setattr("tracestill.provenance.provenance", lambda seed: {})
-    silent = Listener(begin=lambda s: None, event=lambda s, e: None, end=lambda s, e: None)
+    monkeypatch.setattr("tracestill.run.provenance.provenance", lambda seed: {})
     made = recipe(tmp_path, "http://localhost/v1")
     with monkeypatch.context() as patch:
         patch.setattr("subprocess.Popen", started)
         with pytest.raises(OSError, match="not started"):
-            run_recipe(made, tmp_path / "run", silent)
+            run_recipe(made, tmp_path / "run", SILENT)
     code = "from huggingface_hub.constants import HF_HUB_DISABLE_TELEMETRY as off; exit(not off)"
     assert subprocess.run([sys.executable, "-c", code], env=seen).returncode == 0
 
 
 def test_a_run_from_python_is_refused_as_well(tmp_path: Path) -> None:
-    from tracestill.pipeline import Listener, run_recipe
+    from tracestill.run.pipeline import run_recipe
 
-    silent = Listener(begin=lambda s: None, event=lambda s, e: None, end=lambda s, e: None)
     with pytest.raises(ValueError, match=r"api\.example is not this machine"):
-        run_recipe(recipe(tmp_path, "https://api.example"), tmp_path / "run", silent)
+        run_recipe(recipe(tmp_path, "https://api.example"), tmp_path / "run", SILENT)
     assert not (tmp_path / "run").exists()

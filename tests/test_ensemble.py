@@ -11,14 +11,15 @@ import pytest
 import yaml
 from conftest import run_tracestill
 
-from filter.config import Agreement
 from filter.ensemble import settle
 from filter.verify import verify
-from filter.verify.golds import doubtful
-from filter.verify.judge import Judge, judge
+from filter.verify.doubts import doubtful
+from filter.verify.judge import judge
+from tracestill.explore.load import load_run
+from tracestill.recipe.filter import Agreement
 from tracestill.records import Problem, Sampling, Teacher, Trace, Verdict, read_table
 from tracestill.records import journal as journals
-from tracestill.runs import load_run
+from tracestill.records.verifier import Verifier
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=9, seed=0)
 TEACHER = Teacher(
@@ -42,7 +43,7 @@ def trace(number: int, answer: str | None) -> Trace:
 
 
 def settled(
-    question: Problem, answers: list[str], agreement: Agreement | None, asked: Judge | None
+    question: Problem, answers: list[str], agreement: Agreement | None, asked: Verifier | None
 ) -> tuple[list[str], list[tuple[str, dict[str, Any]]]]:
     """The outcomes of the answers, and the queue."""
     traces = [trace(number, answer) for number, answer in enumerate(answers)]
@@ -52,7 +53,7 @@ def settled(
     return [verdicts[t.id].outcome for t in traces], queue
 
 
-def says(**replies: str) -> Judge:
+def says(**replies: str) -> Verifier:
     def ask(prompts: Mapping[str, str]) -> Mapping[str, str | None]:
         return {name: replies.get(prompt.rpartition("|")[2]) for name, prompt in prompts.items()}
 
@@ -99,6 +100,22 @@ def test_where_judge_and_samples_disagree_people_decide() -> None:
     assert [name for name, _ in queue] == ["t0", "t1", "t2"]
 
 
+@pytest.mark.parametrize("reply", [None, "I can not tell."])
+def test_a_judge_that_can_not_tell_leaves_nothing_to_agreement_alone(reply: str | None) -> None:
+    asked = judge("m", RUBRIC, lambda prompts: dict.fromkeys(prompts, reply))
+    outcomes, queue = settled(problem(), PARIS, Agreement(), asked)
+    assert outcomes == ["unverifiable"] * 4
+    assert [name for name, _ in queue] == ["t0", "t1", "t2", "t3"]
+    assert queue[0][1] == {"agreement/1": "correct", asked.names[0]: "unverifiable"}
+
+
+def test_where_samples_have_no_majority_the_judge_decides() -> None:
+    asked = says(a="Verdict: correct", b="Verdict: incorrect")
+    outcomes, queue = settled(problem(), ["a", "a", "b", "b"], Agreement(), asked)
+    assert outcomes == ["correct", "correct", "incorrect", "incorrect"]
+    assert queue == []
+
+
 @pytest.mark.parametrize(
     ("reply", "outcome"),
     [
@@ -111,7 +128,7 @@ def test_where_judge_and_samples_disagree_people_decide() -> None:
     ],
 )
 def test_only_the_last_stated_verdict_counts(reply: str | None, outcome: str) -> None:
-    (verdict,) = judge("some/model", RUBRIC, lambda prompts: dict.fromkeys(prompts, reply))(
+    (verdict,) = judge("some/model", RUBRIC, lambda prompts: dict.fromkeys(prompts, reply)).verify(
         [(problem(), trace(0, "x"))]
     )
     assert verdict.outcome == outcome
@@ -120,7 +137,7 @@ def test_only_the_last_stated_verdict_counts(reply: str | None, outcome: str) ->
 
 def test_a_verdict_names_model_and_rubric() -> None:
     def named(model: str, rubric: str) -> Verdict:
-        (verdict,) = judge(model, rubric, lambda prompts: {})([(problem(), trace(0, "x"))])
+        (verdict,) = judge(model, rubric, lambda prompts: {}).verify([(problem(), trace(0, "x"))])
         return verdict
 
     names = {named(m, r).verifier for m in ("a", "b") for r in (RUBRIC, RUBRIC + "!")}
@@ -129,7 +146,7 @@ def test_a_verdict_names_model_and_rubric() -> None:
 
 def test_a_rubric_with_a_wrong_name_is_one_line() -> None:
     with pytest.raises(ValueError, match="it has problem, reference and answer"):
-        judge("m", "{{ question }}", lambda prompts: {})([(problem(), trace(0, "x"))])
+        judge("m", "{{ question }}", lambda prompts: {}).verify([(problem(), trace(0, "x"))])
 
 
 def test_a_run_asks_a_real_model_once_and_names_it(copied: Path, recipe: Path, root: Path) -> None:

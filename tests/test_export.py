@@ -1,4 +1,4 @@
-"""What is exported, and that the gate lets nothing else through: real trl, peft, vLLM, nf4."""
+"""What is exported, and that the checks let nothing else through: real trl, peft, vLLM, nf4."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ from training import ROOT, STUDENT, TEMPLATE, examples
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import finetune.merge
-from finetune import gate
-from finetune.config import FinetuneSection, Lora
-from finetune.contract import read_contract
-from finetune.model import add_adapter, load_student
-from finetune.render import Sample, load_tokenizer, render
-from finetune.train import train
+from finetune import export_checks
+from finetune.export import export
+from finetune.export_checks import Predictions, check_weights, load_whole, predict
+from finetune.render import render
+from finetune.sample import Sample
+from finetune.student import add_adapter, load_student
+from finetune.tokenizer import load_tokenizer
+from finetune.train import Trained, train
+from tracestill.recipe.contract import read_contract
+from tracestill.recipe.finetune import FinetuneSection, Lora
+from tracestill.records import Progress
 
 STOP = 259
 
@@ -33,7 +38,7 @@ def settings(**values: Any) -> FinetuneSection:
     return training.settings(**{"checkpoint_every": 3, **values})
 
 
-def trained(folder: Path, progress: Any = None, **values: Any) -> dict[str, Any]:
+def trained(folder: Path, progress: Any = None, **values: Any) -> Trained:
     wanted = settings(**values)
     return train(
         examples(), wanted, student=wanted.student, template=TEMPLATE, folder=folder, seed=0,
@@ -48,14 +53,14 @@ def samples() -> list[Sample]:
 
 
 @pytest.fixture(scope="module")
-def lora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def lora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
     """A student that has learnt to reason and to end, and what was said of it."""
     folder = tmp_path_factory.mktemp("lora")
     return folder, trained(folder, epochs=25)
 
 
 @pytest.fixture
-def spoiled(lora: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+def spoiled(lora: tuple[Path, Trained], tmp_path: Path) -> Path:
     """A copy of its export, to be spoiled."""
     for name in ("adapter", "merged"):
         shutil.copytree(lora[0] / name, tmp_path / name)
@@ -66,42 +71,42 @@ def plain(path: Path | str = STUDENT) -> Any:
     return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
 
 
-def test_merged_weights_are_those_of_peft_rounded_once(lora: tuple[Path, dict[str, Any]]) -> None:
-    folder, details = lora
+def test_merged_weights_are_those_of_peft_rounded_once(lora: tuple[Path, Trained]) -> None:
+    folder, made = lora
+    details = made.figures.export
     expected = PeftModel.from_pretrained(plain(), folder / "adapter").merge_and_unload()
     saved = load_file(folder / "merged" / "model.safetensors")
     assert saved.keys() == load_file(STUDENT / "model.safetensors").keys()
     for name, weight in expected.named_parameters():
         assert torch.equal(saved[name], weight.to(torch.bfloat16)), name
-    assert details["parameters"] == sum(p.numel() for p in expected.parameters()) == 895_616
-    assert details["dtype"] == "bfloat16"
+    assert details.parameters == sum(p.numel() for p in expected.parameters()) == 895_616
+    assert details.dtype == "bfloat16"
     adapter = load_file(folder / "adapter" / "adapter_model.safetensors")
     assert {weight.dtype for weight in adapter.values()} == {torch.float32}
 
 
-def test_the_details_say_what_the_gate_saw(lora: tuple[Path, dict[str, Any]]) -> None:
-    _, details = lora
-    assert details["logit_difference"] < 0.02
-    assert details["adapter_kept"] == pytest.approx(1, abs=0.02)
-    assert details["loss_merged"] == pytest.approx(details["loss_trained"], abs=0.01)
-    assert details["max_lora_rank"] == 8
-    assert details["answers"] == {
-        "generations": 3,
-        "ended": 3,
-        "tokens": details["answers"]["tokens"],
-    }
-    assert details["findings"] == []
+def test_the_figures_say_what_the_checks_saw(lora: tuple[Path, Trained]) -> None:
+    details = lora[1].figures.export
+    assert details.logit_difference < 0.02
+    assert details.adapter_kept == pytest.approx(1, abs=0.02)
+    assert details.loss_merged == pytest.approx(details.loss_trained, abs=0.01)
+    assert details.max_lora_rank == 8
+    assert (details.answers.generations, details.answers.ended) == (3, 3)
+    assert details.answers.tokens > 0
+    assert details.findings == lora[1].notes == []
 
 
 def test_an_answer_that_does_not_end_is_told_and_no_error(tmp_path: Path) -> None:
     # Nearly untrained, with a stop token that the student never wrote.
-    details = trained(tmp_path, stop="<|user|>", epochs=0.1, learning_rate=1e-6)
-    assert details["answers"]["ended"] < 3
-    assert "greedy answers did not end by themselves within" in details["findings"][-1]
+    made = trained(tmp_path, stop="<|user|>", epochs=0.1, learning_rate=1e-6)
+    details = made.figures.export
+    assert details.answers.ended < 3
+    assert "greedy answers did not end by themselves within" in details.findings[-1]
+    assert details.findings[-1] in made.notes
 
 
 def test_large_models_are_written_in_parts(
-    lora: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lora: tuple[Path, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = load_file(lora[0] / "merged" / "model.safetensors")
     monkeypatch.setattr(finetune.merge, "_SHARD_BYTES", 500_000)
@@ -124,16 +129,16 @@ def change(path: Path, name: str, weight: Any) -> None:
 
 
 def looked_at(folder: Path) -> None:
-    """The gate, as after an export."""
+    """The checks of the weights, as after an export."""
     model = PeftModel.from_pretrained(plain(), folder / "adapter")
-    seen = gate.look(model, samples())
+    seen = predict(model, samples())
     with model.disable_adapter():
-        base = gate.look(model, samples())
-    again = gate.load(folder / "merged", settings(), torch.bfloat16)
-    gate.check_weights(folder, gate.look(again, samples()), seen, base)
+        base = predict(model, samples())
+    again = load_whole(folder / "merged", settings(), torch.bfloat16)
+    check_weights(folder / "merged", predict(again, samples()), seen, base)
 
 
-def test_the_gate_opens_for_what_was_trained(spoiled: Path) -> None:
+def test_the_checks_pass_what_was_trained(spoiled: Path) -> None:
     looked_at(spoiled)
 
 
@@ -159,17 +164,19 @@ def test_an_adapter_of_little_effect_that_is_not_merged_is_caught() -> None:
         return torch.randn(1000, 320, generator=generator) * size
 
     before = random(1.0)
-    base, seen = gate.Seen(logits=before, loss=1), gate.Seen(logits=before + random(0.01), loss=1)
-    rounded = gate.Seen(logits=seen.logits + random(0.02), loss=1)
-    forgotten = gate.Seen(logits=before + random(0.02), loss=1)
-    assert gate.kept(rounded, seen, base) == pytest.approx(1, abs=0.05)
-    assert gate.kept(forgotten, seen, base) == pytest.approx(0, abs=0.05)
-    gate.check_weights(Path(), rounded, seen, base)
+    base, seen = (Predictions(logits=logits, loss=1) for logits in (before, before + random(0.01)))
+    rounded = Predictions(logits=seen.logits + random(0.02), loss=1)
+    forgotten = Predictions(logits=before + random(0.02), loss=1)
+    kept = export_checks.adapter_kept
+    assert kept(rounded, seen, base) == pytest.approx(1, abs=0.05)
+    assert kept(forgotten, seen, base) == pytest.approx(0, abs=0.05)
+    check_weights(Path(), rounded, seen, base)
     with pytest.raises(RuntimeError, match="are not what was trained"):
-        gate.check_weights(Path(), forgotten, seen, base)
-    partly = gate.Seen(logits=(before + 3 * seen.logits) / 4, loss=1)
-    figures, (finding,) = gate.check_weights(Path(), partly, seen, base)
-    assert figures["adapter_kept"] == pytest.approx(0.75, abs=0.01)
+        check_weights(Path(), forgotten, seen, base)
+    partly = Predictions(logits=(before + 3 * seen.logits) / 4, loss=1)
+    checked = check_weights(Path(), partly, seen, base)
+    (finding,) = checked.findings
+    assert checked.adapter_kept == pytest.approx(0.75, abs=0.01)
     assert finding.startswith("rounding the merged weights lost 25% of what the adapter learnt")
 
 
@@ -181,9 +188,9 @@ def test_a_missing_weight_is_caught(spoiled: Path) -> None:
 
 
 def ends(folder: Path) -> None:
-    again = gate.load(folder / "merged", settings(), torch.bfloat16)
+    again = load_whole(folder / "merged", settings(), torch.bfloat16)
     tokenizer = load_tokenizer(str(STUDENT), None, TEMPLATE)
-    gate.check_ends(folder, tokenizer, again, STOP, settings())
+    export_checks.check_turn_end(folder / "merged", tokenizer, again, STOP, settings())
 
 
 def test_a_stop_token_that_ends_nothing_is_an_error(spoiled: Path) -> None:
@@ -219,24 +226,24 @@ def test_the_student_keeps_how_it_samples_and_loses_its_limits(tmp_path: Path) -
 
 def test_all_weights_are_saved_in_16_bits_without_an_adapter(tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()  # of an earlier run with other settings
-    details = trained(tmp_path, method="full", learning_rate=3e-4)
+    figures = trained(tmp_path, method="full", learning_rate=3e-4).figures
     assert not (tmp_path / "adapter").exists()
     weights = load_file(tmp_path / "merged" / "model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
-    assert details["trainable_parameters"] == details["parameters"] == 895_616
-    assert details["logit_difference"] < 0.02
-    assert "adapter_kept" not in details
+    assert figures.trainable_parameters == figures.export.parameters == 895_616
+    assert figures.export.logit_difference < 0.02
+    assert figures.export.adapter_kept is None
 
 
 def test_dora_is_merged_and_said_to_be_beyond_vllm(tmp_path: Path) -> None:
-    details = trained(tmp_path, lora=Lora(rank=8, alpha=16, dora=True))
-    assert details["adapter_kept"] == pytest.approx(1, abs=0.02)
-    assert "vLLM can't load the adapter, since it is DoRA" in details["findings"][0]
+    details = trained(tmp_path, lora=Lora(rank=8, alpha=16, dora=True)).figures.export
+    assert details.adapter_kept == pytest.approx(1, abs=0.02)
+    assert "vLLM can't load the adapter, since it is DoRA" in details.findings[0]
 
 
 def test_rank_stabilised_adapters_are_merged_at_their_scale(tmp_path: Path) -> None:
-    details = trained(tmp_path, lora=Lora(rank=8, alpha=16, rslora=True))
-    assert details["adapter_kept"] == pytest.approx(1, abs=0.02)
+    details = trained(tmp_path, lora=Lora(rank=8, alpha=16, rslora=True)).figures.export
+    assert details.adapter_kept == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +271,7 @@ def test_the_rules_are_those_of_vllms_loader(
 
     config = {"lora_alpha": 16, "target_modules": ["q_proj"], **values}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    fit = gate.vllm_fit(tmp_path)
+    fit = export_checks.vllm_fit(tmp_path)
     helper = PEFTHelper.from_local_dir(str(tmp_path), None)
     if rank is None:
         assert fit.refused
@@ -308,7 +315,7 @@ def served(model: Path, prompts: list[list[int]], adapter: Path | None = None) -
 
 
 def test_vllm_and_transformers_end_at_the_stop_token(
-    lora: tuple[Path, dict[str, Any]], tmp_path: Path
+    lora: tuple[Path, Trained], tmp_path: Path
 ) -> None:
     folder, _ = lora
     prompts = [sample.input_ids[: sample.prompt].tolist() for sample in samples()]
@@ -330,24 +337,54 @@ def test_vllm_and_transformers_end_at_the_stop_token(
     assert served(base, prompts, folder / "adapter") == expected
 
 
+@pytest.mark.parametrize("name", ["adapter", "merged"])
+def test_exported_files_are_on_the_disk_before_they_have_their_name(
+    lora: tuple[Path, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A loss of power after the rename must not leave a folder with empty files."""
+    events: list[int | str] = []
+    rename, fsync = Path.rename, os.fsync
+
+    def renamed(self: Path, target: Path) -> Path:
+        if self.is_dir():
+            events.append(f"rename {target.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(os.fstat(fd).st_ino), fsync(fd)))
+    monkeypatch.setattr(Path, "rename", renamed)
+    model = PeftModel.from_pretrained(plain(), lora[0] / "adapter")
+    export(
+        model, load_tokenizer(str(STUDENT), None, TEMPLATE), settings(), student=str(STUDENT),
+        folder=tmp_path, samples=samples(), ends=[STOP],
+    )  # fmt: skip
+    at = events.index(f"rename {name}")
+    files = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
+    assert len(files) > 3
+    for path in [tmp_path / name, *files]:
+        assert path.stat().st_ino in events[:at], path
+    assert events[at + 1] == tmp_path.stat().st_ino, "the rename itself"
+
+
 class StoppedError(Exception):
     pass
 
 
 @pytest.fixture(scope="module")
-def qlora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def qlora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
     folder = tmp_path_factory.mktemp("qlora")
     return folder, trained(folder, quantize="nf4")
 
 
 def test_qlora_merges_into_the_weights_that_it_was_trained_on(
-    qlora: tuple[Path, dict[str, Any]],
+    qlora: tuple[Path, Trained],
 ) -> None:
-    folder, details = qlora
-    assert details["logit_difference"] < 0.02 < details["logit_difference_original"]
-    assert details["loss_merged"] == pytest.approx(details["loss_trained"], abs=0.01)
-    assert details["loss_original"] > 0
-    assert details["parameters"] == 895_616
+    folder, details = qlora[0], qlora[1].figures.export
+    assert details.logit_difference_original is not None
+    assert details.logit_difference < 0.02 < details.logit_difference_original
+    assert details.loss_merged == pytest.approx(details.loss_trained, abs=0.01)
+    assert details.loss_original is not None
+    assert details.loss_original > 0
+    assert details.parameters == 895_616
     config = json.loads((folder / "merged" / "config.json").read_text())
     assert "quantization_config" not in config
     model = add_adapter(load_student(str(STUDENT), settings(quantize="nf4"), 64).model, settings())
@@ -362,7 +399,7 @@ def test_qlora_merges_into_the_weights_that_it_was_trained_on(
 
 
 def test_adapters_of_a_quantised_student_stay_in_float32(
-    qlora: tuple[Path, dict[str, Any]],
+    qlora: tuple[Path, Trained],
 ) -> None:
     adapter = load_file(qlora[0] / "adapter" / "adapter_model.safetensors")
     assert {weight.dtype for weight in adapter.values()} == {torch.float32}
@@ -383,7 +420,7 @@ def test_gradients_pass_a_quantised_student_after_an_evaluation() -> None:
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.02)
         if evaluate:
-            gate.look(model, samples()[:1])
+            predict(model, samples()[:1])
         model.train()
         model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
         return {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
@@ -394,15 +431,15 @@ def test_gradients_pass_a_quantised_student_after_an_evaluation() -> None:
 
 
 def test_a_stopped_qlora_ends_in_the_same_weights(
-    qlora: tuple[Path, dict[str, Any]], tmp_path: Path
+    qlora: tuple[Path, Trained], tmp_path: Path
 ) -> None:
-    def stop(event: dict[str, Any]) -> None:
-        if event["done"] == 5:
+    def stop(event: Progress) -> None:
+        if event.done == 5:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         trained(tmp_path, stop, quantize="nf4")
-    assert trained(tmp_path, quantize="nf4")["resumed_from_step"] == 3
+    assert trained(tmp_path, quantize="nf4").figures.resumed_from_step == 3
     for name in ("adapter/adapter_model.safetensors", "merged/model.safetensors"):
         one, other = load_file(qlora[0] / name), load_file(tmp_path / name)
         assert all(torch.equal(one[key], other[key]) for key in one)
@@ -428,8 +465,8 @@ def test_a_kill_while_exporting_costs_no_training(tmp_path: Path) -> None:
     assert (tmp_path / ".merged.tmp").is_dir()
     assert not (tmp_path / "merged").exists()
     steps: list[int] = []
-    details = trained(tmp_path, lambda event: steps.append(event["done"]))
-    assert details["resumed_from_step"] == details["steps"]
+    details = trained(tmp_path, lambda event: steps.append(event.done)).figures
+    assert details.resumed_from_step == details.steps
     assert steps == []
     assert not (tmp_path / ".merged.tmp").exists()
     undisturbed = tmp_path / "undisturbed"

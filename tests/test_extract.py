@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from filter.extract import after_reasoning, final_answer, last_boxed, last_stated
+from filter.boxes import last_boxed
+from filter.extract import after_reasoning, final_answer, last_stated
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
 import pytest
 
-from filter.config import Decontaminate, FilterSection, NearDuplicates
-from filter.run import FilterResult, run
-from tracestill.records import Problem, Sampling, Teacher, Trace
+from filter.advice import why_nothing_is_kept
+from filter.filtering import FilterResult, filter_traces
+from filter.verify import verifier_name
+from tracestill.recipe.filter import Decontaminate, FilterSection, NearDuplicates
+from tracestill.records import Problem, Sampling, Teacher, Trace, Verdict
 from tracestill.records.identity import problem_id
+from tracestill.records.progress import Progress, ignore_progress
 
 TEACHER = Teacher(
     model="teacher", revision=None, content="c", engine="vllm", engine_version="0",
@@ -44,7 +48,8 @@ def filtered(
     **settings: Any,
 ) -> FilterResult:
     by_id = {p.id: p for p in problems}
-    return run(traces, by_id, heldout or [], FilterSection(**settings), lambda _: None)
+    settled = FilterSection(**settings)
+    return filter_traces(traces, by_id, heldout or [], settled, ignore_progress)
 
 
 def reasons(result: FilterResult) -> dict[str, str]:
@@ -210,3 +215,58 @@ def test_a_trace_of_no_known_problem_is_refused() -> None:
         filtered([trace(unknown)], [known])
     with pytest.raises(ValueError, match="give each trace once"):
         filtered([trace(known), trace(known)], [known])
+
+
+def test_progress_counts_traces_and_what_is_kept() -> None:
+    two = problem("What is 2 + 2?")
+    seen: list[Progress] = []
+    traces = [trace(two), trace(two, 1, answer="\\boxed{5}")]
+    filter_traces(traces, {two.id: two}, [], FilterSection(), seen.append)
+    assert seen == [Progress(done=0, total=2, kept=0), Progress(done=2, total=2, kept=1)]
+
+
+def test_a_verdict_by_todays_rules_is_not_made_again() -> None:
+    two = problem("What is 2 + 2?")
+    traces = [trace(two), trace(two, 1)]
+    wrong = Verdict(
+        trace_id=traces[0].id, verifier=verifier_name("math"), outcome="incorrect",
+        extracted=None, detail="as it was", seconds=0.0,
+    )  # fmt: skip
+    old = dataclasses.replace(wrong, trace_id=traces[1].id, verifier="math/tracestill-0.0.0")
+    known = {verdict.trace_id: verdict for verdict in (wrong, old)}
+    result = filter_traces(traces, {two.id: two}, [], FilterSection(), ignore_progress, known=known)
+    assert result.verdicts[0] == wrong
+    assert result.verdicts[1].outcome == "correct"
+
+
+@pytest.mark.parametrize(
+    ("faults", "says"),
+    [
+        ({"finish": "length", "answer": None}, "raise generate.max_tokens"),
+        ({"reasoning": None}, "use a teacher that reasons"),
+        ({"finish": "error", "error": "503", "answer": None}, "requests failed"),
+        ({"reasoning": " "}, "generate.system_prompt"),
+        ({"completion_tokens": 99}, "raise filter.max_tokens"),
+        ({"answer": "\\boxed{5}"}, "references and kind"),
+    ],
+)
+def test_a_filter_that_keeps_nothing_says_what_to_change(faults: dict[str, Any], says: str) -> None:
+    two = problem("What is 2 + 2?")
+    traces = [trace(two, n, **faults) for n in range(3)] + [trace(two, 3, finish="length")]
+    result = filtered(traces, [two], max_tokens=50)
+    assert not result.kept
+    summary, _, advice = why_nothing_is_kept(result.dropped, len(traces)).partition(". For ")
+    most, count = next(iter(result.dropped.items()))
+    assert summary.startswith(f"none of 4 traces is kept: {count} {most}")
+    assert advice.startswith(f"{most}: ")
+    assert says in advice
+
+
+def test_contamination_and_no_verifier_are_explained_too() -> None:
+    mine = problem(LONG, "11")
+    contaminated = filtered([trace(mine)], [mine], [problem(LONG, "11")])
+    assert "problems.train" in why_nothing_is_kept(contaminated.dropped, 1)
+    essay = problem("Write about rain.", "", kind="open")
+    unverifiable = filtered([trace(essay, answer="Rain falls.")], [essay])
+    assert "filter.judge" in why_nothing_is_kept(unverifiable.dropped, 1)
+    assert "there is none" in why_nothing_is_kept({}, 0)

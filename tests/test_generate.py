@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,17 +12,41 @@ from typing import Any
 
 import pytest
 
-from generate.asking import Asking, teacher_fingerprint
-from generate.config import Buckets, Budget, FileSource, GymSource, Prices
-from generate.engine import Engine, EngineDiedError, Request, Response
+from generate.budget import BudgetReachedError
+from generate.engine import (
+    Engine,
+    EngineDiedError,
+    Request,
+    Response,
+    Usage,
+    failed_response,
+)
+from generate.job import SamplingJob, teacher_fingerprint
+from generate.ledger import Ledger
+from generate.passrates import mean_pass_rate, pass_rates
 from generate.problems import load_problems
-from generate.run import sample
-from generate.spending import BudgetReachedError
+from generate.sampling import read_traces, sample, sample_missing
 from generate.stopping import Rule, fixed
-from generate.verdicts import Verifier, read_verdicts
+from generate.teacher import as_teacher
+from generate.verdicts import read_verdicts
 from generate.vllm_engine import Model, VllmEngine
-from tracestill.records import Problem, Sampling, Teacher, Trace, Verdict, bucket, problem_id
+from tracestill.recipe.generate import Budget, Prices
+from tracestill.recipe.models import LocalModel, ServedModel
+from tracestill.recipe.problems import Buckets, FileSource, GymSource
+from tracestill.records import (
+    Journal,
+    Problem,
+    Progress,
+    Sampling,
+    Teacher,
+    Trace,
+    Verdict,
+    bucket,
+    problem_id,
+)
 from tracestill.records import journal as journals
+from tracestill.records.progress import ignore_progress
+from tracestill.records.verifier import Verifier
 
 
 def gym(size: int = 20, seed: int = 0, **values: Any) -> GymSource:
@@ -108,6 +133,8 @@ def ask(root: Path, tmp_path: Path) -> Asked:
         engine: Any = None,
         rule: Rule | None = None,
         temperature: float = 1.0,
+        ledgers: list[Ledger] | None = None,
+        events: list[Progress] | None = None,
         **options: Any,
     ) -> list[Trace]:
         sampling = Sampling(
@@ -119,7 +146,7 @@ def ask(root: Path, tmp_path: Path) -> Asked:
         )  # fmt: skip
         model = Model(path=str(root / "miniature" / "teacher"), max_model_len=256)
 
-        asking = Asking(
+        job = SamplingJob(
             teacher=teacher,
             open_engine=engine or (lambda: VllmEngine(model, sampling)),
             rule=rule or fixed(samples),
@@ -127,7 +154,11 @@ def ask(root: Path, tmp_path: Path) -> Asked:
             seed=0,
             **{"prices": Prices(prompt=1.0, completion=2.0), **options},
         )
-        return list(sample(problems, asking, lambda event: None))
+        on_progress = ignore_progress if events is None else events.append
+        if ledgers is None:
+            return list(sample(problems, job, on_progress))
+        ledgers.append(sample_missing(problems, job, on_progress))
+        return list(read_traces(problems, job, ledgers[-1]))
 
     return asked
 
@@ -199,6 +230,28 @@ def test_a_teacher_is_the_same_wherever_it_runs() -> None:
     assert teacher_fingerprint(other, None) != "72628fc9fe9daa3000c5"
 
 
+def test_options_that_change_what_is_sampled_make_another_teacher(root: Path) -> None:
+    sampling = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=8, seed=0)
+
+    def identity(**options: Any) -> str:
+        section = (
+            ServedModel(engine="openai", model="m", base_urls=["http://127.0.0.1:1/v1"], **options)
+            if "extra_body" in options or not options
+            else LocalModel(model=str(root / "miniature" / "teacher"), **options)
+        )
+        return teacher_fingerprint(as_teacher(section, sampling), None)
+
+    thinking = {"chat_template_kwargs": {"enable_thinking": True}}
+    assert identity() == identity(extra_body={}) == "c1fec1c4678ecf06c77a"
+    assert len({identity(), identity(extra_body=thinking), identity(extra_body={"n": 1})}) == 3
+    local = identity(engine_args={})
+    assert identity(engine_args={"tensor_parallel_size": 8, "max_num_seqs": 4}) == local
+    assert identity(engine_args={"kv_cache_dtype": "fp8"}) != local
+    assert identity(engine_args={"hf_overrides": {"a": 1}, "enforce_eager": True}) == identity(
+        engine_args={"hf_overrides": {"a": 1}}
+    )
+
+
 def test_a_missing_model_is_named() -> None:
     sampling = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=8, seed=0)
     with pytest.raises(ValueError, match="the model folder /nowhere/teacher does not exist"):
@@ -217,6 +270,7 @@ class Scripted:
 
     def __init__(self, answer: Callable[[Request], str], at_once: int = 4) -> None:
         self.asked: list[Request] = []
+        self.finish: Callable[[Request], Any] = lambda request: "stop"
         self._answer = answer
         self._at_once = at_once
 
@@ -237,8 +291,8 @@ class Scripted:
     def _respond(self, request: Request) -> Response:
         raw = self._answer(request)
         return Response(
-            id=request.id, raw=raw, token_ids=None, prefill="", finish="stop", error=None,
-            prompt_tokens=10, completion_tokens=90, new_tokens=90, seconds=0.0,
+            id=request.id, raw=raw, token_ids=None, prefill="", finish=self.finish(request),
+            error=None, prompt_tokens=10, completion_tokens=90, new_tokens=90, seconds=0.0,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -268,7 +322,7 @@ def by_reference(pairs: Sequence[tuple[Problem, Trace]]) -> list[Verdict]:
     ]  # fmt: skip
 
 
-VERIFIER = Verifier(judge=by_reference, names=["same/1"])
+VERIFIER = Verifier(verify=by_reference, names=["same/1"])
 
 
 def right_at_last(request: Request) -> str:
@@ -277,7 +331,11 @@ def right_at_last(request: Request) -> str:
     """
     problem = request.messages[-1]["content"]
     seen[problem] = seen.get(problem, 0) + 1
-    return problem[1:] if seen[problem] > int(problem[1:]) else "wrong"
+    return thought(problem[1:] if seen[problem] > int(problem[1:]) else "wrong")
+
+
+def thought(answer: str) -> str:
+    return f"<think>\nso\n</think>\n\n{answer}"
 
 
 seen: dict[str, int] = {}
@@ -297,12 +355,12 @@ def test_a_problem_gets_samples_until_one_is_verified(ask: Asked, tmp_path: Path
     assert [counts[p.id] for p in numbered(10)] == [1, 2, 3, 4, 5, 6, 6, 6, 6, 6]
     assert len(engine.asked) == len(traces) == sum(counts.values())
     # All is kept, verdicts too: nothing is asked or judged again.
-    never_judged = Verifier(judge=None, names=["same/1"])  # type: ignore[arg-type]
+    never_judged = Verifier(verify=None, names=["same/1"])  # type: ignore[arg-type]
     again = ask(numbered(10), engine=never, rule=rule, verifier=never_judged)
     assert again == traces
-    # Another verifier judges anew what is there, and asks for what is lacking by its lights.
+    # Another verifier judges anew what is there, and requests what is missing by its verdicts.
     other = Verifier(
-        judge=lambda pairs: [dataclasses.replace(v, verifier="x/2") for v in by_reference(pairs)],
+        verify=lambda pairs: [dataclasses.replace(v, verifier="x/2") for v in by_reference(pairs)],
         names=["x/2"],
     )
     assert ask(numbered(10), engine=never, rule=rule, verifier=other) == traces
@@ -314,21 +372,101 @@ def test_a_problem_gets_samples_until_one_is_verified(ask: Asked, tmp_path: Path
     assert len(traces) == 1 + 2 + 3 + 4 + 5 + 6 + 7 + 8 + 8 + 8
 
 
+def test_a_truncated_right_answer_does_not_end_sampling(ask: Asked, tmp_path: Path) -> None:
+    """The filter drops it, so that the problem would end without a trace."""
+    cut = "<think>\nso\n</think>\n\n0"
+    engine = Scripted(lambda request: cut)
+    finishes = iter(["length", "length", "stop"])
+    engine.finish = lambda request: next(finishes)
+    options: dict[str, Any] = {"rule": Rule(min=1, max=6, until_correct=1), "verifier": VERIFIER}
+    traces = ask(numbered(1), engine=lambda: engine, max_tokens=90, **options)
+    assert [trace.finish for trace in traces] == ["length", "length", "stop"]
+    # The same holds for the run that resumes, which has only the verdicts to go by.
+    assert ask(numbered(1), engine=never, max_tokens=90, **options) == traces
+    ledgers: list[Ledger] = []
+    ask(numbered(1), engine=never, max_tokens=90, ledgers=ledgers, **options)
+    (rate,) = pass_rates(ledgers[0])
+    assert (rate.samples, rate.correct) == (3, 1)
+    # So with what the filter finds too long, or without a reasoning.
+    shorter = {**options, "max_kept_tokens": 89}
+    more = Scripted(lambda request: "0")
+    traces = ask(numbered(1), engine=lambda: more, max_tokens=90, **shorter)
+    assert len(traces) == 6
+
+
+def test_verdicts_of_older_journals_are_made_again(ask: Asked, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"rule": Rule(min=1, max=2, until_correct=1)}
+    ask(numbered(1), engine=lambda: Scripted(right_at_last), verifier=VERIFIER, **options)
+    path = tmp_path / "verdicts.journal.jsonl"
+    rows = [row for row, _ in journals.read(path)]
+    for row in rows:
+        del row["unusable"], row["completion_tokens"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counting = Counting()
+    verifier = Verifier(verify=counting, names=["same/1"])
+    ask(numbered(1), engine=never, verifier=verifier, **options)
+    ask(numbered(1), engine=never, verifier=verifier, **options)
+    assert counting.judged == len(rows) == 1
+
+
+class Counting:
+    judged = 0
+
+    def __call__(self, pairs: Sequence[tuple[Problem, Trace]]) -> list[Verdict]:
+        self.judged += len(pairs)
+        return by_reference(pairs)
+
+
+def test_a_budget_that_cuts_a_run_leaves_no_biased_rate(ask: Asked, tmp_path: Path) -> None:
+    """Three in ten problems are solved by the first sample; the budget ends before the others are
+    solved: the mean over those that the rule has ended would be 100%.
+    """
+    first: Counter[str] = Counter()
+
+    def answer(request: Request) -> str:
+        problem = request.messages[-1]["content"][1:]
+        first[problem] += 1
+        return thought(problem if int(problem) % 10 < 3 and first[problem] == 1 else "wrong")
+
+    rule = Rule(min=1, max=8, until_correct=1)
+    options: dict[str, Any] = {"rule": rule, "verifier": VERIFIER, "max_tokens": 90}
+    budget = Budget(tokens=6_000, then="go_on")
+    ledgers: list[Ledger] = []
+    ask(numbered(40), engine=lambda: Scripted(answer), budget=budget, ledgers=ledgers, **options)
+    (ledger,) = ledgers
+    assert ledger.cut_short
+    rates = list(pass_rates(ledger))
+    assert {rate.pass_rate for rate in rates} == {1.0, None}
+    assert mean_pass_rate(ledger) == pytest.approx(0.3)
+    # What is still wanted is known of each problem: one more of each that has no right sample.
+    assert ledger.missing().tolist() == [
+        int(rate.pass_rate is None and rate.samples < 8) for rate in rates
+    ]
+    ask(numbered(40), engine=lambda: Scripted(answer), ledgers=ledgers, **options)
+    assert not ledgers[1].cut_short
+    assert mean_pass_rate(ledgers[1]) == pytest.approx(0.3)
+    # Where not even the first samples are there, nothing can be said.
+    (tmp_path / "journal.jsonl").unlink()
+    few = Budget(tokens=1_000, then="go_on")
+    ask(numbered(40), engine=lambda: Scripted(answer), budget=few, ledgers=ledgers, **options)
+    assert mean_pass_rate(ledgers[2]) is None
+
+
 def test_a_verdict_does_not_outlive_the_response_that_it_is_of(ask: Asked, tmp_path: Path) -> None:
-    """A loss of power may take a response whose verdict is on disk; the one that is asked for in
-    its stead lies in the same place.
+    """A loss of power may take a response whose verdict is on disk; the one that is sampled
+    in its place lies where it lay.
     """
     options: dict[str, Any] = {"rule": Rule(min=1, max=1), "verifier": VERIFIER}
-    ask(numbered(1), engine=lambda: Scripted(lambda request: "0"), **options)
+    ask(numbered(1), engine=lambda: Scripted(lambda request: thought("0")), **options)
     journal = tmp_path / "journal.jsonl"
     journal.write_bytes(b"")
-    unjudged = {**options, "verifier": Verifier(judge=interrupted, names=["same/1"])}
+    unjudged = {**options, "verifier": Verifier(verify=interrupted, names=["same/1"])}
     with pytest.raises(InterruptedError):
-        ask(numbered(1), engine=lambda: Scripted(lambda request: "9"), **unjudged)
+        ask(numbered(1), engine=lambda: Scripted(lambda request: thought("9")), **unjudged)
     assert len(list(journals.read(journal))) == 1
     ask(numbered(1), engine=never, **options)
     verdicts = read_verdicts(tmp_path / "verdicts.journal.jsonl", VERIFIER.names)
-    assert [verdict.outcome for _, _, _, verdict in verdicts] == ["incorrect"]
+    assert [judged.verdict.outcome for judged in verdicts] == ["incorrect"]
 
 
 def interrupted(pairs: Sequence[tuple[Problem, Trace]]) -> list[Verdict]:
@@ -362,6 +500,128 @@ def test_a_budget_is_never_exceeded_and_says_what_is_missing(
     raised = {**options, "budget": Budget(tokens=10_000)}
     assert len(ask(numbered(40), engine=lambda: engine, **raised)) == 40
     assert len(engine.asked) == 40
+
+
+class Failing(Scripted):
+    """Charges failed attempts before each answer: `usage` of them, or as unknown."""
+
+    def __init__(self, attempts: int, usage: Usage | None, *, answers: bool = True) -> None:
+        super().__init__(lambda request: thought("1"), at_once=1)
+        self._attempts, self._usage, self._answers = attempts, usage, answers
+
+    def _respond(self, request: Request) -> Response:
+        for _ in range(self._attempts):
+            if not request.charge_failed(self._usage):
+                return failed_response(request.id, "the budget covers no further attempt")
+        if not self._answers:
+            return failed_response(request.id, "broken")
+        return super()._respond(request)
+
+
+@pytest.mark.parametrize("usage", [Usage(prompt_tokens=10, completion_tokens=80), None])
+@pytest.mark.parametrize("answers", [True, False])
+def test_failed_attempts_count_for_the_budget(
+    ask: Asked, tmp_path: Path, usage: Usage | None, answers: bool
+) -> None:
+    """Reported usage counts, else all that an attempt may have cost: 92 or 93 tokens here."""
+    options: dict[str, Any] = {"max_tokens": 90, "budget": Budget(tokens=1_200)}
+    engine = Failing(2, usage, answers=answers)
+    with pytest.raises(BudgetReachedError, match=r"[\d,]+ of 1,200 tokens"):
+        ask(numbered(30), engine=lambda: engine, **options)
+    rows = [row for row, _ in journals.read(tmp_path / "journal.jsonl")]
+    spent = sum(row["spent"] for row in rows)
+    assert 900 < spent <= 1_200
+    assert len(rows) <= 7
+    assert sum(row["paid"] for row in rows) > 900e-6
+    # The run that resumes knows of them.
+    again = Scripted(lambda request: thought("1"))
+    with pytest.raises(BudgetReachedError):
+        ask(numbered(30), engine=lambda: again, **options)
+    assert spent + 100 * len(again.asked) <= 1_200
+
+
+def test_failed_attempts_outlive_the_engine_that_made_them(ask: Asked, tmp_path: Path) -> None:
+    class Dying(Scripted):
+        def stream(self, requests: Iterable[Request | None]) -> Iterator[Response | None]:
+            request = next(iter(requests))
+            assert request is not None
+            assert request.charge_failed(Usage(prompt_tokens=3, completion_tokens=4))
+            raise EngineDiedError("out of memory")
+            yield None
+
+    engines = iter([Dying(str), Scripted(lambda request: thought("1"))])
+    traces = ask(numbered(2), engine=lambda: next(engines))
+    assert [trace.finish for trace in traces] == ["stop", "stop"]
+    rows = [row for row, _ in journals.read(tmp_path / "journal.jsonl")]
+    assert sorted(row["spent"] for row in rows) == [7, 100, 100]
+
+
+USELESS = {
+    "truncated": ("length", thought("1"), "raise generate.max_tokens"),
+    "malformed": ("stop", "It is 1", "think tags"),
+    "error": ("error", "", "see what the error says"),
+}
+
+
+@pytest.mark.parametrize("reason", USELESS)
+def test_useless_first_traces_stop_the_run(ask: Asked, tmp_path: Path, reason: str) -> None:
+    finish, raw, fix = USELESS[reason]
+    engine = Scripted(lambda request: raw)
+    engine.finish = lambda request: finish
+    options: dict[str, Any] = {"canary": True, "max_tokens": 90}
+    with pytest.raises(ValueError, match=rf"of the first 50 traces .*{reason}.*{fix}") as caught:
+        ask(numbered(200), engine=lambda: engine, **options)
+    assert "generate.canary=false" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    asked = len(engine.asked)
+    assert 45 <= asked < 80
+    # Nothing that was paid is lost, and whoever resumes the run is not asked again.
+    assert len(list(journals.read(tmp_path / "journal.jsonl"))) == asked
+    assert len(ask(numbered(200), engine=lambda: engine, **options)) == 200
+
+
+def test_a_canary_lets_other_runs_be(ask: Asked, tmp_path: Path) -> None:
+    """Where one trace in eight can be used, where there are few samples, and where it is off."""
+
+    def sometimes(request: Request) -> str:
+        return thought("1") if int(request.messages[-1]["content"][1:]) % 8 == 0 else "1"
+
+    for canary, count, answer in [
+        (True, 200, sometimes),
+        (True, 49, lambda request: "1"),
+        (False, 200, lambda request: "1"),
+    ]:
+        traces = ask(numbered(count), engine=lambda a=answer: Scripted(a), canary=canary)
+        assert len(traces) == count
+        (tmp_path / "journal.jsonl").unlink()
+
+
+def test_failed_requests_are_told(ask: Asked) -> None:
+    engine = Scripted(lambda request: "")
+    engine.finish = lambda request: "error" if request.messages[0]["content"] < "p3" else "stop"
+    events: list[Progress] = []
+    ask(numbered(8), engine=lambda: engine, events=events)
+    assert (events[-1].failed, events[-1].samples, events[-1].total) == (3, 5, 8)
+
+
+def test_a_new_journal_survives_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folders' entries are synced when it is created, else only its content would be."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noting(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    path = tmp_path / "run" / "generate" / "journal.jsonl"
+    with Journal(path):
+        assert {str(path.parent), str(path.parent.parent), str(tmp_path)} <= set(synced)
+        synced.clear()
+    with Journal(path):
+        assert str(path.parent) not in synced
 
 
 def test_an_engine_that_dies_is_opened_again(ask: Asked, tmp_path: Path) -> None:

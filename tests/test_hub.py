@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from test_render import examples, loaded, rendered
 
-from finetune.preflight import preflight
-from finetune.render import as_messages
+from finetune.sample_checks import check_samples
+from finetune.tokenizer import as_messages
 
 pytestmark = [
     pytest.mark.hub,
@@ -58,7 +58,7 @@ def test_a_real_tokenizer_passes_every_check(name: str, model: str, _same: bool)
     for system in (None, "Be brief."):
         asked = examples(6)
         tokenizer, made = rendered(students, name, asked, system_prompt=system)
-        checked = preflight(made, asked, tokenizer, config, system=system, max_length=512)
+        checked = check_samples(made, asked, tokenizer, config, system=system, max_length=512)
         assert len(checked.samples) == len(asked)
         for sample, example in zip(made.samples, asked, strict=True):
             whole = tokenizer.decode(sample.input_ids[sample.prompt : -1])

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, run_tracestill
 
-from generate.config import ImportTeacher
-from generate.importing import Step, fingerprint, import_traces, layout_of, walk
-from tracestill.loading import RecipeError, check_paths, load_recipe
+from generate.importing import ImportedRow, fingerprint, format_of, import_traces, walk
+from tracestill.recipe.errors import RecipeError
+from tracestill.recipe.generate import ImportTeacher
+from tracestill.recipe.loading import load_recipe
+from tracestill.recipe.paths import check_paths
 from tracestill.records import (
     Drop,
     Problem,
@@ -26,6 +28,9 @@ from tracestill.records import (
     read_manifest,
     read_table,
 )
+from tracestill.records.figures import SamplingFigures
+from tracestill.records.progress import ignore_progress
+from tracestill.run.pipeline import make_stage
 
 THOUGHT = "<think>\nTwo and two.\n</think>\n\nIt is \\boxed{4}."
 TAGGED = (
@@ -144,7 +149,7 @@ def section(layout: str, path: str, **values: Any) -> ImportTeacher:
 
 def taken(
     settings: ImportTeacher, heldout: list[Problem] | None = None
-) -> tuple[list[Step], list[Trace], Counter[str]]:
+) -> tuple[list[ImportedRow], list[Trace], Counter[str]]:
     """The walk's steps, its traces, and what was left out."""
     dropped: Counter[str] = Counter()
     steps = list(walk(settings, heldout or []))
@@ -366,7 +371,7 @@ def test_every_layout_has_its_name_in_the_recipe() -> None:
     for name in names:
         place = {"path": "x"} if name == "table" else {}
         settings = ImportTeacher.model_validate({"engine": "import", "layout": name, **place})
-        assert layout_of(settings).needs
+        assert format_of(settings).needs
 
 
 def test_a_data_set_is_streamed_through_datasets(tmp_path: Path) -> None:
@@ -498,7 +503,8 @@ def test_the_whole_line_with_imported_traces(tmp_path: Path) -> None:
     made = read_manifest(run / "generate")
     assert made is not None
     assert made.dropped == {"held_out": 1, "unreadable": 1}
-    assert (made.details["problems"], made.details["length"]) == (1, 1)
+    assert isinstance(made.figures, SamplingFigures)
+    assert (made.figures.problems, made.figures.length) == (1, 1)
 
     before = (run / "generate" / "manifest.json").stat().st_mtime_ns
     assert ran(file).returncode == 0
@@ -510,8 +516,6 @@ def test_the_whole_line_with_imported_traces(tmp_path: Path) -> None:
 
 def test_every_layout_through_the_line(tmp_path: Path) -> None:
     """One run for each would take minutes: the stages in this process do the same."""
-    from tracestill.stages import execute
-
     for number, (layout, row, *_) in enumerate(ROWS):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -519,7 +523,7 @@ def test_every_layout_through_the_line(tmp_path: Path) -> None:
         checked = load_recipe(recipe(folder, layout, "r.jsonl"))
         check_paths(checked)
         for stage in ("problems", "generate", "filter"):
-            execute(stage, checked, folder / "run", lambda event: None)
+            make_stage(stage, checked, folder / "run", ignore_progress)
         result = read_manifest(folder / "run" / "filter")
         assert result is not None
         assert result.rows_in == 1
@@ -537,12 +541,10 @@ def test_every_layout_through_the_line(tmp_path: Path) -> None:
 def test_data_without_a_problem_end_in_one_line(
     tmp_path: Path, rows: list[Any], message: str
 ) -> None:
-    from tracestill.stages import execute
-
     jsonl(tmp_path / "r.jsonl", rows)
     checked = load_recipe(recipe(tmp_path, "openr1-math-220k", "r.jsonl"))
     with pytest.raises(ValueError, match=r"problem|column") as caught:
-        execute("problems", checked, tmp_path / "run", lambda event: None)
+        make_stage("problems", checked, tmp_path / "run", ignore_progress)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 

@@ -17,8 +17,9 @@ import training
 from safetensors.torch import load_file, save_file
 from training import kill_at, run, spawn
 
-from finetune.config import Launch, Lora
-from finetune.train import train
+from finetune.train import Trained, train
+from tracestill.recipe.finetune import Launch, Lora
+from tracestill.records import Progress
 
 DDP, FSDP = Launch(gpus=2), Launch(gpus=2, strategy="fsdp")
 # Three rows a step: no step's can be divided by two, and the last of an epoch has fewer.
@@ -37,13 +38,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter" / "adapter_model.safetensors")
 
 
-def run_together(folder: Path, launch: Launch, **values: Any) -> tuple[dict[str, Any], list[int]]:
+def run_together(folder: Path, launch: Launch, **values: Any) -> tuple[Trained, list[int]]:
     """Figures and the steps that were told of."""
     chosen = training.settings(**{**COMMON, "launch": launch, **values})
     told: list[int] = []
     made = train(
         training.examples(), chosen, student=chosen.student, template=training.TEMPLATE,
-        folder=folder, seed=0, progress=lambda event: told.append(event["done"]),
+        folder=folder, seed=0, progress=lambda event: told.append(event.done),
     )  # fmt: skip
     return made, told
 
@@ -60,8 +61,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two processes that hold the whole model each."""
     folder = tmp_path_factory.mktemp("together")
     made, told = run_together(folder, DDP)
-    assert told == list(range(1, made["steps"] + 1))
-    assert made["samples"] + made["heldout_samples"] == 24
+    assert told == list(range(1, made.figures.steps + 1))
+    assert made.figures.samples + made.figures.heldout_samples == 24
     return folder
 
 
@@ -92,9 +93,10 @@ def test_two_processes_learn_what_one_learns(alone: Path, together: Path) -> Non
 def test_two_processes_that_share_the_weights_learn_what_one_learns(
     alone: Path, tmp_path: Path
 ) -> None:
-    made, _ = run_together(tmp_path, FSDP)  # the export's gate has looked at it
+    made, _ = run_together(tmp_path, FSDP)  # the export's checks have looked at it
     check_same(alone, tmp_path)
-    assert made["adapter_kept"] > 0.99
+    assert made.figures.export.adapter_kept is not None
+    assert made.figures.export.adapter_kept > 0.99
     # Where accelerate does not shard, it keeps the whole model in each process without a word.
     assert (tmp_path / "checkpoints" / "checkpoint-4" / "pytorch_model_fsdp.bin").is_file()
 
@@ -181,7 +183,7 @@ def test_a_killed_group_leaves_no_process_and_ends_in_the_same_weights(
     torn.mkdir()
     (torn / "optimizer.pt").write_bytes(b"torn")
     made, _ = run_together(cut, launch)
-    assert made["resumed_from_step"] == 4
+    assert made.figures.resumed_from_step == 4
     assert curve(cut) == curve(whole)
     one, other = weights(whole), weights(cut)
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -210,7 +212,7 @@ def test_the_error_of_the_first_that_failed_is_told_and_not_what_it_did_to_the_o
 ) -> None:
     chosen = training.settings(**COMMON, launch=DDP)
 
-    def hinder(event: dict[str, Any]) -> None:
+    def hinder(event: Progress) -> None:
         # Where the second process will write a file.
         (tmp_path / "checkpoints" / "checkpoint-4" / "rng_state_1.pth").mkdir(
             parents=True, exist_ok=True
@@ -229,7 +231,7 @@ def test_the_error_of_the_first_that_failed_is_told_and_not_what_it_did_to_the_o
 def test_a_process_that_is_killed_takes_the_others_along(tmp_path: Path) -> None:
     chosen = training.settings(**COMMON, launch=DDP)
 
-    def kill(event: dict[str, Any]) -> None:
+    def kill(event: Progress) -> None:
         second = [p for p in children(os.getpid()) if p.cmdline()[4:6] == ["1", "2"]]
         for process in second:
             process.kill()
@@ -265,6 +267,6 @@ def test_fewer_gpus_than_asked_for_are_told_before_anything_is_loaded(
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    with pytest.raises(ValueError, match="weights in 4 bits can't be shared"):
+    with pytest.raises(ValueError, match="weights in 4 bits can't be sharded"):
         training.settings(launch=FSDP, quantize="nf4")
     assert training.settings(launch=DDP, quantize="nf4").launch.gpus == 2

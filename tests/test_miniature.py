@@ -14,7 +14,7 @@ from miniature import tasks
 from miniature.tasks import FAMILIES, Task
 from miniature.tokenizer import THINK
 from miniature.train import STUDENT, TEACHER, copied_pieces, plain_turns, teacher_texts
-from tracestill.loading import load_recipe
+from tracestill.recipe.loading import load_recipe
 from tracestill.records import Problem, bucket
 
 SPLITS = ("heldout", "distil", "student", "teacher")

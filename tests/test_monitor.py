@@ -16,15 +16,17 @@ import training
 from safetensors.torch import load_file
 from training import TEMPLATE, examples, kill_at, run, settings, spawn
 
-from finetune.config import Lora
-from finetune.contract import read_contract
-from finetune.model import add_adapter, load_student
-from finetune.monitor import answer, choose, count
-from finetune.render import Rendered, load_tokenizer, render
+from finetune.generation import generate_greedily
+from finetune.monitor import Grade, TrainingMonitor, choose
+from finetune.render import Rendered, render
+from finetune.student import add_adapter, load_student
+from finetune.tokenizer import load_tokenizer
 from finetune.tracking import settle_wandb
-from tracestill.loading import load_recipe
-from tracestill.records import Trace, Verdict, read_table
-from tracestill.stages import monitor_judge
+from tracestill.recipe.contract import read_contract
+from tracestill.recipe.finetune import Lora
+from tracestill.recipe.loading import load_recipe
+from tracestill.records import Kept, Trace, Verdict, read_table
+from tracestill.stages.finetune import grade_of
 
 MONITOR = {"every": 2, "problems": 3, "max_tokens": 24}
 
@@ -72,7 +74,7 @@ def test_answers_are_the_greedy_ones_and_the_model_is_left_as_it_was(attention: 
     threads = torch.get_num_threads()
     model.train()
     state = torch.get_rng_state()
-    answers = answer(model, asked, made.endings, 0, max_tokens=24, at_once=4 * 80)
+    answers = generate_greedily(model, asked, made.endings, 0, max_tokens=24, at_once=4 * 80)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert all(module.training for module in model.modules())
@@ -100,7 +102,7 @@ def test_a_model_in_shares_answers_as_the_whole_one(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(chosen.student, None, TEMPLATE)
     made = rendered(chosen, tokenizer)
     model = add_adapter(load_student(chosen.student, chosen, 128).model, chosen)
-    whole = answer(model, made.samples, made.endings, 0, max_tokens=12, at_once=500)
+    whole = generate_greedily(model, made.samples, made.endings, 0, max_tokens=12, at_once=500)
     meeting = (tmp_path / "meeting").as_uri()
     distributed.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
     try:
@@ -109,7 +111,9 @@ def test_a_model_in_shares_answers_as_the_whole_one(tmp_path: Path) -> None:
             fully_shard(layer, mesh=mesh)
         fully_shard(model, mesh=mesh)
         for _ in range(2):
-            found = answer(model, made.samples, made.endings, 0, max_tokens=12, at_once=500)
+            found = generate_greedily(
+                model, made.samples, made.endings, 0, max_tokens=12, at_once=500
+            )
             assert found == whole
     finally:
         distributed.destroy_process_group()
@@ -123,18 +127,24 @@ def test_what_is_counted_of_answers() -> None:
     answers = [full[0], full[1][:-1], full[2][:3], full[3]]
     told: dict[str, str] = {}
 
-    def judge(trace: str, completion: str) -> bool | None:
+    def grade(trace: str, completion: str) -> bool | None:
         told[trace] = completion
         return {"t0": True, "t1": False, "t2": None, "t3": True}[trace]
 
-    contract = read_contract(TEMPLATE, chosen)
-    seen = count(made.samples, answers, tokenizer, contract, made.endings, judge)
+    def measured(grade: Grade | None) -> dict[str, float | None]:
+        monitor = TrainingMonitor(
+            asked=made.samples, tokenizer=tokenizer, contract=read_contract(TEMPLATE, chosen),
+            endings=made.endings, grade=grade, max_tokens=24, at_once=500, path=Path(),
+        )  # fmt: skip
+        return monitor.measure(answers)
+
+    seen = measured(grade)
     assert seen == {
         "problems": 4, "closed": 0.75, "ended": 0.5, "judged": 3, "passed": round(2 / 3, 4),
         "tokens": round(sum(map(len, answers)) / 4, 1),
     }  # fmt: skip
     assert told["t0"] == ("<think>\n0 + 1 + 2\n1 + 2\n3\n</think>\n\nThe answer is \\boxed{3}.")
-    unjudged = count(made.samples, answers, tokenizer, contract, made.endings, None)
+    unjudged = measured(None)
     assert unjudged["passed"] is None
     assert unjudged["judged"] == 0
 
@@ -170,17 +180,21 @@ def test_a_resumed_training_looks_at_every_step_once(tmp_path: Path) -> None:
     assert seen == [step for step in range(1, steps + 1) if step % 2 == 0 or step == steps]
 
 
-def test_the_judge_of_a_run_knows_its_problems(finished: Path) -> None:
-    """The tiny run's training has a monitor; what it says comes from the verifiers. They judge the
-    teacher's responses as the filter did, also in another process.
+def test_the_grades_of_a_run_are_those_of_its_verifiers(finished: Path) -> None:
+    """The tiny run's training has a monitor. The teacher's responses are graded as the filter
+    judged them, also in another process.
     """
     recipe = load_recipe(finished / "recipe.yaml")
-    judge = pickle.loads(pickle.dumps(monitor_judge(recipe, finished)))
+    grade = pickle.loads(pickle.dumps(grade_of(recipe, finished)))
     verdicts = {v.trace_id: v.outcome for v in read_table(finished / "filter", "verdicts", Verdict)}
+    kept = {row.trace_id for row in read_table(finished / "filter", "kept", Kept)}
     traces = list(read_table(finished / "generate", "traces", Trace))
-    right = {trace.id for trace in traces if judge(trace.id, trace.raw)}
-    assert right == {trace for trace, outcome in verdicts.items() if outcome == "correct"}
-    assert 0 < len(right) < len(traces)
+    # The monitor asks problems of kept traces; other responses to them can be wrong.
+    asked = {trace.problem_id: trace.id for trace in traces if trace.id in kept}
+    some = [trace for trace in traces if trace.problem_id in asked and trace.id in verdicts]
+    right = {trace.id for trace in some if grade(asked[trace.problem_id], trace.raw)}
+    assert right == {trace.id for trace in some if verdicts[trace.id] == "correct"}
+    assert 0 < len(right) < len(some)
     seen = rows(finished / "finetune" / "monitor.jsonl")
     assert seen[-1]["judged"] == seen[-1]["problems"] > 0
     assert 0 <= seen[-1]["passed"] <= 1
@@ -220,7 +234,7 @@ def test_trackers_see_every_figure_under_the_names_that_people_expect(
     chosen = settings(report_to=["trackio"], monitor=MONITOR, holdout=0.3)
     training.train(
         examples(12), chosen, student=chosen.student, template=TEMPLATE, folder=tmp_path / "run",
-        seed=0, progress=lambda event: None, name="my-recipe", judge=lambda trace, text: True,
+        seed=0, progress=lambda event: None, name="my-recipe", grade=lambda trace, text: True,
     )  # fmt: skip
     monkeypatch.delitem(sys.modules, "trackio")
     begin, *told = rows(tmp_path / "told.jsonl")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,18 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GenerationMixin
 
-from finetune.config import FinetuneSection, Lora
-from finetune.model import add_adapter, load_student
-from finetune.on_policy import METRICS, distil_on_policy
-from finetune.render import load_tokenizer, prompt_text
+from finetune.metrics import ON_POLICY
+from finetune.on_policy import Distillation, distil_on_policy
+from finetune.student import add_adapter, load_student
 from finetune.teacher import check_teacher
+from finetune.tokenizer import load_tokenizer, prompt_text
 from miniature import tasks
-from tracestill.loading import RecipeError, check_paths, load_recipe
+from tracestill.recipe.errors import RecipeError
+from tracestill.recipe.finetune import FinetuneSection, Lora
+from tracestill.recipe.loading import load_recipe
+from tracestill.recipe.paths import check_paths
+from tracestill.records import OnProgress, Progress
+from tracestill.records.progress import ignore_progress
 
 ROOT = Path(__file__).parent.parent
 STUDENT, TEACHER = str(ROOT / "miniature" / "student"), str(ROOT / "miniature" / "teacher")
@@ -72,19 +78,22 @@ def trained(folder: Path, wanted: Any) -> Path:
     return folder / "sft"
 
 
-def distil(folder: Path, wanted: Any, **values: Any) -> tuple[Any, dict[str, Any]]:
+def distil(
+    folder: Path, wanted: Any, progress: OnProgress = ignore_progress, **values: Any
+) -> tuple[Any, dict[str, Any]]:
     """Run it, in `folder`. Returns the model, and the figures with those of each step."""
     if not (folder / "sft").exists():
         trained(folder, wanted)
-    model, figures = distil_on_policy(
+    job = Distillation(
         **{
             "prompts": prompts(), "settings": wanted, "student": STUDENT,
-            "trained": folder / "sft", "tokenizer": tokenizer(), "stops": [STOP],
-            "folder": folder, "seed": 0, "progress": lambda event: None, **values,
+            "trained": folder / "sft", "tokenizer": tokenizer(), "endings": [STOP],
+            "folder": folder, "seed": 0, **values,
         }
     )  # fmt: skip
-    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-    return model, {**figures, "rows": rows}
+    model, figures = distil_on_policy(job, progress)
+    rows = [json.loads(line) for line in (folder / ON_POLICY).read_text().splitlines()]
+    return model, {**asdict(figures), "rows": rows}
 
 
 @pytest.mark.parametrize("pad", [PAD, STOP])
@@ -136,12 +145,12 @@ def test_a_student_that_is_its_teacher_learns_nothing(tmp_path: Path) -> None:
 
 
 def test_the_loss_falls_and_the_adapter_stays_float32(tmp_path: Path) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Progress] = []
     wanted = settings(asked={"steps": 12, "prompts": 8, "max_tokens": 40})
     model, figures = distil(tmp_path, wanted, progress=events.append)
     assert figures["last_loss"] < 0.7 * figures["first_loss"]
     assert [row["step"] for row in figures["rows"]] == list(range(1, 13))
-    assert [(event["done"], event["total"]) for event in events] == [(n, 12) for n in range(1, 13)]
+    assert [(event.done, event.total) for event in events] == [(n, 12) for n in range(1, 13)]
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
 
 
@@ -163,7 +172,7 @@ def test_samples_that_are_all_cut_give_finite_losses(tmp_path: Path) -> None:
 
 def test_samples_that_are_empty_give_finite_losses(tmp_path: Path) -> None:
     every = [STOP, *set(range(320)) - {STOP}]
-    _, figures = distil(tmp_path, settings(asked={"steps": 2}), stops=every)
+    _, figures = distil(tmp_path, settings(asked={"steps": 2}), endings=every)
     check_finite(figures["rows"], ended=1.0)
 
 
@@ -244,16 +253,16 @@ def test_a_teacher_that_can_not_teach_it_is_refused_before_weights_are_loaded(
 ) -> None:
     wanted = settings(teacher=other_teacher(tmp_path / "teacher", **changes))
     with pytest.raises(ValueError, match=message) as raised:
-        check_teacher(prompts(), wanted, student=STUDENT, tokenizer=tokenizer(), stops=[STOP])
+        check_teacher(prompts(), wanted, student=STUDENT, tokenizer=tokenizer(), endings=[STOP])
     assert "\n" not in str(raised.value)
 
 
 def test_a_teacher_without_weights_passes_the_check(tmp_path: Path) -> None:
     wanted = settings(teacher=other_teacher(tmp_path / "teacher"))
-    check_teacher(prompts(), wanted, student=STUDENT, tokenizer=tokenizer(), stops=[STOP])
+    check_teacher(prompts(), wanted, student=STUDENT, tokenizer=tokenizer(), endings=[STOP])
     missing = settings(teacher=str(tmp_path / "none"))
     with pytest.raises(ValueError, match=r"on_policy\.teacher: .* can't be loaded"):
-        check_teacher(prompts(), missing, student=STUDENT, tokenizer=tokenizer(), stops=[STOP])
+        check_teacher(prompts(), missing, student=STUDENT, tokenizer=tokenizer(), endings=[STOP])
 
 
 def test_settings_that_can_not_work_are_refused_in_the_recipe() -> None:
@@ -297,7 +306,7 @@ sys.path.insert(0, "tests")
 from test_on_policy import KILLABLE, distil, settings
 
 def told(event):
-    print(event["done"], flush=True)
+    print(event.done, flush=True)
 
 distil(Path(sys.argv[1]), settings(**KILLABLE), progress=told)
 """
@@ -330,7 +339,7 @@ def test_a_killed_run_ends_in_the_same_weights_and_another_is_refused(tmp_path: 
     assert any(tensor.any() for key, tensor in one.items() if "lora_B" in key)
     assert all(torch.equal(one[key], other[key]) for key in one)
     first, second = (
-        [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+        [json.loads(line) for line in (folder / ON_POLICY).read_text().splitlines()]
         for folder in (whole, cut)
     )
     assert [row["loss"] for row in first] == [row["loss"] for row in second]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -17,12 +19,21 @@ import pytest
 from aiohttp import web
 from scripted import Scripted, completion, reply, scripted
 
-from generate.engine import EngineDiedError, Request, Response
+from generate.budget import BudgetReachedError
+from generate.engine import EngineDiedError, Request, Response, Usage
+from generate.job import SamplingJob
 from generate.openai_engine import OpenaiEngine
+from generate.sampling import sample_missing
 from generate.served import replicas
-from tracestill.records import Sampling
-from tracestill.records.models import ServedModel
+from generate.stopping import fixed
+from generate.teacher import as_teacher
+from tracestill.recipe.generate import Budget
+from tracestill.recipe.models import ServedModel
+from tracestill.records import Problem, Sampling
+from tracestill.records import journal as journals
+from tracestill.records.progress import ignore_progress
 
+USAGE = Usage(prompt_tokens=3, completion_tokens=7)
 KEY = "sk-test-0123456789abcdef"
 SAMPLING = Sampling(temperature=0.5, top_p=0.9, top_k=-1, max_tokens=100, seed=None)
 
@@ -266,6 +277,31 @@ def test_the_official_client_waits_and_reads_as_the_plain_one_does(
     assert not [one for one in found.values() if KEY in repr(one)]
 
 
+@pytest.mark.parametrize("key", [None, "TEACHER_KEY"])
+def test_requests_go_where_the_check_of_hosts_says(
+    monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """Another host is asked through the environment's proxy, this machine never is; nor is a
+    redirect followed.
+    """
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    for name in ("no_proxy", "NO_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with (
+        scripted(lambda *_: reply(completion("through the proxy"))) as proxy,
+        scripted(lambda *_: reply({}, 307, Location=f"{proxy.url}/chat/completions")) as local,
+    ):
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.removesuffix("/v1"))
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        (far,) = ask(served("http://teacher.invalid/v1", api_key_env=key), questions(1)).values()
+        assert far.raw == "through the proxy"
+        assert proxy.headers[0]["Host"] == "teacher.invalid"
+        (near,) = ask(served(local.url, api_key_env=key), questions(1)).values()
+        assert near.finish == "error"
+        assert "status 307" in str(near.error)
+        assert len(local.asked) == len(proxy.asked) == 1
+
+
 @pytest.mark.parametrize("dated", [False, True])
 def test_retry_after_is_kept_to_by_all(dated: bool) -> None:
     moments: list[float] = []
@@ -382,10 +418,10 @@ def test_a_replica_that_goes_deaf_gives_its_requests_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It takes connections and says nothing more, as behind a cut cable."""
-    from generate.served import asker
+    from generate.served import client
 
     monkeypatch.setattr(replicas, "WATCH", 0.2)
-    monkeypatch.setattr(asker, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(client, "PROBE_SECONDS", 0.2)
 
     async def never(*_: Any) -> web.Response:
         deaf.models = lambda: time.sleep(0.5) or reply({})  # type: ignore[func-returns-value]
@@ -482,6 +518,85 @@ def test_rate_limits_hold(limit: dict[str, int], expected: float) -> None:
     assert expected - 0.2 <= took <= expected + 1.5
 
 
+def _breaks(request: web.Request) -> web.Response:
+    assert request.transport is not None
+    request.transport.abort()
+    return reply({})
+
+
+BILLED: list[tuple[Callable[[web.Request], web.Response], list[Usage | None]]] = [
+    # (what comes of the first attempt, what is charged for it)
+    (_breaks, [None]),
+    (lambda _: reply(b"<html>"), [None]),
+    (lambda _: reply(completion(message={"content": [1]})), [USAGE]),
+    (lambda _: reply(completion(message={"content": [1]}, usage=None)), [None]),
+    (lambda _: reply(completion("half", choice={"finish_reason": None})), [USAGE]),
+    (lambda _: reply(completion(error={"message": "died"})), [USAGE]),
+    (lambda _: reply({"error": "died"}), [None]),
+    (lambda _: reply({"usage": completion()["usage"]}, 500), [USAGE]),
+    (lambda _: reply({}, 502), [None]),
+    (lambda _: reply({}, 500), []),
+    (lambda _: reply({}, 429), []),
+    (lambda _: reply({"error": {"message": "wait", "code": 429}}), []),
+]
+
+
+def test_failed_attempts_that_may_be_billed_are_charged() -> None:
+    charged: list[list[Usage | None]] = [[] for _ in BILLED]
+
+    def charge(number: int, usage: Usage | None) -> bool:
+        charged[number].append(usage)
+        return True
+
+    def answer(request: web.Request, body: dict[str, Any], before: int) -> web.Response:
+        return reply(completion()) if before else BILLED[body["seed"]][0](request)
+
+    requests = [
+        dataclasses.replace(one, charge_failed=functools.partial(charge, number))
+        for number, one in enumerate(questions(len(BILLED)))
+    ]
+    with scripted(answer) as server:
+        found = ask(served(server.url), requests)
+    assert {one.finish for one in found.values()} == {"stop"}
+    assert charged == [charges for _, charges in BILLED]
+
+
+def test_what_the_budget_does_not_cover_is_not_retried() -> None:
+    (request,) = questions(1)
+    request = dataclasses.replace(request, charge_failed=lambda usage: False)
+    with scripted(lambda *_: reply(completion("half", choice={"finish_reason": None}))) as server:
+        (found,) = ask(served(server.url), [request]).values()
+    assert server.times == {"q0": 1}
+    assert (found.finish, found.raw, found.new_tokens) == ("error", "half", 0)
+    assert "the budget covers no further attempt" in str(found.error)
+
+
+def test_a_server_that_breaks_off_does_not_outspend_the_budget(tmp_path: Path) -> None:
+    """It never ends an answer, and each try costs 96 tokens."""
+    usage = {"prompt_tokens": 6, "completion_tokens": 90}
+    body = completion("half", choice={"finish_reason": None}, usage=usage)
+    problems = [
+        Problem(id=f"p{n}", prompt=f"p{n}", reference="", kind="open", source="s")
+        for n in range(30)
+    ]
+    with scripted(lambda *_: reply(body)) as server:
+        model = served(server.url, retries=4)
+        job = SamplingJob(
+            teacher=as_teacher(model, SAMPLING),
+            open_engine=lambda: OpenaiEngine(model, SAMPLING),
+            rule=fixed(1),
+            journal=tmp_path / "journal.jsonl",
+            seed=0,
+            budget=Budget(tokens=1_200),
+        )
+        for _ in range(2):
+            with pytest.raises(BudgetReachedError, match="of 1,200 tokens"):
+                sample_missing(problems, job, ignore_progress)
+            assert 96 * len(server.asked) <= 1_200
+    rows = [row for row, _ in journals.read(job.journal)]
+    assert sum(row["spent"] for row in rows) == 96 * len(server.asked)
+
+
 class FakeBatches:
     """The files and batches of an OpenAI-style endpoint; `ready` opens the results."""
 
@@ -489,6 +604,8 @@ class FakeBatches:
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.ready = True
+        self.lost = 0
+        """How many batches are yet to be created without an answer that says so."""
 
     def _results(self, data: bytes) -> bytes:
         rows = []
@@ -519,6 +636,9 @@ class FakeBatches:
                 "id": id_, "object": "batch", "created_at": 0, "status": "in_progress",
                 "output_file_id": output, **asked,
             }  # fmt: skip
+            if self.lost:
+                self.lost -= 1
+                return _breaks(request)
             return _json(self.batches[id_])
         if parts == ["batches"]:
             rows = list(self.batches.values())[::-1]
@@ -565,3 +685,26 @@ def test_batches_are_paid_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert len(fake.batches) == 4
         assert fake.files[fake.batches["batch-3"]["input_file_id"]].count(b"\n") == 0
     assert not [path for path in tmp_path.iterdir() if KEY in path.read_text()]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_batch_whose_creation_was_not_heard_of_is_not_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """It is found by its name, or by its input file where the endpoint keeps no metadata."""
+    from generate.served import batch
+
+    monkeypatch.setattr(batch, "POLL_SECONDS", 0.2)
+    fake = FakeBatches()
+    fake.lost = 1
+
+    def forgetful(request: web.Request, data: bytes) -> web.Response:
+        if not named and request.path == "/v1/batches" and request.method == "POST":
+            data = json.dumps({**json.loads(data), "metadata": None}).encode()
+        return fake(request, data)
+
+    with scripted(lambda *_: reply({}, 500)) as server:
+        server.other = forgetful
+        found = ask(served(server.url, batch=True), questions(4), tmp_path)
+    assert sorted(one.finish for one in found.values()) == ["error", "stop", "stop", "stop"]
+    assert len(fake.batches) == 1

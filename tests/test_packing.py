@@ -10,12 +10,20 @@ import torch
 from training import settings
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from finetune.attention import allowed
+from finetune.attention import supports
 from finetune.loss import add_token_loss
-from finetune.model import load_student
-from finetune.packing import ANSWER, REASONING, Layout, batch, pack, steps, tensors
-from finetune.render import IGNORED, Sample
-from finetune.selftest import check_packing
+from finetune.packing import (
+    ANSWER,
+    REASONING,
+    AttentionLayout,
+    batch,
+    pack,
+    steps,
+    tensors,
+)
+from finetune.packing_check import check_packing
+from finetune.sample import IGNORED, Sample
+from finetune.student import load_student
 
 
 def samples(count: int, seed: int = 0) -> list[Sample]:
@@ -66,7 +74,7 @@ def test_a_batch_learns_completions_and_tells_reasoning_from_answer() -> None:
     assert made.learnt == 5
 
 
-def loaded(kind: str, **more: Any) -> tuple[Any, Layout]:
+def loaded(kind: str, **more: Any) -> tuple[Any, AttentionLayout]:
     student = load_student(settings().student, settings(attention=kind, **more), 64)
     add_token_loss(student.model)
     return student.model.double(), student.layout
@@ -118,7 +126,7 @@ def test_chunks_do_not_change_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = torch.randint(0, 30, (50,))
     whole, _ = finetune.loss.token_loss(hidden, weight, None, targets)
     by_hidden, by_weight = torch.autograd.grad(whole, [hidden, weight])
-    monkeypatch.setattr(finetune.loss, "_CHUNK_BYTES", 4 * 30 * 7)
+    monkeypatch.setattr(finetune.loss, "CHUNK_BYTES", 4 * 30 * 7)
     parts, _ = finetune.loss.token_loss(hidden, weight, None, targets)
     again = torch.autograd.grad(parts, [hidden, weight])
     assert float(parts) == pytest.approx(float(whole), rel=1e-6)
@@ -126,13 +134,13 @@ def test_chunks_do_not_change_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.allclose(again[1], by_weight, rtol=1e-5, atol=1e-5)
 
 
-def test_the_self_test_passes_on_an_attention_that_keeps_samples_apart() -> None:
+def test_the_packing_check_passes_on_an_attention_that_keeps_samples_apart() -> None:
     for kind in ("packed", "sdpa", "eager"):
         model, layout = loaded(kind)
         assert check_packing(model, samples(3), layout, 0) < 0.05
 
 
-def test_the_self_test_finds_an_attention_that_joins_samples() -> None:
+def test_the_packing_check_finds_an_attention_that_joins_samples() -> None:
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -160,12 +168,12 @@ def test_an_all_ones_mask_would_join_the_samples_of_a_row() -> None:
 
 def test_windows_and_capped_scores_are_not_for_packed_attention() -> None:
     config = AutoConfig.from_pretrained(settings().student)
-    assert allowed(config, 4096)
+    assert supports(config, 4096)
     config.sliding_window, config.layer_types = 128, ["sliding_attention"] * 4
-    assert allowed(config, 128)
-    assert not allowed(config, 129)
+    assert supports(config, 128)
+    assert not supports(config, 129)
     config.sliding_window, config.attn_logit_softcapping = None, 30.0
-    assert not allowed(config, 16)
+    assert not supports(config, 16)
 
 
 def test_a_model_that_changes_its_logits_is_refused() -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,17 +19,23 @@ import pytest
 from conftest import run_tracestill
 
 import filter.verify
-from tracestill.layout import STAGES
-from tracestill.recipe import Recipe
-from tracestill.records import Trace, read_manifest, read_table
+from tracestill.explore.load import load_run
+from tracestill.explore.report import build
+from tracestill.recipe.schema import Recipe
+from tracestill.records import Drop, Trace, check_files, read_manifest, read_table
 from tracestill.records import journal as journals
-from tracestill.runs import load_run
-from tracestill.stages import fingerprint
+from tracestill.records.layout import REPORT, STAGES, Stage
+from tracestill.run.fingerprint import fingerprint
+from tracestill.run.pipeline import LINE
 
 
 def summary(run: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads((run / "summary.json").read_text())
     return values
+
+
+def made(stage: Stage, recipe: Recipe, run: Path) -> str:
+    return fingerprint(LINE[stage], stage, recipe, run)
 
 
 def reused(run: Path) -> dict[str, bool]:
@@ -68,6 +75,72 @@ def test_the_same_command_reuses_everything(finished: Path, recipe: Path, copied
     assert summary(copied)["evaluate"] == summary(finished)["evaluate"]
 
 
+@pytest.mark.parametrize("lost", ["finetune/merged", "finetune/adapter", "report.html"])
+def test_a_stage_that_lacks_something_is_made_again(recipe: Path, copied: Path, lost: str) -> None:
+    path = copied / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    stage = "report" if lost == "report.html" else "finetune"
+    assert f"incomplete: {lost}" in " ".join(run_tracestill("status", copied).stdout.split())
+    done = run_tracestill("run", recipe, "--out", copied)
+    assert done.returncode == 0, done.stderr
+    remade = [name for name, kept in reused(copied).items() if not kept]
+    # The same student comes out, to the bit; the report shows how long it took.
+    assert remade == ([stage] if stage == "report" else [stage, "report"])
+    assert path.exists()
+
+
+def test_other_settings_of_how_to_sample_retrain_nothing(recipe: Path, copied: Path) -> None:
+    options = ("--set", "generate.budget.tokens=10000000", "--set", "finetune.checkpoint_every=3")
+    done = run_tracestill("run", recipe, "--out", copied, *options)
+    assert done.returncode == 0, done.stderr
+    assert all(reused(copied).values())
+
+
+def test_a_filter_that_keeps_the_same_traces_retrains_nothing(recipe: Path, copied: Path) -> None:
+    options = ("--set", "filter.max_per_problem=100")  # more than there are
+    done = run_tracestill("run", recipe, "--out", copied, *options)
+    assert done.returncode == 0, done.stderr
+    assert (
+        not {"filter": False, "finetune": True, "evaluate": True}.items() - reused(copied).items()
+    )
+
+
+def test_held_out_traces_are_not_said_to_be_learnt(finished: Path) -> None:
+    entry = next(one for one in summary(finished)["stages"] if one["name"] == "finetune")
+    learnt = load_run(finished).learnt()
+    assert entry["dropped"]["held_out"] == learnt["heldout"].sum() > 0
+    assert entry["rows_out"] == (~learnt["heldout"]).sum()
+
+
+def test_a_filter_that_keeps_nothing_says_why_and_fails(recipe: Path, copied: Path) -> None:
+    options = ("--set", "filter.max_tokens=1", "--to", "filter")
+    done = run_tracestill("run", recipe, "--out", copied, *options)
+    assert done.returncode == 1
+    assert "filter failed: none of 60 traces is kept" in done.stderr
+    assert "filter.max_tokens" in done.stderr
+    assert len(list(read_table(copied / "filter", "drops", Drop))) == 60  # what was found is there
+    again = run_tracestill("run", recipe, "--out", copied, *options)
+    assert again.stderr == done.stderr
+
+
+def test_a_run_of_format_2_is_still_read(finished: Path, copied: Path) -> None:
+    for stage in STAGES:
+        path = copied / stage / "manifest.json"
+        values = json.loads(path.read_text())
+        for name in ("files", "notes", "cut_short"):
+            del values[name]
+        for name in ("kept", "learnt"):
+            values["tables"].pop(name, None)
+        if "export" in values["details"]:
+            values["details"] |= values["details"].pop("export")
+        path.write_text(json.dumps(values | {"format": 2}))
+    old, new = load_run(copied), load_run(finished)
+    assert old.kept()["id"].tolist() == new.kept()["id"].tolist()
+    assert old.training() == new.training()
+    assert old.results() == new.results()
+    assert build(copied).read_text().count("<svg") == (finished / REPORT).read_text().count("<svg")
+
+
 def test_a_filter_option_leaves_generate_alone(recipe: Path, copied: Path) -> None:
     journal = (copied / "generate" / "journal.jsonl").read_bytes()
     options = ("--set", "filter.max_per_problem=1", "--to", "filter")
@@ -83,9 +156,9 @@ def test_another_version_of_a_verifier_judges_anew(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Recipe.model_validate(load_run(finished).recipe)
-    before = {stage: fingerprint(stage, recipe, finished) for stage in STAGES}
+    before = {stage: made(stage, recipe, finished) for stage in STAGES}
     monkeypatch.setattr(filter.verify, "verifier_names", lambda sandbox: ["math/another"])
-    after = {stage: fingerprint(stage, recipe, finished) for stage in STAGES}
+    after = {stage: made(stage, recipe, finished) for stage in STAGES}
     assert {s for s in STAGES if before[s] != after[s]} == {"filter", "evaluate"}
 
 
@@ -93,9 +166,7 @@ def test_another_sandbox_judges_anew(finished: Path) -> None:
     recipe = Recipe.model_validate(load_run(finished).recipe)
     at_piston = recipe.filter.model_copy(update={"sandbox": "piston=http://localhost:2000"})
     moved = recipe.model_copy(update={"filter": at_piston})
-    differ = {
-        s for s in STAGES if fingerprint(s, recipe, finished) != fingerprint(s, moved, finished)
-    }
+    differ = {s for s in STAGES if made(s, recipe, finished) != made(s, moved, finished)}
     assert differ == {"filter", "evaluate"}
 
 
@@ -141,7 +212,7 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def start(recipe: Path, run: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tracestill.cli", "run", str(recipe), "--out", str(run)]
+    command = [sys.executable, "-m", "tracestill", "run", str(recipe), "--out", str(run)]
     return subprocess.Popen(
         [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -198,9 +269,36 @@ def test_a_kill_while_sampling_loses_nothing_finished(
     assert traces.keys() == {t.id for t in read_table(finished / "generate", "traces", Trace)}
 
 
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "generate"])
+def test_a_stage_resumes_after_a_kill(
+    recipe: Path, finished: Path, copied: Path, stage: Stage
+) -> None:
+    """Sampling has a test of its own above."""
+    manifest = read_manifest(finished / stage)
+    assert manifest is not None
+    shutil.rmtree(copied / stage)
+    log = copied / "logs" / f"{stage}.log"
+    before = log.stat().st_mtime_ns
+    process = start(recipe, copied, "--to", stage)
+    while process.poll() is None and log.stat().st_mtime_ns == before:
+        time.sleep(0.01)
+    time.sleep(random.Random(stage).uniform(0.3, 0.9) * manifest.seconds)
+    held = finished_ids(copied)
+    kill_tree(process)
+    assert held <= finished_ids(copied)
+    done = run_tracestill("run", recipe, "--out", copied, "--to", stage)
+    assert done.returncode == 0, done.stderr
+    resumed = read_manifest(copied / stage)
+    assert resumed is not None
+    assert (resumed.rows_in, resumed.rows_out) == (manifest.rows_in, manifest.rows_out)
+    check_files(copied / stage, resumed)
+    if stage == "evaluate":
+        assert held <= finished_ids(copied)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_kill_in_any_stage_is_gone_on_from(
+def test_a_run_from_nothing_resumes_after_kills_in_a_stage(
     recipe: Path, finished: Path, tmp_path: Path, stage: str
 ) -> None:
     run = tmp_path / "run"
@@ -224,7 +322,7 @@ def test_a_kill_in_any_stage_is_gone_on_from(
 
 def test_ctrl_c_stops_cleanly_and_keeps_what_was_finished(recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "tracestill.cli", "run", str(recipe), "--out", str(run)]
+    command = [sys.executable, "-m", "tracestill", "run", str(recipe), "--out", str(run)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # A shell has what it starts in the background ignore Ctrl-C, the tests among it.
@@ -302,8 +400,6 @@ def test_without_words_the_help_is_shown() -> None:
 def test_a_student_with_another_vocabulary_is_one_line(
     recipe: Path, copied: Path, root: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     before = {s: (copied / s / "manifest.json").read_bytes() for s in ("generate", "filter")}
     student = Path(shutil.copytree(root / "miniature" / "student", tmp_path / "student"))
     config = json.loads((student / "config.json").read_text())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY, run_tracestill
 
-from tracestill.cli import main
+from tracestill.commands.app import main
 
 Shown = Callable[..., str]
 
@@ -162,7 +162,7 @@ def test_before_anything_is_paid_for_a_made_up_trace_is_shown(tmp_path: Path, sh
 def test_no_model_is_loaded_for_it(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY.format(root=ROOT))
     code = (
-        "import sys; from tracestill.cli import app;"
+        "import sys; from tracestill.commands.app import app;"
         "app(['preview', *sys.argv[1:]], standalone_mode=False);"
         "assert not {'vllm', 'trl', 'peft'} & sys.modules.keys()"
     )

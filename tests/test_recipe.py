@@ -6,8 +6,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from tracestill.loading import RecipeError, check_paths, dump_recipe, load_recipe
-from tracestill.recipe import Recipe
+from tracestill.recipe.errors import RecipeError
+from tracestill.recipe.loading import dump_recipe, load_recipe
+from tracestill.recipe.paths import check_paths
+from tracestill.recipe.schema import Recipe
 
 GOOD = """\
 name: small

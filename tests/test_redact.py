@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from pydantic import ValidationError
+from scripted import completion, reply, scripted
 
 from filter.verify import verify
 from generate.reasoning import split_reasoning
 from generate.redact import Mask, redactor, restore, restore_trace, restored
-from tracestill.recipe import Recipe
+from tracestill.recipe.models import Redact
+from tracestill.recipe.schema import Recipe
 from tracestill.records import (
     Kind,
     Manifest,
@@ -25,12 +27,14 @@ from tracestill.records import (
     Teacher,
     Trace,
     problem_id,
+    read_manifest,
     write_manifest,
     write_table,
 )
-from tracestill.records.models import Redact
-from tracestill.stages import execute, kept_examples, kept_traces
-from tracestill.terminal import print_summary
+from tracestill.records.figures import SamplingFigures
+from tracestill.records.progress import ignore_progress
+from tracestill.run.pipeline import make_stage
+from tracestill.stages.examples import kept_examples
 
 GYM = {"source": "reasoning_gym", "family": "gcd", "size": 1}
 
@@ -399,7 +403,8 @@ def test_what_was_sent_tells_a_masked_prompt_from_the_same_unmasked(mask: Mask) 
 
 
 def test_a_recipe_masks_for_teacher_and_judge(tmp_path: Path) -> None:
-    from tracestill.loading import RecipeError, load_recipe
+    from tracestill.recipe.errors import RecipeError
+    from tracestill.recipe.loading import load_recipe
 
     section = "engine: openai, model: m, base_urls: ['http://localhost/v1'], redact: {%s}"
     text = (
@@ -465,19 +470,36 @@ def test_the_filter_keeps_the_same_and_the_student_learns_what_is_stored(
     tmp_path: Path, restore_: bool
 ) -> None:
     recipe, run = masked_run(tmp_path, restore_)
-    execute("filter", recipe, run, lambda event: None)
-    assert [one.id for one in kept_traces(run)] == ["00", "10", "20"]
+    make_stage("filter", recipe, run, ignore_progress)
     learnt = kept_examples(recipe, run)
+    assert [one.trace_id for one in learnt] == ["00", "10", "20"]
     shown = " ".join(f"{one.prompt} {one.reasoning} {one.answer}" for one in learnt)
     assert ("ann@x.example" in shown, "[EMAIL_1]" in shown) == (restore_, not restore_)
     assert ("+49 30 901820" in shown, "[PHONE_1]" in shown) == (restore_, not restore_)
 
 
-def test_the_summary_says_what_was_masked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stage = {"name": "generate", "rows_in": 2, "rows_out": 2, "dropped": {}, "seconds": 1.0}
-    entry = stage | {"reused": False, "masked": {"phone": 1200, "email": 3}, "overlong": None}
-    entry |= {"findings": []}
-    print_summary({"stages": [entry], "evaluate": {}, "wall_seconds": 1.0}, tmp_path)
-    assert "masked in what generate sent: 3 email, 1,200 phone" in capsys.readouterr().out
+def test_the_stage_says_what_was_masked(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Who is p{n}@x.example, +49 30 901820?", "reference": ""} for n in range(2)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with scripted(lambda *_: reply(completion())) as server:
+        recipe = Recipe.model_validate(
+            {
+                "name": "masked",
+                "problems": {
+                    "train": [{"source": "file", "path": str(tmp_path / "p.jsonl")}],
+                    "heldout": [GYM],
+                },
+                "generate": {
+                    "engine": "openai", "model": "m", "base_urls": [server.url],
+                    "system_prompt": "You are ann@x.example.", "redact": {},
+                },
+                "finetune": {"student": "some/student", "template": "t.jinja", "stop": "x"},
+            }
+        )  # fmt: skip
+        for stage in ("problems", "generate"):
+            make_stage(stage, recipe, tmp_path, ignore_progress)
+    manifest = read_manifest(tmp_path / "generate")
+    assert manifest is not None
+    assert isinstance(manifest.figures, SamplingFigures)
+    assert manifest.figures.masked == {"email": 4, "phone": 2}
+    assert "masked in what was sent: 4 email, 2 phone" in manifest.notes

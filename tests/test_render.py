@@ -13,22 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 from students import FAMILIES, TEMPLATES
+from transformers import AutoConfig
 
-from finetune.config import FinetuneSection
-from finetune.contract import Contract, read_contract
 from finetune.overlong import describe
-from finetune.render import (
-    BATCH,
-    IGNORED,
-    Example,
-    Rendered,
-    as_messages,
-    load_tokenizer,
-    prompt_text,
-    render,
-)
+from finetune.packing import batch, pack
+from finetune.render import BATCH, Rendered, render
+from finetune.sample import IGNORED, Example
+from finetune.sample_checks import check_samples
+from finetune.tokenizer import as_messages, load_tokenizer, prompt_text
 from generate.engine import Request, Response
 from generate.vllm_engine import Model, VllmEngine
+from tracestill.recipe.contract import Contract, read_contract
+from tracestill.recipe.finetune import FinetuneSection
 from tracestill.records import Sampling
 
 
@@ -392,58 +388,97 @@ def long_examples() -> list[Example]:
 def test_what_is_too_long_is_left_out_whole_and_counted(students: dict[str, Path]) -> None:
     _, made = rendered(students, "chatml-think", long_examples())
     assert [sample.trace_id for sample in made.samples] == ["t0", "t1", "t2", "t3"]
-    assert made.overlong.dropped == 1
-    assert made.overlong.traces == ["long"]
-    details = json.loads(json.dumps(made.overlong.details()))
+    assert made.dropped == {"overlong": 1}
+    long = made.overlong
+    details = json.loads(json.dumps(dataclasses.asdict(long)))
     kept = sum(len(sample.input_ids) for sample in made.samples)
     assert details["by_source"]["hard"]["share_of_tokens"] == 1.0
     assert details["by_source"]["short"]["long_traces"] == 0
     assert details["share_of_traces"] == 0.2
     assert details["mean_kept"] == kept / 4
     assert details["mean_long"] == details["long_tokens"] == details["longest"] > 512
-    lines = describe(details)
+    lines = describe(long)
     assert lines[0].startswith("1 of 5 traces are longer than 512 tokens: left out, 20.0% of the")
     assert any(line.startswith("  hard: 100.0% of the traces") for line in lines)
     _, none = rendered(students, "chatml-think", examples())
-    assert describe(none.overlong.details()) == []
+    assert describe(none.overlong) == []
 
 
 def test_what_is_too_long_is_an_error_if_asked_for(students: dict[str, Path]) -> None:
-    message = r"1 of 5 traces are longer .*; the longest, long, has .*overlong to drop or split"
+    message = r"1 of 5 traces are longer .*; the longest, long, has .*overlong to drop or prefix"
     with pytest.raises(ValueError, match=message):
         rendered(students, "chatml-think", long_examples(), overlong="error")
 
 
-@pytest.mark.parametrize("name", ["chatml-think", "teuken"])
-def test_pieces_go_on_where_the_last_one_ended(students: dict[str, Path], name: str) -> None:
+@pytest.mark.parametrize("name", ["chatml-think", "qwen2.5", "teuken"])
+def test_a_prefix_is_the_beginning_of_the_sample_without_an_end(
+    students: dict[str, Path], name: str
+) -> None:
     long = long_examples()[-1]
     _, whole = rendered(students, name, [long], max_length=4096)
-    _, split = rendered(students, name, [long], overlong="split")
-    (one,) = whole.samples
-    pieces = split.samples
-    assert len(pieces) > 1
-    assert {piece.trace_id for piece in pieces} == {"long"}
-    assert all(len(piece.input_ids) <= 512 for piece in pieces)
-    for piece in pieces:
-        assert (piece.input_ids[: piece.prompt] == one.input_ids[: one.prompt]).all()
-        assert piece.prompt <= piece.answer <= len(piece.input_ids)
-    learnt = np.concatenate([piece.input_ids[piece.prompt :] for piece in pieces])
-    assert (learnt == one.input_ids[one.prompt :]).all()
-    answers = np.concatenate([piece.input_ids[piece.answer :] for piece in pieces])
-    assert (answers == one.input_ids[one.answer :]).all()
-    assert [int(split.endings[0] in p.input_ids[p.prompt :]) for p in pieces] == [
-        *[0] * (len(pieces) - 1), 1,
-    ]  # fmt: skip
-    sizes = [len(piece.input_ids) for piece in pieces]
-    assert max(sizes) - min(sizes) <= 1
-    assert split.overlong.dropped == 0
-    assert split.overlong.details()["long_traces"] == 1
+    _, made = rendered(students, name, long_examples(), overlong="prefix")
+    one, prefix = whole.samples[0], made.samples[-1]
+    assert [sample.cut for sample in made.samples] == [False] * 4 + [True]
+    assert prefix.trace_id == "long"
+    assert len(prefix.input_ids) == 512
+    assert (prefix.input_ids == one.input_ids[:512]).all()
+    assert prefix.prompt == one.prompt
+    assert (prefix.labels[: prefix.prompt] == IGNORED).all()
+    assert (prefix.labels[prefix.prompt :] == one.input_ids[one.prompt : 512]).all()
+    assert not {*made.endings} & {*prefix.input_ids[prefix.prompt :].tolist()}
+    assert prefix.answer == 512, "the cut is in the reasoning"
+    assert made.dropped == {}
+    assert (made.overlong.long_traces, made.overlong.no_room) == (1, 0)
+    assert made.overlong.cut_tokens == len(one.input_ids) - 512
+    lines = describe(made.overlong)
+    assert lines[0].startswith("1 of 5 traces are longer than 512 tokens: cut there, without a")
+    assert f"{made.overlong.cut_tokens:,} tokens after the cuts are not trained on" in lines[-1]
 
 
-def test_a_prompt_that_leaves_no_room_can_not_be_split(students: dict[str, Path]) -> None:
+def test_packed_prefixes_fit_their_rows_and_end_without_a_target(
+    students: dict[str, Path],
+) -> None:
+    _, made = rendered(students, "chatml-think", long_examples(), overlong="prefix")
+    samples = made.samples
+    packed = pack([len(sample.input_ids) for sample in samples], 512)
+    assert all(sum(len(samples[index].input_ids) for index in row) <= 512 for row in packed)
+    targets = batch(samples, [[len(samples) - 1]]).targets
+    assert targets[-1] == IGNORED
+    assert targets[-2] == samples[-1].input_ids[-1]
+
+
+def test_the_cut_can_fall_anywhere(students: dict[str, Path]) -> None:
+    """In the think tag, in the reasoning, in a character, in the answer, before the stop token."""
+    for name in ("qwen2.5", "teuken"):
+        (example,) = examples(1)
+        _, whole = rendered(students, name, [example])
+        one = whole.samples[0]
+        for length in range(one.prompt + 1, len(one.input_ids) + 1):
+            tokenizer, made = rendered(
+                students, name, [example], overlong="prefix", max_length=length
+            )
+            (sample,) = made.samples
+            assert sample.cut == (length < len(one.input_ids))
+            assert (sample.input_ids == one.input_ids[:length]).all()
+            assert sample.answer == min(one.answer, length)
+            config = AutoConfig.from_pretrained(students[name])
+            check_samples(made, [example], tokenizer, config, system=None, max_length=length)
+
+
+def test_a_prompt_that_leaves_no_room_is_left_out_and_counted(students: dict[str, Path]) -> None:
     huge = Example(trace_id="huge", prompt="1 + 12\n" * 200, reasoning="x", answer="y")
-    with pytest.raises(ValueError, match="trace huge: its prompt alone has"):
-        rendered(students, "chatml-think", [huge], overlong="split")
+    _, made = rendered(students, "chatml-think", [*examples(4), huge], overlong="prefix")
+    assert [sample.trace_id for sample in made.samples] == ["t0", "t1", "t2", "t3"]
+    assert made.dropped == {"overlong": 1}
+    assert describe(made.overlong)[-1] == "  1 left out, since the prompt alone is that long"
+    with pytest.raises(ValueError, match=r"the prompt of every trace alone fills finetune\.max_l"):
+        rendered(students, "chatml-think", [huge], overlong="prefix")
+
+
+def test_a_recipe_that_splits_is_told_what_to_write() -> None:
+    with pytest.raises(ValueError, match=r"split is no more.* write prefix") as told:
+        settings("chatml-think", overlong="split")
+    assert len(told.value.errors()) == 1  # type: ignore[attr-defined]
 
 
 # --- what is refused

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import tracestill
-from tracestill.layout import REPORT, STAGES
+from tracestill.explore import plots
+from tracestill.explore.report import build
+from tracestill.explore.shown import Shown
 from tracestill.records import (
     PassRate,
     Trace,
@@ -18,8 +20,13 @@ from tracestill.records import (
     write_manifest,
     write_table,
 )
-from tracestill.report import build, plots
-from tracestill.runs import Shown
+from tracestill.records.figures import (
+    LengthFigures,
+    OverlongFigures,
+    Predicted,
+    TrainingFigures,
+)
+from tracestill.records.layout import REPORT, STAGES
 
 
 class Text(HTMLParser):
@@ -91,7 +98,7 @@ def test_a_report_says_how_sampling_until_correct_went(copied: Path) -> None:
         PassRate(problem_id="a", samples=1, correct=1, pass_rate=1.0),
         PassRate(problem_id="b", samples=3, correct=1, pass_rate=0.0),
         PassRate(problem_id="c", samples=4, correct=0, pass_rate=0.0),
-        PassRate(problem_id="d", samples=1, correct=0, pass_rate=None),  # the budget ended
+        PassRate(problem_id="d", samples=1, correct=0, pass_rate=None),  # ended by the budget
     ]
     folder = copied / "generate"
     manifest = read_manifest(folder)
@@ -101,8 +108,9 @@ def test_a_report_says_how_sampling_until_correct_went(copied: Path) -> None:
     write_manifest(folder, dataclasses.replace(manifest, tables=tables))
     text = " ".join(Text(build(copied).read_text()).text.split())
     assert "2.25 samples a problem, at most 4; 2 of 4 problems have a correct one" in text
-    assert "pass rate is 33.3%" in text
-    assert "over the 3 problems that were not ended by the budget" in text
+    # Of all problems there is no unbiased rate: those that were finished are the easier ones.
+    assert "pass rate is" not in text
+    assert "The budget ended 1 problems before their rule did" in text
     frame = tracestill.load_run(copied).pass_rates()
     assert frame["samples"].tolist() == [1, 3, 4, 1]
     assert frame["pass_rate"].isna().tolist() == [False, False, False, True]
@@ -126,18 +134,24 @@ def test_a_report_tells_the_training(copied: Path) -> None:
     folder = copied / "finetune"
     manifest = read_manifest(folder)
     assert manifest is not None
-    figures = {"traces": 40, "long_traces": 4, "long_tokens": 900, "share_of_traces": 0.1,
-               "share_of_tokens": 0.25, "mean_kept": 75.0, "mean_long": 225.0}  # fmt: skip
-    added = {
-        "overlong": {"policy": "drop", "max_length": 200, "longest": 300, **figures,
-                     "by_source": {"gcd": figures, "ab": figures}},
-        "predicted": {
-            "memory_bytes": {"predicted": 2.5e9, "actual": 2.0e9, "difference": 0.25},
-            "tokens_per_second": {"predicted": 1500.0, "actual": 2000.0, "difference": -0.25},
-        },
-        "findings": ["the adapter is <small>"],
-    }  # fmt: skip
-    write_manifest(folder, dataclasses.replace(manifest, details={**manifest.details, **added}))
+    lengths = LengthFigures(
+        traces=40, long_traces=4, long_tokens=900, share_of_traces=0.1, share_of_tokens=0.25,
+        mean_kept=75.0, mean_long=225.0,
+    )  # fmt: skip
+    overlong = OverlongFigures(
+        policy="drop", max_length=200, longest=300, by_source={"gcd": lengths, "ab": lengths},
+        **dataclasses.asdict(lengths),
+    )  # fmt: skip
+    predicted = {
+        "memory_bytes": Predicted(predicted=2.5e9, actual=2.0e9, difference=0.25),
+        "tokens_per_second": Predicted(predicted=1500.0, actual=2000.0, difference=-0.25),
+    }
+    assert isinstance(manifest.figures, TrainingFigures)
+    export = dataclasses.replace(manifest.figures.export, findings=["the adapter is <small>"])
+    figures = dataclasses.replace(
+        manifest.figures, overlong=overlong, predicted=predicted, export=export
+    )
+    write_manifest(folder, dataclasses.replace(manifest, figures=figures))
     metrics = run.metrics().assign(mfu=0.452, memory_gb=21.4)
     metrics.to_json(folder / "metrics.jsonl", orient="records", lines=True)
     (folder / "monitor.jsonl").unlink()
@@ -213,7 +227,15 @@ def test_what_is_no_run_or_not_there_is_said(finished: Path, tmp_path: Path) -> 
     with pytest.raises(ValueError, match="is no run"):
         tracestill.load_run(tmp_path)
     run = tracestill.load_run(finished)
-    with pytest.raises(ValueError, match="no table trace, only traces"):
+    with pytest.raises(ValueError, match="no table generate/trace, only traces"):
         run.frame("generate", "trace")
-    with pytest.raises(ValueError, match="no table pass_rates, only traces"):
-        run.pass_rates()
+
+
+def test_pass_rates_of_a_fixed_number_of_samples_are_plain_shares(finished: Path) -> None:
+    run = tracestill.load_run(finished)
+    rates = run.pass_rates().set_index("problem_id")
+    assert len(rates) == len(run.problems())
+    assert (rates["samples"] == 3).all()
+    right = set(run.verdicts().query("outcome == 'correct'")["trace_id"])
+    for problem, traces in run.traces().groupby("problem_id"):
+        assert rates.loc[problem, "pass_rate"] == traces["id"].isin(right).mean()

@@ -21,9 +21,9 @@ from conftest import ROOT
 
 from generate.engine import Partial, Request, Response
 from generate.openai_engine import OpenaiEngine
+from tracestill.commands.serve import flags, serving
+from tracestill.recipe.models import LocalModel, ServedModel
 from tracestill.records import Sampling
-from tracestill.records.models import LocalModel, ServedModel
-from tracestill.serving import flags, serving
 
 TEACHER = str(ROOT / "miniature" / "teacher")
 NAME = "miniature/teacher"
@@ -61,8 +61,8 @@ def questions(count: int) -> list[Request]:
     ]
 
 
-def going_on(requests: list[Request], cut: dict[str, Response]) -> list[Request]:
-    """The same requests, to go on with the answers that were cut."""
+def continuing(requests: list[Request], cut: dict[str, Response]) -> list[Request]:
+    """The same requests, to continue the answers that were cut."""
     return [
         dataclasses.replace(
             one,
@@ -106,7 +106,7 @@ def test_a_cut_answer_goes_on_token_by_token(url: str) -> None:
     whole = ask([url], asked, token_ids=True)
     cut = ask([url], asked, max_tokens=20, token_ids=True)
     assert {one.finish for one in cut.values()} == {"length"}
-    for one in ask([url], going_on(asked, cut), token_ids=True).values():
+    for one in ask([url], continuing(asked, cut), token_ids=True).values():
         expected = whole[one.id]
         assert (one.token_ids, one.raw, one.finish) == (
             expected.token_ids, expected.raw, expected.finish,
@@ -161,7 +161,7 @@ def test_reasoning_in_a_field_of_its_own_and_a_replica_that_is_killed() -> None:
         assert all("think>" not in answer.raw for answer in found.values())
         assert all(answer.raw_reasoning for answer in found.values())
         cut = ask([one], questions(4), max_tokens=10, token_ids=True)
-        again = ask([one], going_on(questions(4), cut), token_ids=True)
+        again = ask([one], continuing(questions(4), cut), token_ids=True)
         assert [again[i].token_ids for i in again] == [found[i].token_ids for i in again]
 
         two, _ = stack.enter_context(teacher())
@@ -175,7 +175,7 @@ def test_reasoning_in_a_field_of_its_own_and_a_replica_that_is_killed() -> None:
 @pytest.mark.slow
 def test_serve_prints_what_a_recipe_needs_and_ends_whole(recipe: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "tracestill.cli", "serve", str(recipe), "--port", str(port)]
+    command = [sys.executable, "-m", "tracestill", "serve", str(recipe), "--port", str(port)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, **QUIET}
     )

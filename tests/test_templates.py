@@ -85,8 +85,8 @@ def test_a_template_has_its_familys_turns_and_forgets_past_reasoning(name: str) 
 
 
 def test_teuken_is_told_in_each_language_what_it_was_trained_with() -> None:
-    from finetune.config import FinetuneSection
-    from finetune.contract import read_contract
+    from tracestill.recipe.contract import read_contract
+    from tracestill.recipe.finetune import FinetuneSection
 
     path = TEMPLATES / "teuken.jinja"
     section = FinetuneSection(student="x", template=str(path))

@@ -15,13 +15,18 @@ from training import examples, kill_at, run, spawn
 from transformers import AutoTokenizer
 
 from finetune.arguments import training_arguments
-from finetune.config import Lora
-from finetune.contract import read_contract
-from finetune.model import add_adapter, load_student
+from finetune.checkpoints import forget
 from finetune.packing import pack, steps
-from finetune.render import load_tokenizer, prompt_text, render
+from finetune.render import render
+from finetune.setup import Training, set_up
+from finetune.step import MicroBatch, TrainingData, micro_batches
+from finetune.student import add_adapter, load_student
+from finetune.tokenizer import load_tokenizer, prompt_text
 from finetune.train import train
-from finetune.trainer import Micro, Work, make_trainer, micro_batches
+from finetune.trainer import make_trainer
+from tracestill.recipe.contract import read_contract
+from tracestill.recipe.finetune import NEUTRAL, Launch, Lora
+from tracestill.records import Progress
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -92,7 +97,7 @@ def test_another_training_does_not_go_on_from_a_checkpoint_nor_drop_it(
 
 def test_what_changes_only_speed_goes_on(tmp_path: Path) -> None:
     kill_at(spawn(tmp_path, "micro_batch=1, gradient_checkpointing=True"), 5)
-    assert run(tmp_path, checkpoint_every=3)["resumed_from_step"] == 4
+    assert run(tmp_path, checkpoint_every=3).figures.resumed_from_step == 4
 
 
 def test_the_size_of_micro_batches_does_not_change_the_gradient(tmp_path: Path) -> None:
@@ -106,19 +111,63 @@ def test_the_size_of_micro_batches_does_not_change_the_gradient(tmp_path: Path) 
 
 
 def test_metrics_tell_reasoning_from_answer_and_count_tokens(tmp_path: Path) -> None:
-    details = run(tmp_path, holdout=0.2)
+    made_of = run(tmp_path, holdout=0.2)
+    details = made_of.figures
     made = rows(tmp_path / "metrics.jsonl")
-    assert details["heldout_samples"] > 0
-    assert details["samples"] + details["heldout_samples"] == 24
+    assert details.heldout_samples > 0
+    assert details.samples + details.heldout_samples == 24
+    learnt, heldout = made_of.learnt, made_of.heldout
+    assert (len(learnt), len(heldout)) == (details.samples, details.heldout_samples)
+    assert {*learnt, *heldout} == {example.trace_id for example in examples()}
     for row in made:
         assert row["loss_reasoning"] > 0
         assert row["loss_answer"] > 0
         assert row["learnt_tokens"] < row["tokens"]
         assert row["tokens_per_second"] > row["learnt_tokens_per_second"] > 0
-    assert sum(row["learnt_tokens"] for row in made) == 2 * details["trained_tokens"]
+    assert sum(row["learnt_tokens"] for row in made) == 2 * details.trained_tokens
     seen = rows(tmp_path / "heldout.jsonl")
-    assert [row["step"] for row in seen] == [0, 4, 8, details["steps"]][: len(seen)]
+    assert [row["step"] for row in seen] == [0, 4, 8, details.steps][: len(seen)]
     assert seen[-1]["heldout_loss"] < seen[0]["heldout_loss"]
+
+
+def test_a_training_on_prefixes_says_what_was_cut(tmp_path: Path) -> None:
+    made = run(tmp_path, overlong="prefix", max_length=34, holdout=0.2, epochs=0.1)
+    long = made.figures.overlong
+    assert long is not None
+    assert (long.policy, long.traces, long.no_room) == ("prefix", 24, 0)
+    assert 0 < long.long_traces < 24
+    assert len(made.learnt) + len(made.heldout) == 24
+    assert made.dropped == {}
+    assert made.notes[0].startswith(f"{long.long_traces} of 24 traces are longer than 34 tokens")
+    assert rows(tmp_path / "heldout.jsonl")[-1]["heldout_loss"] > 0
+
+
+def test_what_the_weights_do_not_depend_on_is_no_part_of_a_trainings_identity(
+    tmp_path: Path,
+) -> None:
+    def identity(**values: Any) -> Any:
+        chosen = training.settings(**values)
+        return set_up(
+            Training(
+                examples=examples(6), settings=chosen, student=chosen.student,
+                template=training.TEMPLATE, folder=tmp_path, seed=0, name="x", grade=None,
+            )
+        ).identity  # fmt: skip
+
+    plain = identity()
+    assert identity(micro_batch=1, attention="sdpa", checkpoint_every=9) == plain
+    # A finished student is kept on another number of GPUs, but a checkpoint is not.
+    spread = identity(launch=Launch(gpus=2))
+    assert {name for name in plain if spread[name] != plain[name]} == {"settings"}
+    assert spread["settings"]["launch"] == {"gpus": 2, "strategy": "ddp"}
+    assert "launch" in NEUTRAL
+
+
+def test_only_what_is_needed_to_resume_is_forgotten(tmp_path: Path) -> None:
+    for name in ("checkpoints", "sft", "on_policy", "merged"):
+        (tmp_path / name).mkdir()
+    forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
 
 
 def test_the_heldout_loss_is_the_same_whatever_the_packing(tmp_path: Path) -> None:
@@ -131,8 +180,8 @@ def test_the_heldout_loss_is_the_same_whatever_the_packing(tmp_path: Path) -> No
 
 
 def test_all_weights_are_trained_in_float32(tmp_path: Path) -> None:
-    details = run(tmp_path, method="full", learning_rate=1e-4)
-    assert details["trainable_parameters"] == details["parameters"]
+    details = run(tmp_path, method="full", learning_rate=1e-4).figures
+    assert details.trainable_parameters == details.export.parameters
     losses = [row["loss"] for row in rows(tmp_path / "metrics.jsonl")]
     assert losses[-1] < losses[0]
 
@@ -151,24 +200,24 @@ def test_an_adapter_that_the_loss_would_not_see_is_refused() -> None:
         add_adapter(load_student(chosen.student, chosen, 128).model, chosen)
 
 
-def prepared(tmp_path: Path, micro: Micro) -> Any:
+def prepared(tmp_path: Path, micro: MicroBatch) -> Any:
     chosen = training.settings(batch_size=4, max_length=64)
     tokenizer = load_tokenizer(chosen.student, None, training.TEMPLATE)
     some = render(examples(), tokenizer, read_contract(training.TEMPLATE, chosen), chosen).samples
     packed = pack([len(sample.input_ids) for sample in some], 64)
-    work = Work(samples=some, rows=packed, steps=steps(packed, 4, 1.0, 0))
+    data = TrainingData(samples=some, rows=packed, steps=steps(packed, 4, 1.0, 0))
     torch.manual_seed(0)
     loaded = load_student(chosen.student, chosen, 128)
     model = add_adapter(loaded.model, chosen)
-    arguments = training_arguments(chosen, tmp_path / "out", len(work.steps), 0, "test")
-    return make_trainer(model, arguments, tokenizer, work, loaded.layout, micro)
+    arguments = training_arguments(chosen, tmp_path / "out", len(data.steps), 0, "test")
+    return make_trainer(model, arguments, tokenizer, data, loaded.layout, micro)
 
 
 def test_out_of_memory_tries_fewer_rows_and_learns_the_same(tmp_path: Path) -> None:
-    undisturbed = prepared(tmp_path, Micro(rows=4, explain=str))
+    undisturbed = prepared(tmp_path, MicroBatch(rows=4, explain=str))
     undisturbed.train()
 
-    micro = Micro(rows=4, explain=str)
+    micro = MicroBatch(rows=4, explain=str)
     tried = prepared(tmp_path, micro)
     own = tried.model.get_base_model().forward
     calls = 0
@@ -195,7 +244,9 @@ def test_out_of_memory_tries_fewer_rows_and_learns_the_same(tmp_path: Path) -> N
 
 
 def test_out_of_memory_of_a_single_row_is_explained(tmp_path: Path) -> None:
-    trainer = prepared(tmp_path, Micro(rows=1, explain=lambda error: f"{error}, too many rows"))
+    trainer = prepared(
+        tmp_path, MicroBatch(rows=1, explain=lambda error: f"{error}, too many rows")
+    )
 
     def none_left(*args: Any, **kwargs: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -214,19 +265,20 @@ def test_every_process_makes_as_many_micro_batches() -> None:
 
 
 def test_trained_student_stands_by_itself(tmp_path: Path) -> None:
-    events: list[dict[str, Any]] = []
+    events: list[Progress] = []
     chosen = training.settings()
     details = train(
         examples(), chosen, student=chosen.student, template=training.TEMPLATE,
         folder=tmp_path, seed=0, progress=events.append,
-    )  # fmt: skip
+    ).figures  # fmt: skip
     tokenizer = load_tokenizer(chosen.student, None, training.TEMPLATE)
     steps = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in steps] == list(range(1, details["steps"] + 1))
+    assert [row["step"] for row in steps] == list(range(1, details.steps + 1))
     assert steps[-1]["loss"] < steps[0]["loss"]
-    assert events[-1]["done"] == events[-1]["total"] == details["steps"]
-    assert details["samples"] == 24
-    assert details["logit_difference"] < 0.05
+    assert events[-1].done == events[-1].total == details.steps
+    assert events[-1].loss == steps[-1]["loss"]
+    assert details.samples == 24
+    assert details.export.logit_difference < 0.05
     merged = tmp_path / "merged"
     reloaded = AutoTokenizer.from_pretrained(merged)
     prompt = examples(1)[0].prompt

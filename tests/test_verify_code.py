@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from filter.verify.code import code
+from filter.verify.code.cases import read_tests
 from filter.verify.code.program import last_program
-from filter.verify.code.tests_of import read_tests
 from tracestill.records import Problem
 
 HUMANEVAL = Path(__file__).parents[2] / "shared/data/HumanEval.jsonl.gz"
@@ -176,6 +176,16 @@ PROMPT = (
     "from typing import List\n\ndef helper(n):\n    return n + 1\n\n"
     'def total(numbers: List[int]) -> int:\n    """ The sum. """\n'
 )
+STEPS = {
+    "test": "def check(candidate):\n    value = 0\n    for _ in range(12):\n"
+    "        value = candidate(value)\n    assert value == 12\n",
+    "entry_point": "f",
+}
+DRAWN = {
+    "test": "import random\ndef check(f):\n    for _ in range(100):\n"
+    "        x = random.randint(0, 10**9)\n        assert f(x) == x + 1, f(x)\n",
+    "entry_point": "f",
+}
 
 
 @needs_bwrap
@@ -224,6 +234,14 @@ PROMPT = (
          "def f(n):\n    return n * n", "correct", ""),
         ({"test": "assert f(2) == 4\nassert f(3) == 9", "entry_point": "f"},
          "def f(n):\n    return 4", "incorrect", "assert f(3) == 9"),
+        (HUMAN, "import os\ndef total(numbers):\n    os._exit(0)", "incorrect",
+         "without an answer"),
+        (HUMAN, "raise ValueError('no')\ndef total(numbers): pass", "incorrect",
+         "ValueError: no"),
+        (STEPS, "def f(n):\n    return n + 1", "correct", ""),
+        (STEPS, "def f(n):\n    return n + (n < 11)", "incorrect", "assert value == 12"),
+        (DRAWN, "def f(n):\n    return n + 1", "correct", ""),
+        (DRAWN, "def f(n):\n    return n + (n % 17 > 0)", "incorrect", "AssertionError"),
     ],
 )  # fmt: skip
 def test_programs_are_judged(
@@ -232,6 +250,13 @@ def test_programs_are_judged(
     verdict = judge(problem(reference, PROMPT), fenced(source))
     assert (verdict.outcome, detail in verdict.detail) == (outcome, True), verdict.detail
     assert verdict.extracted == source + "\n"
+
+
+@needs_bwrap
+def test_a_check_as_a_whole_has_its_time() -> None:
+    endless = fenced("def total(numbers):\n    while True: pass")
+    verdict = code(0.5)(problem(HUMAN, PROMPT), endless)
+    assert (verdict.outcome, "timed out" in verdict.detail) == ("incorrect", True)
 
 
 @needs_bwrap
@@ -270,13 +295,13 @@ def test_a_sandbox_that_does_not_confine_is_none(
 
 
 @needs_bwrap
-def test_a_cage_that_dies_is_replaced(judge: Any) -> None:
-    def cages() -> list[psutil.Process]:
+def test_a_sandbox_that_dies_is_replaced(judge: Any) -> None:
+    def sandboxes() -> list[psutil.Process]:
         return [p for p in psutil.Process().children() if p.name() == "bwrap"]
 
     assert judge(problem(ADD), fenced("add = int.__add__")).outcome == "correct"
-    for cage in cages():
-        cage.kill()
+    for process in sandboxes():
+        process.kill()
     verdict = judge(problem(ADD), fenced("add = int.__add__"))
     assert verdict.outcome == "correct", verdict.detail
 

@@ -15,9 +15,10 @@ import pytest
 from conftest import run_tracestill
 
 import filter.verify
-from filter.verify import Judgement
+from filter.verify import Grade
+from tracestill.evaluate.row_files import RESULTS
+from tracestill.evaluate.verify_file import verify_file
 from tracestill.records import Problem
-from tracestill.verifying import RESULTS, verify_file
 
 Rows = list[dict[str, Any]]
 
@@ -227,13 +228,13 @@ def test_tests_of_code_reach_the_verifier_as_json(
 ) -> None:
     seen: list[tuple[Problem, str | None]] = []
 
-    def record(problem: Problem, answer: str | None) -> Judgement:
+    def record(problem: Problem, answer: str | None) -> Grade:
         seen.append((problem, answer))
         if answer == "raise":
             raise ValueError("as asked")
-        return Judgement(outcome="correct")
+        return Grade(outcome="correct")
 
-    monkeypatch.setattr(filter.verify, "verifier_for", lambda kind, sandbox: record)
+    monkeypatch.setattr(filter.verify, "grader", lambda kind, sandbox: record)
     tests = {"inputs": ["1\n"], "outputs": ["2\n"]}
     rows = [
         row("object", "<think>x</think>print(2)", kind="code", reference=tests),

@@ -1,4 +1,4 @@
-"""No program gets out of the cage, none is judged correct, and nothing is left of any."""
+"""No program gets out of the sandbox, none is judged correct, and nothing is left of any."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
 
 
 def processes() -> list[psutil.Process]:
-    """Processes in cages, the first of each aside."""
-    cages = [p for p in psutil.Process().children() if p.name() == "bwrap"]
-    return [p for cage in cages for first in cage.children() for p in first.children(True)]
+    """Processes in sandboxes, the first of each aside."""
+    sandboxes = [p for p in psutil.Process().children() if p.name() == "bwrap"]
+    return [p for box in sandboxes for first in box.children() for p in first.children(True)]
 
 
 def attempt(outside: Outside, row: dict[str, str]) -> float:
     """Judge a program; the seconds that it took."""
-    # The cages are whole, whatever the program before did; one to be started takes its time.
+    # The sandboxes work, whatever the program before did; one to be started takes its time.
     right = problem("check", outside.given, "yes")
     assert any(outside.judge(right, "    return 'yes'\n").outcome == "correct" for _ in range(3))
     descriptors = psutil.Process().num_fds()
@@ -70,14 +70,14 @@ def attempt(outside: Outside, row: dict[str, str]) -> float:
     assert "ESCAPED" not in verdict.detail
     assert verdict.detail.isprintable()
     assert re.search(row["detail"], verdict.detail) or seconds > SECONDS, verdict.detail
-    psutil.wait_procs(processes(), timeout=1)  # of a cage that was just killed
+    psutil.wait_procs(processes(), timeout=1)  # of a sandbox that was just killed
     assert not processes()
     assert psutil.Process().num_fds() <= descriptors
     return seconds
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row["tries"]) for row in programs()])
-def test_a_program_stays_in_its_cage(outside: Outside, row: dict[str, str]) -> None:
+def test_a_program_stays_in_its_sandbox(outside: Outside, row: dict[str, str]) -> None:
     # A machine that is busy with other things may take the time, but not three times.
     assert any(attempt(outside, row) < SECONDS + OVERTIME for _ in range(3))
 

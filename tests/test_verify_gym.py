@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from filter.verify import Answer, verify, verify_many
-from filter.verify.golds import doubtful
-from filter.verify.gym_guard import EVALUATING, may_see_answer
-from filter.verify.gym_scoring import open_scorer
-from filter.verify.reasoning_gym import own_answer, reasoning_gym_many
-from generate.config import GymSource
+from filter.verify.doubts import doubtful
+from filter.verify.gym import own_answer, reasoning_gym_many
+from filter.verify.gym.guard import EVALUATING, may_see_answer
+from filter.verify.gym.scoring import open_scorer
 from generate.problems import load_problems
+from tracestill.recipe.problems import GymSource
 from tracestill.records import Problem, from_row, write_table
 
 # Their entries hold no answer and no example of one: many plans are right.

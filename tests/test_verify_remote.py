@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import os
 import re
@@ -27,16 +26,15 @@ from escapes import problem as secret_problem
 from escapes import programs
 from servers import KEY, Fake, serving
 
-from filter.config import FilterSection
-from filter.sandbox import Sandbox, host_of, read_sandbox
 from filter.verify import Answer, verifier_name, verifier_names, verify, verify_many
 from filter.verify.code import code
 from filter.verify.code.bundle import bundle
-from filter.verify.code.inside.alone import END, line
+from filter.verify.code.inside.host import END, line
 from filter.verify.code.service import CONNECTIONS
+from tracestill.recipe.filter import FilterSection
+from tracestill.recipe.sandbox import Sandbox, host_of, read_sandbox
 from tracestill.records import Problem
 
-HUMANEVAL = Path(__file__).parents[2] / "shared/data/HumanEval.jsonl.gz"
 SERVICES = ("piston", "sandboxfusion", "e2b")
 SECONDS = 1.0
 
@@ -154,21 +152,6 @@ PROMPT = (
     "from typing import List\n\ndef helper(n):\n    return n + 1\n\n"
     'def total(numbers: List[int]) -> int:\n    """ The sum. """\n'
 )
-STEPS = {
-    "test": "def check(candidate):\n    value = 0\n    for _ in range(12):\n"
-    "        value = candidate(value)\n    assert value == 12\n",
-    "entry_point": "f",
-}
-LOOP = {
-    "test": "def check(f):\n    value = 0\n    while value < 200:\n        value = f(value) + 0\n",
-    "entry_point": "f",
-}
-DRAWN = {
-    "test": "import random\ndef check(f):\n    for _ in range(100):\n"
-    "        x = random.randint(0, 10**9)\n        assert f(x) == x + 1, f(x)\n",
-    "entry_point": "f",
-}
-UNSTEADY = {"test": "import os\ndef check(f):\n    assert f(os.urandom(8))", "entry_point": "f"}
 SLOW = {"inputs": [str(n) for n in range(5)], "outputs": [str(n) for n in range(5)]}
 
 PROGRAMS = [
@@ -204,22 +187,6 @@ PROGRAMS = [
      "test 2 of 2: it ended without an answer"),
     (ADD, "def add(a, b):\n    return __import__('ctypes').string_at(0)", "incorrect", "signal 11"),
     (ADD, "def add(a, b):\n    time.sleep(0.6)\n    return a + b", "correct", ""),
-    (HUMAN, PROMPT + "    return sum(numbers)", "correct", "all tests pass"),
-    (HUMAN, "    return sum(numbers)", "correct", ""),
-    (HUMAN, "total = sum", "correct", ""),
-    (HUMAN, PROMPT + "    pass", "incorrect", "AssertionError:  in assert candidate([1, 2])"),
-    (HUMAN, "def total(numbers):\n    return sum(numbers or [])", "incorrect", "assert False"),
-    (HUMAN, "def total(numbers):\n    while True: pass", "incorrect", "timed out"),
-    (HUMAN, "import os\ndef total(numbers):\n    os._exit(0)", "incorrect", "without an answer"),
-    (HUMAN, "raise ValueError('no')\ndef total(numbers): pass", "incorrect", "ValueError: no"),
-    ({"test": "assert f(2) == 4\nassert f(3) == 9", "entry_point": "f"},
-     "def f(n):\n    return n * n", "correct", ""),
-    ({"test": "assert f(2) == 4\nassert f(3) == 9", "entry_point": "f"},
-     "def f(n):\n    return 4", "incorrect", "assert f(3) == 9"),
-    (STEPS, "def f(n):\n    return n + 1", "correct", ""),
-    (STEPS, "def f(n):\n    return n + (n < 11)", "incorrect", "assert value == 12"),
-    (DRAWN, "def f(n):\n    return n + 1", "correct", ""),
-    (DRAWN, "def f(n):\n    return n + (n % 17 > 0)", "incorrect", "AssertionError"),
 ]  # fmt: skip
 
 
@@ -238,16 +205,6 @@ def test_programs_are_judged(served: Served) -> None:
         assert verdict.extracted == source + "\n"
 
 
-@needs_bwrap
-def test_most_checks_take_three_jobs(started: dict[str, Served]) -> None:
-    fake = started["piston"].fake
-    before = len(fake.programs)
-    assert (
-        started["piston"].judge(problem(DRAWN), fenced("f = lambda n: n + 1")).outcome == "correct"
-    )
-    assert len(fake.programs) - before == 3
-
-
 def test_a_job_is_a_program_whose_hashes_are_fixed(tmp_path: Path) -> None:
     run = {"mode": "program", "sources": ["print(hash('a'), input())"], "prelude": True}
     limits = {"seconds": 5.0, "memory": 2**29, "bytes": 2**20}
@@ -262,29 +219,13 @@ def test_a_job_is_a_program_whose_hashes_are_fixed(tmp_path: Path) -> None:
     assert (len(lines), end, outputs) == (2, END, set())
 
 
-@needs_bwrap
-@pytest.mark.parametrize("reference", [LOOP, UNSTEADY])
-def test_a_check_that_is_never_done_is_unverifiable(
-    started: dict[str, Served], reference: Any
-) -> None:
-    verdict = started["piston"].judge(
-        problem(reference), fenced("f = lambda n: n[:1] if isinstance(n, bytes) else n + 1")
-    )
+def test_a_test_that_is_code_is_refused_with_a_reason(served: Served) -> None:
+    before = len(served.fake.seen)
+    verdict = served.judge(problem(HUMAN, PROMPT), fenced(PROMPT + "    return sum(numbers)"))
     assert verdict.outcome == "unverifiable"
-    assert "more than 20 times" in verdict.detail
-
-
-@needs_bwrap
-@pytest.mark.skipif(not HUMANEVAL.exists(), reason="needs ../shared/data/HumanEval.jsonl.gz")
-def test_humanevals_own_solutions_are_correct(started: dict[str, Served]) -> None:
-    with gzip.open(HUMANEVAL) as file:
-        rows = [json.loads(line) for line in file][::20]
-    for row in rows:
-        tests = problem({"test": row["test"], "entry_point": row["entry_point"]}, row["prompt"])
-        own = started["piston"].judge(tests, row["canonical_solution"])
-        assert own.outcome == "correct", (row["task_id"], own.detail)
-        empty = started["piston"].judge(tests, fenced(row["prompt"] + "    pass"))
-        assert empty.outcome == "incorrect", row["task_id"]
+    assert verdict.detail.startswith("the test is code that talks with the program while it runs")
+    assert verdict.detail.endswith("judge it in bubblewrap")
+    assert len(served.fake.seen) == before
 
 
 @needs_bwrap
@@ -302,54 +243,46 @@ def test_no_program_that_tries_to_escape_is_judged_correct(
 
     with ThreadPoolExecutor(4) as threads:
         for row, verdict in threads.map(attempt, programs()):
-            assert verdict.outcome in ("incorrect", "unverifiable"), (row["tries"], verdict.detail)
+            refused = row["shape"] == "check"
+            outcomes = ("unverifiable",) if refused else ("incorrect", "unverifiable")
+            assert verdict.outcome in outcomes, (row["tries"], verdict.detail)
             # The parent of a program is there its host, which it can kill: it ends the job.
             held = "ESCAPED" not in verdict.detail or row["tries"] == "kill its parent"
             assert held, row["tries"]
             assert "no sandbox" not in verdict.detail, (row["tries"], verdict.detail)
 
 
-FORGERIES = {
-    "call": [
-        # In the place of the host's own results, through what it prints to.
-        "line = {line!r}\nfor fd in range(3, 64):\n    try:\n"
-        "        os.write(fd, line.encode())\n    except OSError:\n        pass\n"
-        "def f(given):\n    return 1",
-        "import filter.verify.code.inside.alone as alone\nalone.line = lambda *_: {line!r}\n"
-        "def f(given):\n    return 1",
-        "def f(given):\n    os.write(3, b'{{\"guess\": true}}\\n')\n    os.kill(os.getppid(), 9)",
-        "def f(given):\n    [os.kill(os.getppid(), n) for n in (19, 9)]\n    os._exit(0)",
-    ],
-    "check": [
-        "import os\ndef f(given):\n    os.write(3, b'{{\"guess\": true}}\\n' * 9)\n    return 1",
-        "__guesses__ = [1]\nclass Guess:\n    __eq__ = lambda *_: True\nf = lambda given: Guess()",
-        "import builtins\nbuiltins.__guesses__ = [1]\nf = lambda given: None",
-    ],
-}
+FORGERIES = [
+    # In the place of the host's own results, through what it prints to.
+    "line = {line!r}\nfor fd in range(3, 64):\n    try:\n"
+    "        os.write(fd, line.encode())\n    except OSError:\n        pass\n"
+    "def f(given):\n    return 1",
+    "import filter.verify.code.inside.host as host\nhost.line = lambda *_: {line!r}\n"
+    "def f(given):\n    return 1",
+    "def f(given):\n    os.write(3, b'{{\"passed\": true}}\\n')\n    os.kill(os.getppid(), 9)",
+    "def f(given):\n    [os.kill(os.getppid(), n) for n in (19, 9)]\n    os._exit(0)",
+]
 
 
 @needs_bwrap
-@pytest.mark.parametrize(
-    ("shape", "source"), [(shape, source) for shape, all_ in FORGERIES.items() for source in all_]
-)
+@pytest.mark.parametrize("source", FORGERIES)
 def test_what_is_written_in_the_hosts_place_says_only_other_values(
-    started: dict[str, Served], shape: str, source: str
+    started: dict[str, Served], source: str
 ) -> None:
-    forged = [{"loaded": True}, {"value": True, "passed": True, "guess": True}, {"passed": True}]
+    forged = [{"loaded": True}, {"value": True, "passed": True}, {"passed": True}]
     result = {"lines": [json.dumps(one) for one in forged], "code": 0, "why": "told"}
-    tests = secret_problem(shape, {}, f"SECRET-{secrets.token_hex(16)}")
+    tests = secret_problem("call", {}, f"SECRET-{secrets.token_hex(16)}")
     source = source.format(line=line(result) + f"\n{END}\n")
     verdict = started["piston"].judge(tests, fenced(source))
     assert verdict.outcome == "incorrect", verdict.detail
 
 
 @needs_bwrap
-def test_no_expected_value_leaves_and_a_test_is_never_with_the_program(served: Served) -> None:
+def test_no_expected_value_leaves(served: Served) -> None:
     secret, mark = "SECRET-of-the-test", "mark_of_the_program"
     for shape, source in [
         ("stdin", f"{mark} = 1\nprint(1)"),
         ("call", f"{mark} = 1\ndef f(given):\n    return 1"),
-        ("check", f"{mark} = 1\ndef f(given):\n    return 1"),
     ]:
         before = len(served.fake.programs)
         assert (
@@ -357,17 +290,16 @@ def test_no_expected_value_leaves_and_a_test_is_never_with_the_program(served: S
         )
         sent = payloads(served.fake, before)
         assert any(mark in text for text in sent)
-        assert any(secret in text for text in sent) == (shape == "check")
-        assert not any(secret in text and mark in text for text in sent)
+        assert not any(secret in text for text in sent)
 
 
 @needs_bwrap
-def test_e2bs_machines_are_for_one_origin_each_and_ended(started: dict[str, Served]) -> None:
+def test_e2bs_machines_are_for_one_program_each_and_ended(started: dict[str, Served]) -> None:
     served = started["e2b"]
     before, seen = len(served.fake.machines), len(served.fake.seen)
-    assert served.judge(problem(HUMAN, PROMPT), fenced("total = sum")).outcome == "correct"
+    assert served.judge(problem(ADD), fenced("add = int.__add__")).outcome == "correct"
     made = list(served.fake.machines)[before:]
-    assert len(made) == 2
+    assert len(made) == 1
     calls = served.fake.seen[seen:]
     assert {path for method, path in calls if method == "DELETE"} == {
         f"/sandboxes/{name}" for name in made
@@ -419,6 +351,37 @@ def test_a_server_that_is_not_there_is_no_sandbox(service: str) -> None:
         verdict = judged(service, f"http://127.0.0.1:{taken.getsockname()[1]}")
     assert verdict.outcome == "unverifiable"
     assert re.match(f"no sandbox: {service} can't be reached at http://127", verdict.detail)
+
+
+@pytest.mark.parametrize(
+    ("environment", "passed"),
+    [
+        ({"HTTP_PROXY": "{proxy}"}, True),
+        ({"ALL_PROXY": "{proxy}"}, True),
+        ({"HTTPS_PROXY": "{proxy}"}, False),
+        ({"ALL_PROXY": "{proxy}", "NO_PROXY": "sandbox.invalid"}, False),
+    ],
+)
+def test_a_server_is_asked_through_the_proxy_that_was_checked(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], passed: bool
+) -> None:
+    with serving(servers.piston) as proxy:
+        proxy.always = text(404, b"")
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value.format(proxy=proxy.url))
+        judged("piston", "http://sandbox.invalid:2000")
+        paths = [path for _, path in proxy.seen]
+    assert paths == ["http://sandbox.invalid:2000/api/v2/runtimes"] * passed
+
+
+@needs_bwrap
+def test_a_server_on_this_machine_is_asked_through_no_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with serving(servers.piston) as fake:
+        verdict = judged("piston", fake.url, SUM, "print(eval(input().replace(' ', '+')))")
+    assert verdict.outcome == "correct", verdict.detail
 
 
 @pytest.mark.parametrize("service", SERVICES)

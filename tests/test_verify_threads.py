@@ -146,7 +146,7 @@ ENDS = {
 }
 SCRIPT = """\
 import asyncio, os, sys, threading, time
-from filter.verify.reasoning_gym import reasoning_gym
+from filter.verify.gym import reasoning_gym
 from test_verify_threads import HANGS, MIXED, outcomes
 
 def judge():

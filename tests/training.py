@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from finetune.config import FinetuneSection, Lora
-from finetune.render import Example
-from finetune.train import train
+from finetune.sample import Example
+from finetune.train import Trained, train
+from tracestill.recipe.finetune import FinetuneSection, Lora
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "recipes" / "templates" / "miniature.jinja"
@@ -47,11 +47,11 @@ def examples(count: int = 24) -> list[Example]:
     ]
 
 
-def run(folder: Path, count: int = 24, seed: int = 0, **values: Any) -> dict[str, Any]:
+def run(folder: Path, count: int = 24, seed: int = 0, **values: Any) -> Trained:
     chosen = settings(**values)
     return train(
         examples(count), chosen, student=chosen.student, template=TEMPLATE, folder=folder,
-        seed=seed, progress=lambda event: print(event["done"], flush=True),
+        seed=seed, progress=lambda event: print(event.done, flush=True),
     )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def spawn(folder: Path, values: str = "") -> subprocess.Popen[str]:
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, 'tests'); import training\n"
         f"made = training.run(Path(sys.argv[1]), {values})\n"
-        "print('resumed from', made['resumed_from_step'], flush=True)"
+        "print('resumed from', made.figures.resumed_from_step, flush=True)"
     )
     return subprocess.Popen(
         [sys.executable, "-c", script, str(folder)],

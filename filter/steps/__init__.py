@@ -1,21 +1,21 @@
-"""The filter's steps. Each takes traces in order, yields a drop with its reason for some, and
-lets the others pass.
+"""The filter's steps. Each takes traces in order and yields a drop, with its reason, for those
+that it does not let pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from filter.config import FilterSection
 from filter.steps.contamination import contamination
 from filter.steps.duplicates import exact_duplicates, near_duplicates
-from filter.steps.form import finish, form, length
 from filter.steps.policy import max_per_problem, max_traces, verdict
+from filter.steps.usability import usable
+from tracestill.recipe.filter import FilterSection
 from tracestill.records import Drop, Problem, Trace, Verdict
 
-Step = Callable[[Iterable[Trace]], Iterable[Drop]]
+FilterStep = Callable[[Iterable[Trace]], Iterable[Drop]]
 
-__all__ = ["Step", "build_steps"]
+__all__ = ["FilterStep", "build_steps"]
 
 
 def build_steps(
@@ -23,11 +23,11 @@ def build_steps(
     problems: Mapping[str, Problem],
     heldout: Sequence[Problem],
     verdicts: Mapping[str, Verdict],
-) -> dict[str, Step]:
+) -> dict[str, FilterStep]:
     """The steps that the settings ask for, by name, in the order in which they run."""
-    steps: dict[str, Step] = {"finish": finish, "form": form}
+    steps: dict[str, FilterStep] = {"finish": usable("finish"), "form": usable("form")}
     if settings.max_tokens is not None:
-        steps["length"] = length(settings.max_tokens)
+        steps["length"] = usable("length", settings.max_tokens)
     if settings.verify:
         steps["verify"] = verdict(verdicts, settings.keep)
     if settings.decontaminate is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from filter.config import NearDuplicates
 from filter.words import Gram, grams, split_words
+from tracestill.recipe.filter import NearDuplicates
 from tracestill.records import Drop, Trace
 from tracestill.records.identity import normalise_prompt
 

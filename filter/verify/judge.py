@@ -7,26 +7,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from tracestill.records import Outcome, Problem, Trace, Verdict, digest
+from tracestill.records.verifier import Verifier
 
 Ask = Callable[[Mapping[str, str]], Mapping[str, str | None]]
-"""Sends prompts, each under a trace's id, to a model; its replies without their reasoning, None
-where there was none."""
-
-Judge = Callable[[Sequence[tuple[Problem, Trace]]], list[Verdict]]
+"""Sends prompts to a model, each under its trace's id, and returns the replies without their
+reasoning; None where there was none."""
 
 _VERDICT = re.compile(r"\bverdict\b\W{0,8}(correct|incorrect)\b", re.IGNORECASE)
 
 
-def judge(model: str, template: str, ask: Ask) -> Judge:
-    """A judge that asks `model` about each answer with a rubric.
+def judge(model: str, template: str, ask: Ask) -> Verifier:
+    """A verifier that asks `model` about each answer with a rubric.
 
     `template` is Jinja text; it has `problem`, `reference` and `answer`, and must ask for a last
     line `Verdict: correct` or `Verdict: incorrect`. The last such line of a reply counts; a reply
-    without one leaves the answer `unverifiable`. A verdict's `verifier` names the model and the
-    rubric by a hash of its text: `judge/<model>/<hash>`.
+    without one leaves the answer `unverifiable`. Its verdicts bear the model's name and a hash of
+    the rubric's text: `judge/<model>/<hash>`. All answers are asked at once, so a verdict's
+    `seconds` are its share of the whole.
 
     Raises:
-        ValueError: the template is no Jinja, or names something else than the three.
+        ValueError: the template is not valid Jinja, or uses other names than the three.
 
     """
     from jinja2 import Environment, StrictUndefined, TemplateError
@@ -50,7 +50,7 @@ def judge(model: str, template: str, ask: Ask) -> Judge:
         seconds = (time.perf_counter() - begin) / max(1, len(pairs))
         return [_verdict(trace, replies.get(trace.id), name, seconds) for _, trace in pairs]
 
-    return judge_all
+    return Verifier(names=[name], verify=judge_all)
 
 
 def _verdict(trace: Trace, reply: str | None, name: str, seconds: float) -> Verdict:

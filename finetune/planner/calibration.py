@@ -1,4 +1,4 @@
-"""What a device was measured to take and do, as factors of what is predicted."""
+"""Measurements of a device, as factors of the predictions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CALIBRATION = "calibration.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """`memory`: activations and logits as measured, by those predicted. `speed`: tokens a second
-    as measured, by those predicted. `tokens`: of the micro-batch that was measured.
+    """Measured by predicted: `memory` of activations and logits, `speed` in tokens per second.
+    `tokens` is the size of the measured micro-batch.
     """
 
     device: str
@@ -25,7 +25,7 @@ class Calibration:
     tokens: int
 
     def scaled(self, memory: Memory) -> Memory:
-        """A prediction, with the factor on what depends on the data."""
+        """A prediction with the memory that depends on the data scaled."""
         activations = round(memory.activations * self.memory)
         logits = round(memory.logits * self.memory)
         more = activations + logits - memory.activations - memory.logits
@@ -36,13 +36,13 @@ class Calibration:
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Keep it with a run."""
+    """Keep a calibration in a run's folder."""
     text = json.dumps(dataclasses.asdict(calibration), indent=2) + "\n"
     write_atomic(folder / CALIBRATION, text.encode())
 
 
 def read_calibration(folder: Path, device: str) -> Calibration | None:
-    """What a run measured, if it was on a device of that name."""
+    """The calibration of a run, if it is of a device of this name."""
     path = folder / CALIBRATION
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Settle what is `auto`, and find the cheapest change where a training does not fit."""
+"""Resolve `auto` settings, and find the cheapest changes that make a training fit."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune.config import FinetuneSection, Launch
 from finetune.planner.calibration import Calibration
 from finetune.planner.devices import Device
 from finetune.planner.options import Job, cost, kept, load, needs, own_rows, row_counts
 from finetune.planner.shape import Shape
+from tracestill.recipe.finetune import FinetuneSection, Launch
 
-# A micro-batch of so many tokens keeps a CPU's threads busy.
+# The tokens of a micro-batch that keep a CPU's threads busy.
 _ENOUGH = 4096
-# Differences of time below this part are none.
+# Relative differences in time below this do not count.
 _SAME = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Settings that fit, what differs from the recipe's, the bytes and how many times as long it
-    lasts. `dropped` samples are too long for it.
+    """Settings that fit: `text` says how they differ from the recipe's, `memory` is in bytes,
+    `times` relative to the recipe's time. `dropped` samples are too long for them.
     """
 
     text: str
@@ -38,18 +38,13 @@ def resolve(
     lengths: Sequence[int] = (),
     calibration: Calibration | None = None,
 ) -> tuple[FinetuneSection, list[str]]:
-    """The settings without `auto` where memory depends on it, and a line for each that says why.
+    """Replace `auto` in the settings that memory depends on; returns a line of reason for each too.
 
     Raises:
         ValueError: the adapter's targets name no layer.
 
     """
     job = Job(shape=shape, device=device, lengths=lengths, calibration=calibration)
-    return settle(job, settings)
-
-
-def settle(job: Job, settings: FinetuneSection) -> tuple[FinetuneSection, list[str]]:
-    """As `resolve`."""
     asked = [
         name
         for name in ("quantize", "gradient_checkpointing", "micro_batch")
@@ -66,7 +61,7 @@ def settle(job: Job, settings: FinetuneSection) -> tuple[FinetuneSection, list[s
         for rows in _choices(settings.micro_batch, row_counts(most))
     ]
     fitting = [way for way in ways if needs(job, way).total <= job.comfortable]
-    # Whole weights are learnt on more exactly than weights of 4 bits, so those come last.
+    # 16-bit weights are more exact, so 4-bit ones come last.
     fitting = [way for way in fitting if way.quantize == fitting[0].quantize]
     least = min(ways, key=lambda way: needs(job, way).total)
     chosen = _fastest(job, fitting) if fitting else least
@@ -82,8 +77,8 @@ def _choices(value: object, if_auto: Sequence[object]) -> Sequence[object]:
 
 
 def _fastest(job: Job, ways: Sequence[FinetuneSection]) -> FinetuneSection:
-    """The one that takes least time; among equals the one that takes least memory. On a CPU a
-    micro-batch grows until it keeps the threads busy, and no further.
+    """The way that takes the least time, among equals the least memory. On a CPU the smallest
+    micro-batch that keeps the threads busy.
     """
     if not job.device.cuda:
         plain = [way for way in ways if not way.gradient_checkpointing] or list(ways)
@@ -100,10 +95,10 @@ def _why(job: Job, chosen: FinetuneSection, name: str, most: int) -> str:
     said = f"{name}: {str(getattr(chosen, name)).lower()}"
     if name == "quantize":
         if chosen.quantize == "none":
-            return f"{said}, since whole weights fit"
+            return f"{said}, since 16-bit weights fit"
         whole = chosen.model_copy(update={"quantize": "none", "micro_batch": 1})
         whole = whole.model_copy(update={"gradient_checkpointing": True})
-        return f"{said}, since with whole weights a row takes {size(needs(job, whole).total)}"
+        return f"{said}, since with 16-bit weights a row takes {size(needs(job, whole).total)}"
     if name == "gradient_checkpointing":
         if not chosen.gradient_checkpointing:
             return f"{said}, since all activations fit"
@@ -121,13 +116,11 @@ def _why(job: Job, chosen: FinetuneSection, name: str, most: int) -> str:
 
 
 def changes(job: Job, settings: FinetuneSection, limit: int) -> list[Change]:
-    """What to change so that at most `limit` bytes are taken, the cheapest in time first, what
-    drops samples or asks for more devices after that. Empty where nothing helps.
+    """Changes by which at most `limit` bytes are taken: the fastest first, those that shorten rows
+    or need more devices last. Empty if nothing helps.
     """
     now = cost(job, settings)
-    found = [*_same_data(job, settings, limit, now)]
-    found.sort(key=lambda change: change.times)
-    better = found[:2]
+    better = sorted(_same_data(job, settings, limit, now), key=lambda change: change.times)[:2]
     if not better:
         better += _shorter(job, settings, limit, now)
     if job.device.cuda:
@@ -136,33 +129,30 @@ def changes(job: Job, settings: FinetuneSection, limit: int) -> list[Change]:
 
 
 def _same_data(job: Job, settings: FinetuneSection, limit: int, now: float) -> list[Change]:
-    """Every way to compute the same in less memory, of which none can do with a step less."""
-    made: list[tuple[set[str], Change]] = []
-    for steps in _steps(job, settings):
-        update: dict[str, object] = {}
-        for step in steps:
-            update |= step
+    """All minimal sets of changes that compute the same in less memory."""
+    made: list[Change] = []
+    fitting: list[set[str]] = []
+    for update in _savings(job, settings):
         changed = settings.model_copy(update=update)
-        taken = needs(job, changed).total
-        keys = set(update)
-        if taken > limit or any(fewer < keys for fewer, _ in made):
+        if needs(job, changed).total > limit or any(keys < set(update) for keys in fitting):
             continue
+        fitting.append(set(update))
         text = ", ".join(f"{key}: {str(value).lower()}" for key, value in update.items())
-        made.append(
-            (
-                keys,
-                Change(text=text, settings=changed, memory=taken, times=cost(job, changed) / now),
-            )
-        )
-    return [change for _, change in made]
+        made.append(_change(job, changed, text, now))
+    return made
+
+
+def _change(job: Job, changed: FinetuneSection, text: str, now: float, dropped: int = 0) -> Change:
+    memory, times = needs(job, changed).total, cost(job, changed) / now
+    return Change(text=text, settings=changed, memory=memory, times=times, dropped=dropped)
 
 
 def _may_quantise(job: Job, settings: FinetuneSection) -> bool:
     return settings.method == "lora" and job.device.cuda and not settings.launch.sharded
 
 
-def _steps(job: Job, settings: FinetuneSection) -> list[tuple[dict[str, object], ...]]:
-    """Sets of changes, the smaller first."""
+def _savings(job: Job, settings: FinetuneSection) -> list[dict[str, object]]:
+    """Every combination of changes that save memory, the smaller first."""
     single: list[dict[str, object]] = []
     rows = min(int(settings.micro_batch), own_rows(job, settings))
     if not settings.gradient_checkpointing:
@@ -172,30 +162,30 @@ def _steps(job: Job, settings: FinetuneSection) -> list[tuple[dict[str, object],
     if settings.quantize == "none" and _may_quantise(job, settings):
         single.append({"quantize": "nf4"})
     if not settings.activation_offload and job.device.cuda:
-        # Without checkpointing it would have to move too much.
+        # Without checkpointing there is too much to move.
         offload: dict[str, object] = {"activation_offload": True}
         if not settings.gradient_checkpointing:
             offload |= {"gradient_checkpointing": True}
         single.append(offload)
     return [
-        steps
+        {key: value for update in some for key, value in update.items()}
         for count in range(1, len(single) + 1)
-        for steps in itertools.combinations(single, count)
+        for some in itertools.combinations(single, count)
     ]
 
 
 def _least(job: Job, settings: FinetuneSection) -> FinetuneSection:
-    """All that saves memory and computes the same."""
+    """The settings with all changes that save memory and compute the same."""
     update: dict[str, object] = {"gradient_checkpointing": True, "micro_batch": 1}
+    if job.device.cuda:
+        update["activation_offload"] = True
     if _may_quantise(job, settings):
-        update |= {"quantize": "nf4", "activation_offload": True}
-    elif job.device.cuda:
-        update |= {"activation_offload": True}
+        update["quantize"] = "nf4"
     return settings.model_copy(update=update)
 
 
 def _shorter(job: Job, settings: FinetuneSection, limit: int, now: float) -> list[Change]:
-    """The longest rows that fit with all that saves memory."""
+    """The longest rows that fit with all other savings."""
     least = _least(job, settings)
     length = settings.max_length
     while length > 512:
@@ -204,17 +194,15 @@ def _shorter(job: Job, settings: FinetuneSection, limit: int, now: float) -> lis
         shorter = kept(job, changed)
         if not shorter:
             return []
-        taken = needs(job, changed).total
-        if taken <= limit:
+        if needs(job, changed).total <= limit:
             text = f"max_length: {length}{_beside(settings, changed)}"
             dropped = len(job.lengths) - len(shorter) if job.lengths else 0
-            times = cost(job, changed) / now
-            return [Change(text=text, settings=changed, memory=taken, times=times, dropped=dropped)]
+            return [_change(job, changed, text, now, dropped)]
     return []
 
 
 def _more_devices(job: Job, settings: FinetuneSection, limit: int, now: float) -> list[Change]:
-    """The fewest devices of the kind, each with a part of the model."""
+    """The fewest devices that fit the sharded model."""
     for count in (2, 4, 8):
         for offload in (settings.activation_offload, True):
             update: dict[str, object] = {
@@ -225,16 +213,14 @@ def _more_devices(job: Job, settings: FinetuneSection, limit: int, now: float) -
                 "activation_offload": offload,
             }
             changed = settings.model_copy(update=update)
-            taken = needs(job, changed).total
-            if count > settings.launch.gpus and taken <= limit:
+            if count > settings.launch.gpus and needs(job, changed).total <= limit:
                 text = f"launch: {{gpus: {count}, strategy: fsdp}}{_beside(settings, changed)}"
-                times = cost(job, changed) / now
-                return [Change(text=text, settings=changed, memory=taken, times=times)]
+                return [_change(job, changed, text, now)]
     return []
 
 
 def _beside(settings: FinetuneSection, changed: FinetuneSection) -> str:
-    """What else differs."""
+    """The memory settings that differ, as text."""
     names = ("gradient_checkpointing", "micro_batch", "quantize", "activation_offload")
     return "".join(
         f", {name}: {str(getattr(changed, name)).lower()}"
@@ -244,7 +230,7 @@ def _beside(settings: FinetuneSection, changed: FinetuneSection) -> str:
 
 
 def size(amount: float) -> str:
-    """Bytes, for people."""
+    """Bytes in MiB or GiB, as text."""
     if amount < 2**30 / 10:
         return f"{amount / 2**20:,.1f} MiB"
     return f"{amount / 2**30:,.1f} GiB"

@@ -1,4 +1,4 @@
-"""What devices have: memory, and how fast they compute and read it."""
+"""Devices: their memory, its bandwidth, and their peak speed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _DRIVER = 0.985
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """`memory` in bytes; `flops` a second in bfloat16 (on a CPU float32), without sparsity;
-    `bandwidth` of its memory in bytes a second. None where only the memory is known.
+    """`memory` is in bytes; `flops` are per second, dense, in bfloat16 (on a CPU float32);
+    `bandwidth` is its memory's in bytes per second. Both are None if only the memory is known.
     """
 
     name: str
@@ -52,7 +52,7 @@ _CARDS: tuple[tuple[str, float, float, float], ...] = (
     ("RTX 4080", 16, 97, 0.717),
     ("RTX 3090", 24, 71, 0.936),
 )
-# Names that stand for one of several cards.
+# Short names.
 _ALIASES = {"a100": "A100 80GB", "a6000": "RTX A6000", "4090": "RTX 4090", "3090": "RTX 3090",
             "5090": "RTX 5090", "6000ada": "RTX 6000 Ada"}  # fmt: skip
 _WITHOUT = ("v100", "tesla", "t4", "p100", "rtx20", "gtx")  # no bfloat16
@@ -63,7 +63,7 @@ def named(name: str) -> Device:
     """The device that `--gpu` names: a card, or an amount of memory such as `24GB`.
 
     Raises:
-        ValueError: there is no such card in the table.
+        ValueError: the card is not in the table.
 
     """
     if size := _SIZE.fullmatch(name.strip()):
@@ -80,8 +80,8 @@ def named(name: str) -> Device:
 
 
 def _card(name: str) -> Device | None:
-    """The card whose words are all in a name, the one with the most: a driver says more than a
-    data sheet (NVIDIA A100-SXM4-80GB), people say less.
+    """The card whose words are all in a name, that with the most words: drivers say more than data
+    sheets (NVIDIA A100-SXM4-80GB), people less.
     """
     joined = "".join(_words(name))
     words = set(_words(_ALIASES.get(joined, name)))
@@ -107,7 +107,7 @@ def _bytes(gigabytes: float) -> int:
 
 
 def here() -> Device:
-    """The first GPU of this machine, as its driver names it, or else its CPU, without torch."""
+    """The first GPU of this machine, or else its CPU, without importing torch."""
     try:
         said = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"],
@@ -122,7 +122,7 @@ def here() -> Device:
 
 
 def from_driver(name: str, memory: int) -> Device:
-    """A GPU that is there: its own memory, its speed by the table if its name is in it."""
+    """A GPU as its driver describes it; its speed is the table's, if the table has it."""
     card = _card(name)
     return Device(
         name=name.strip(),
@@ -133,7 +133,7 @@ def from_driver(name: str, memory: int) -> Device:
 
 
 def cpu() -> Device:
-    """The processors of this machine and their memory, measured: a product of matrices, a copy."""
+    """The CPU of this machine, measured by a matrix product and a copy."""
     import numpy as np
     import psutil
 

@@ -1,4 +1,4 @@
-"""Ways to train a student on a device: what each takes and how long it lasts."""
+"""The memory and time that settings take for a student on a device."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from finetune.config import FinetuneSection
 from finetune.planner import devices
 from finetune.planner.calibration import Calibration
 from finetune.planner.devices import Device
 from finetune.planner.memory import Load, Memory, memory
 from finetune.planner.shape import Shape
 from finetune.planner.speed import step_seconds
+from tracestill.recipe.finetune import FinetuneSection
 
-# The part of a device's memory that may be used: of a GPU, which holds nothing else, nearly all.
+# The share of a device's memory that may be used: of a GPU, which holds nothing else, nearly all.
 _OF_GPU, _OF_HOST = 0.95, 0.8
-# What `auto` lets one micro-batch take of a host's memory, in which others live too.
+# The share of a host's memory, which others use too, that `auto` takes.
 _AUTO_OF_HOST = 0.25
-# Whose speed stands in, to tell faster from slower, where only the memory is known.
+# Its speed is used to compare settings where only a device's memory is known.
 _REFERENCE = "RTX 4090"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A student, what it learns from and where. `lengths` are the samples' in tokens; there may be
-    none yet.
+    """A student, the device and the lengths of its samples in tokens; none if they are not known
+    yet.
     """
 
     shape: Shape
@@ -35,31 +35,34 @@ class Job:
 
     @property
     def limit(self) -> int:
-        """Bytes that may be used."""
+        """The bytes that may be used."""
         return int(self.device.memory * (_OF_GPU if self.device.cuda else _OF_HOST))
 
     @property
     def comfortable(self) -> int:
-        """Bytes that `auto` uses."""
+        """The bytes that `auto` uses."""
         return self.limit if self.device.cuda else int(self.device.memory * _AUTO_OF_HOST)
 
 
 def bfloat16(settings: FinetuneSection, device: Device) -> bool:
-    """Whether products are computed in bfloat16."""
+    """Whether the student computes in bfloat16."""
     return device.cuda if settings.dtype == "auto" else settings.dtype == "bfloat16"
 
 
 def kept(job: Job, settings: FinetuneSection) -> list[int]:
-    """The lengths of the samples that are not too long; of one that fills a row if none are
-    known.
+    """The lengths of the samples that are trained on: those too long are left out, or with
+    `overlong: prefix` cut. If none are known, the length of a row.
     """
+    longest = settings.max_length
     if not job.lengths:
-        return [settings.max_length]
-    return [length for length in job.lengths if length <= settings.max_length]
+        return [longest]
+    if settings.overlong == "prefix":
+        return [min(length, longest) for length in job.lengths]
+    return [length for length in job.lengths if length <= longest]
 
 
 def own_rows(job: Job, settings: FinetuneSection) -> int:
-    """Rows of an optimiser step on each device."""
+    """The rows of an optimiser step on each device."""
     most = math.ceil(settings.batch_size / settings.launch.gpus)
     if not job.lengths:
         return most
@@ -73,7 +76,7 @@ def _rows(lengths: Sequence[int], settings: FinetuneSection) -> int:
 
 
 def load(job: Job, settings: FinetuneSection, rows: int) -> Load:
-    """What is on a device at once with `rows` rows, at the worst."""
+    """The largest micro-batch of `rows` rows."""
     lengths = kept(job, settings) or [settings.max_length]
     longest = max(lengths)
     tokens = rows * (settings.max_length if settings.packing else longest)
@@ -88,7 +91,7 @@ def load(job: Job, settings: FinetuneSection, rows: int) -> Load:
 
 
 def needs(job: Job, settings: FinetuneSection) -> Memory:
-    """What settings without `auto` take."""
+    """The memory that settings without `auto` take."""
     assert settings.micro_batch != "auto"
     rows = min(settings.micro_batch, own_rows(job, settings))
     predicted = memory(
@@ -102,7 +105,7 @@ def needs(job: Job, settings: FinetuneSection) -> Memory:
 
 
 def seconds_per_token(job: Job, settings: FinetuneSection) -> float | None:
-    """Of all devices together, or None where the device's speed is not known."""
+    """Seconds per token of all devices together; None if the device's speed is unknown."""
     assert settings.micro_batch != "auto"
     lengths = kept(job, settings)
     if not lengths:
@@ -110,7 +113,7 @@ def seconds_per_token(job: Job, settings: FinetuneSection) -> float | None:
     every = own_rows(job, settings)
     rows = min(settings.micro_batch, every)
     one = load(job, settings, rows)
-    if job.lengths:  # on average, not at the worst
+    if job.lengths:  # the average micro-batch
         mean = sum(lengths) / _rows(lengths, settings)
         tokens = max(1, round(min(one.tokens, rows * mean)))
         one = replace(one, tokens=tokens, learnt=tokens)
@@ -121,7 +124,7 @@ def seconds_per_token(job: Job, settings: FinetuneSection) -> float | None:
 
 
 def cost(job: Job, settings: FinetuneSection) -> float:
-    """What a token takes, to tell cheaper from dearer."""
+    """Seconds per token, on a reference card if the device's speed is unknown: for comparisons."""
     known = seconds_per_token(job, settings)
     if known is None:
         stand_in = devices.named(_REFERENCE)
@@ -130,7 +133,7 @@ def cost(job: Job, settings: FinetuneSection) -> float:
 
 
 def row_counts(most: int) -> list[int]:
-    """Sizes of micro-batches to look at, `most` among them."""
+    """The sizes of micro-batches to consider, `most` among them."""
     counts = [1]
     while counts[-1] * 2 < most:
         counts.append(counts[-1] * 2)

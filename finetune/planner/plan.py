@@ -1,21 +1,21 @@
-"""Whether a training fits a device, what takes the memory, how long it lasts, what to change."""
+"""The plan of a training: memory, time, and what to change if it does not fit."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
-from finetune.config import FinetuneSection
 from finetune.planner.calibration import Calibration
-from finetune.planner.choose import Change, changes, settle, size
+from finetune.planner.choose import Change, changes, resolve, size
 from finetune.planner.devices import Device
 from finetune.planner.memory import Memory, trainable
 from finetune.planner.options import Job, kept, load, needs, own_rows, seconds_per_token
 from finetune.planner.shape import Shape
 from finetune.planner.speed import flops_per_token
+from tracestill.recipe.finetune import FinetuneSection
+from tracestill.records.figures import PlanFigures, Predicted
 
 NAMES = {
     "weights": "weights",
@@ -29,13 +29,13 @@ NAMES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A training of `job` with `settings`, in which no `auto` is left that memory depends on.
+class TrainingPlan:
+    """The plan of a training with `settings`, in which memory depends on no `auto` any more.
 
-    `memory` is each device's at its peak, `limit` what may be used. `trained` weights of
-    `job.shape.parameters` are learnt. `tokens` are those of all epochs, 0 if the samples are not
-    known; `tokens_per_second` are of all devices; both it and `hours` are None where they can't be
-    told. `why` has a line for each setting that was `auto`; `changes` is empty where it fits.
+    `memory` is the peak on each device, `limit` the bytes that may be used. `trained` of
+    `job.shape.parameters` weights are trained. `tokens` are those of all epochs, 0 if the samples
+    are not known; `tokens_per_second` is that of all devices; both it and `hours` can be None for
+    unknown. `why` has a line for each setting that was `auto`; `changes` is empty if it fits.
     """
 
     job: Job
@@ -54,7 +54,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether memory is enough."""
+        """Whether the memory is enough."""
         return self.memory.total <= self.limit
 
 
@@ -64,9 +64,8 @@ def plan(
     device: Device,
     lengths: Sequence[int] = (),
     calibration: Calibration | None = None,
-) -> Plan:
-    """Plan a training on samples of `lengths` tokens, or, where they are not known yet, on rows
-    that are full.
+) -> TrainingPlan:
+    """Plan a training on samples of `lengths` tokens, or on full rows if they are not known yet.
 
     Raises:
         ValueError: the adapter's targets name no layer, or every sample is longer than a row.
@@ -78,9 +77,9 @@ def plan(
             f"every sample is longer than finetune.max_length ({settings.max_length} tokens); the "
             f"shortest has {min(lengths)}"
         )
-    settled, why = settle(job, settings)
+    settled, why = resolve(settings, shape, device, lengths, calibration)
     if settled.lora.dora and settled.method == "lora":
-        why = [*why, "lora.dora: true takes more than is said here, about a sixth of all"]
+        why = [*why, "lora.dora: true takes more than is predicted here, about a sixth"]
     taken = needs(job, settled)
     each = seconds_per_token(job, settled)
     tokens = round(sum(kept(job, settled)) * settled.epochs) if lengths else 0
@@ -89,7 +88,7 @@ def plan(
     if each is not None and device.flops:
         operations = flops_per_token(shape, settled, kept(job, settled))
         mfu = operations / each / (device.flops * settled.launch.gpus)
-    return Plan(
+    return TrainingPlan(
         job=job,
         settings=settled,
         why=why,
@@ -106,14 +105,12 @@ def plan(
     )
 
 
-def explain_oom(plan: Plan, error: BaseException, micro_batch: int) -> str:
-    """One line: what took the memory when `micro_batch` rows did not fit, and what to change."""
+def explain_oom(plan: TrainingPlan, error: BaseException, micro_batch: int) -> str:
+    """What took the memory when `micro_batch` rows did not fit, and what to change, in one line."""
     settings = plan.settings.model_copy(update={"micro_batch": micro_batch})
     taken = needs(plan.job, settings)
-    parts = sorted(
-        ((getattr(taken, field.name), field.name) for field in fields(taken)), reverse=True
-    )
-    shown = ", ".join(f"{NAMES[name]} {size(amount)}" for amount, name in parts[:3])
+    parts = sorted(asdict(taken).items(), key=lambda part: part[1], reverse=True)
+    shown = ", ".join(f"{NAMES[name]} {size(amount)}" for name, amount in parts[:3])
     wanted = re.search(r"[Tt]ried to allocate ([\d.]+ [KMG]i?B)", str(error))
     asked = f" when {wanted[1]} more were asked for" if wanted else ""
     tokens = load(plan.job, settings, micro_batch).tokens
@@ -121,7 +118,7 @@ def explain_oom(plan: Plan, error: BaseException, micro_batch: int) -> str:
         f"out of memory{asked}: {micro_batch} row{'s' * (micro_batch > 1)} ({tokens:,} tokens) "
         f"on {plan.job.device.name} of {size(plan.job.device.memory)}; predicted: {shown}"
     )
-    # It did not fit, whatever was predicted: what is to help must take clearly less.
+    # It did not fit, whatever was predicted: a change must take clearly less.
     limit = min(plan.limit, int(taken.total * 0.95))
     found = changes(plan.job, settings, limit)
     if not found:
@@ -134,65 +131,55 @@ def _lasts(change: Change) -> str:
     return f"{size(change.memory)}, {change.times:.2f} times as long{dropped}"
 
 
-def compare(plan: Plan, measured: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Predicted against actual.
-
-    Args:
-        plan: of the run.
-        measured: `memory_bytes`, the most that was allocated, and `tokens_per_second`, where they
-            were measured.
-
-    Returns:
-        For each of them what was predicted, what was measured, and the difference as a part of
-        what was measured.
-
+def compare(
+    plan: TrainingPlan, tokens_per_second: float, memory_bytes: float | None = None
+) -> dict[str, Predicted]:
+    """The predictions of a plan beside what was measured, by name: `tokens_per_second`, and
+    `memory_bytes`, the most that torch's allocator held. What was not predicted or measured is left
+    out.
     """
-    predicted: dict[str, float | None] = {
-        "memory_bytes": float(plan.memory.allocated),
-        "tokens_per_second": plan.tokens_per_second,
+    pairs = {
+        "memory_bytes": (float(plan.memory.allocated), memory_bytes),
+        "tokens_per_second": (plan.tokens_per_second, tokens_per_second),
     }
-    found = {}
-    for name, said in predicted.items():
-        actual = measured.get(name)
-        if said is not None and actual:
-            found[name] = {
-                "predicted": round(said, 1),
-                "actual": round(float(actual), 1),
-                "difference": round(said / actual - 1, 4),
-            }
-    return found
+    return {
+        name: Predicted(
+            predicted=round(predicted, 1),
+            actual=round(float(actual), 1),
+            difference=round(predicted / actual - 1, 4),
+        )
+        for name, (predicted, actual) in pairs.items()
+        if predicted is not None and actual
+    }
 
 
 def hints(settings: FinetuneSection, trained: int, learnt: int) -> list[str]:
-    """What to know of a training, in a line each: `trained` weights learn `learnt` tokens.
+    """What to change for a better training, a line each: `trained` weights learn `learnt` tokens.
 
     An adapter keeps up with full fine-tuning while it has as many weights as there are tokens to
-    learn, by "LoRA Without Regret" (Schulman and others, 2025).
+    learn, by "LoRA Without Regret" (Schulman et al., 2025).
     """
-    if settings.method == "full":
+    if settings.method == "full" or not learnt > trained > 0:
         return []
-    found = []
-    if learnt > trained > 0:
-        rank = math.ceil(settings.lora.rank * learnt / trained)
-        found.append(
-            f"the adapter's {trained:,} weights are fewer than the {learnt:,} tokens that it "
-            f"learns: it may fall behind full fine-tuning; finetune.lora.rank: {rank} has as many"
-        )
-    return found
+    rank = math.ceil(settings.lora.rank * learnt / trained)
+    return [
+        f"the adapter's {trained:,} weights are fewer than the {learnt:,} tokens that it learns: "
+        f"it may fall behind full fine-tuning; finetune.lora.rank: {rank} has as many"
+    ]
 
 
-def as_dict(plan: Plan) -> dict[str, Any]:
-    """The plan as it is kept with a run."""
-    return {
-        "device": plan.job.device.name,
-        "fits": plan.fits,
-        "memory_bytes": {field.name: getattr(plan.memory, field.name) for field in fields(Memory)},
-        "limit_bytes": plan.limit,
-        "tokens_per_second": plan.tokens_per_second,
-        "hours": plan.hours,
-        "mfu": plan.mfu,
-        "micro_batch": plan.settings.micro_batch,
-        "gradient_checkpointing": plan.settings.gradient_checkpointing,
-        "quantize": plan.settings.quantize,
-        "why": plan.why,
-    }
+def plan_figures(plan: TrainingPlan, why: list[str]) -> PlanFigures:
+    """The plan as it is kept with a run; `why` are the reasons of its `auto` settings."""
+    return PlanFigures(
+        device=plan.job.device.name,
+        fits=plan.fits,
+        memory_bytes=asdict(plan.memory),
+        limit_bytes=plan.limit,
+        tokens_per_second=plan.tokens_per_second,
+        hours=plan.hours,
+        mfu=plan.mfu,
+        micro_batch=plan.settings.micro_batch,
+        gradient_checkpointing=plan.settings.gradient_checkpointing,
+        quantize=plan.settings.quantize,
+        why=why,
+    )

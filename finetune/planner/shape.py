@@ -1,4 +1,4 @@
-"""The shape of a student, from its config.json alone."""
+"""The shape of a student, from its config.json."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 # The architectures whose layers are laid out as `Shape.linears` and the formulas say.
 _KNOWN = ("gemma", "llama", "mistral", "qwen2", "qwen3")
-# The size of a head where a config.json is silent; elsewhere it is hidden size / heads.
+# The head size if a config.json does not give it; for others it is hidden size / heads.
 _HEAD_SIZES = {"gemma": 256, "qwen3": 128}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linear:
-    """A layer's linear map: its name as peft targets it, and its sizes."""
+    """A linear map of a layer: its name as in peft's `target_modules`, and its sizes."""
 
     name: str
     inputs: int
@@ -24,13 +24,13 @@ class Linear:
 
     @property
     def weights(self) -> int:
-        """How many, the bias aside."""
+        """The number of weights without the bias."""
         return self.inputs * self.outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Sizes of a dense decoder: grouped-query attention, a gated feed-forward net, root mean square
+    """Sizes of a dense decoder with grouped-query attention, a gated feed-forward net, and RMS
     norms before both.
     """
 
@@ -46,23 +46,23 @@ class Shape:
     tied: bool
     """Whether the output layer is the embedding."""
     head_norms: bool
-    """Whether queries and keys are normalised by head, as in Qwen3."""
+    """Whether queries and keys are normalised per head, as in Qwen3."""
     linears: tuple[Linear, ...]
     """Of one layer."""
 
     @property
     def queries(self) -> int:
-        """The width of a token's queries, all heads together."""
+        """The width of a token's queries over all heads."""
         return self.heads * self.head_size
 
     @property
     def keys(self) -> int:
-        """The width of a token's keys, all heads together; its values have the same."""
+        """The width of a token's keys over all heads, and of its values."""
         return self.kv_heads * self.head_size
 
     @property
     def embedding(self) -> int:
-        """Weights of the embedding; as many are in the output layer."""
+        """Weights of the embedding, and of the output layer."""
         return self.vocabulary * self.hidden
 
     @property
@@ -72,14 +72,14 @@ class Shape:
 
     @property
     def small(self) -> int:
-        """Weights that are neither in linear maps nor in the embedding: norms and biases."""
+        """Weights of norms and biases."""
         biases = sum(linear.outputs for linear in self.linears if linear.bias)
         norms = 2 * self.hidden + (2 * self.head_size if self.head_norms else 0)
         return self.layers * (biases + norms) + self.hidden
 
     @property
     def parameters(self) -> int:
-        """All weights, those that are tied counted once."""
+        """All weights, tied ones counted once."""
         tables = 1 if self.tied else 2
         return self.layers * self.layer_linear + tables * self.embedding + self.small
 
@@ -98,8 +98,8 @@ class Shape:
 
 
 def _targeted(name: str, targets: str | list[str]) -> bool:
-    """As peft reads `target_modules`: a list holds ends of names, a string is a pattern for all of
-    a name.
+    """As peft reads `target_modules`: a list has ends of names, a string is a pattern for the whole
+    name.
     """
     if targets == "all-linear":
         return True
@@ -114,7 +114,7 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
     """The shape that a config.json gives.
 
     Raises:
-        ValueError: the architecture is not one of those planned for, or a size is missing.
+        ValueError: the planner does not know the architecture, or a size is missing.
 
     """
     kind = str(config.get("model_type"))

@@ -1,5 +1,5 @@
-"""Traces that exist already: rows of public data sets become problems and traces."""
+"""Import existing traces: rows of public data sets become problems and traces."""
 
-from generate.importing.run import Step, fingerprint, import_traces, layout_of, walk
+from generate.importing.walk import ImportedRow, fingerprint, format_of, import_traces, walk
 
-__all__ = ["Step", "fingerprint", "import_traces", "layout_of", "walk"]
+__all__ = ["ImportedRow", "fingerprint", "format_of", "import_traces", "walk"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import itertools
 import json
@@ -11,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generate.importing.layout import Layout, Row
+from generate.importing.row_format import Row, RowFormat
 
-_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 _BATCH = 256  # rows of a Parquet file that lie in memory at once
 
 
@@ -26,46 +24,24 @@ class Line:
     wrong: str | None = None
 
 
-def files_at(path: str) -> list[Path]:
-    """The files that a path names, in order: a file, or those of a folder or a glob.
-
-    Raises:
-        ValueError: there is none.
-
-    """
-    place = Path(path)
-    if place.is_dir():
-        found = [p for p in sorted(place.rglob("*")) if p.name.endswith(_ENDINGS)]
-    elif place.is_file():
-        found = [place]
-    else:
-        found = [Path(name) for name in sorted(glob.glob(path, recursive=True))]
-    if not found:
-        raise ValueError(f"generate.path: there is no {', '.join(_ENDINGS)} file at {path}")
-    for file in found:
-        if not file.name.endswith(_ENDINGS):
-            raise ValueError(f"generate.path: {file} does not end in {', '.join(_ENDINGS)}")
-    return found
-
-
-def read_files(files: Sequence[Path], layout: Layout) -> Iterator[Line]:
+def read_files(files: Sequence[Path], row_format: RowFormat) -> Iterator[Line]:
     """The rows of files, in their order.
 
     Raises:
-        ValueError: a file can't be read, or lacks a column that the layout needs.
+        ValueError: a file can't be read, or lacks a column that the format needs.
 
     """
     for file in files:
-        yield from (_parquet if file.suffix == ".parquet" else _jsonl)(file, layout)
+        yield from (_parquet if file.suffix == ".parquet" else _jsonl)(file, row_format)
 
 
 def read_hub(
-    dataset: str, config: str | None, split: str, revision: str | None, layout: Layout
+    dataset: str, config: str | None, split: str, revision: str | None, row_format: RowFormat
 ) -> Iterator[Line]:
     """The rows of a data set, streamed.
 
     Raises:
-        ValueError: it can't be had, or lacks a column that the layout needs.
+        ValueError: it can't be had, or lacks a column that the format needs.
 
     """
     import datasets
@@ -89,12 +65,12 @@ def read_hub(
         if row is None:
             return
         if number == 1:
-            _check(row, layout, dataset)
+            _check(row, row_format, dataset)
         yield Line(f"{dataset}, row {number}", row)
 
 
-def _check(columns: Any, layout: Layout, name: object) -> None:
-    missing = [column for column in layout.needs if column not in columns]
+def _check(columns: Any, row_format: RowFormat, name: object) -> None:
+    missing = [column for column in row_format.needs if column not in columns]
     if missing:
         raise ValueError(
             f"{name} has no column {', '.join(missing)}, only {', '.join(columns)}; name another "
@@ -102,7 +78,7 @@ def _check(columns: Any, layout: Layout, name: object) -> None:
         )
 
 
-def _parquet(file: Path, layout: Layout) -> Iterator[Line]:
+def _parquet(file: Path, row_format: RowFormat) -> Iterator[Line]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -111,8 +87,8 @@ def _parquet(file: Path, layout: Layout) -> Iterator[Line]:
         # With a buffer all that was read stays in memory, as long as the file is open.
         with pq.ParquetFile(file, pre_buffer=False) as opened:
             there = opened.schema_arrow.names
-            _check(there, layout, file)
-            wanted = [name for name in (*layout.needs, *layout.uses) if name in there]
+            _check(there, row_format, file)
+            wanted = [name for name in (*row_format.needs, *row_format.uses) if name in there]
             for batch in opened.iter_batches(_BATCH, columns=wanted):
                 for row in batch.to_pylist():
                     number += 1
@@ -133,7 +109,7 @@ def _unpacked(file: Path) -> Iterator[bytes]:
         raise ValueError(f"{file} can't be read: {_first(error)}") from error
 
 
-def _jsonl(file: Path, layout: Layout) -> Iterator[Line]:
+def _jsonl(file: Path, row_format: RowFormat) -> Iterator[Line]:
     checked = False
     for number, line in enumerate(_unpacked(file), 1):
         if not line.strip():
@@ -148,7 +124,7 @@ def _jsonl(file: Path, layout: Layout) -> Iterator[Line]:
             yield Line(place, {}, "not a JSON object")
             continue
         if not checked:
-            _check(row, layout, file)
+            _check(row, row_format, file)
             checked = True
         yield Line(place, row)
 

@@ -1,10 +1,18 @@
-"""Layouts whose rows hold a problem with its reference, and one solution or several."""
+"""Formats whose rows hold a problem with its reference, and one solution or several."""
 
 from __future__ import annotations
 
 import re
 
-from generate.importing.layout import Content, Found, Layout, Row, facts, optional, text
+from generate.importing.row_format import (
+    ParsedRow,
+    Row,
+    RowFormat,
+    RowResponse,
+    facts,
+    optional,
+    text,
+)
 from tracestill.records import Finish, Kind
 
 _NO_ANSWER = ("", "n/a", "proof", "notfound", "none")
@@ -31,35 +39,35 @@ def _kind_of(solution: str) -> Kind:
     return "math" if solution and (short or "\\boxed" in solution) else "open"
 
 
-def _openr1_math(row: Row) -> Content:
+def _openr1_math(row: Row) -> ParsedRow:
     said = row.get("generations")
     if not isinstance(said, list) or not said:
         raise ValueError("no generations")
     complete = row.get("is_reasoning_complete") or []
     reasons = row.get("finish_reasons") or []
-    found = []
+    responses = []
     for number, raw in enumerate(said):
         if not isinstance(raw, str) or not raw.strip():
             error = f"generation {number} has no text"
-            found.append(Found(raw="", finish="error", error=error))
+            responses.append(RowResponse(raw="", finish="error", error=error))
             continue
         ended = number >= len(complete) or complete[number] is not False
         reason = reasons[number] if number < len(reasons) else None
         finish: Finish = "length" if not ended or reason == "length" else "stop"
-        found.append(Found(raw=raw, finish=finish))
+        responses.append(RowResponse(raw=raw, finish=finish))
     choice = row.get("question_type") == "MCQ"
     kind, reference = _judged(optional(row, "answer"), optional(row, "solution"), choice)
-    return Content(
+    return ParsedRow(
         prompt=text(row, "problem"),
         reference=reference,
         kind=kind,
         source=optional(row, "source"),
-        found=tuple(found),
+        responses=tuple(responses),
         facts=facts(row, "uuid", "problem_type", "question_type"),
     )
 
 
-def _openthoughts_metadata(row: Row) -> Content:
+def _openthoughts_metadata(row: Row) -> ParsedRow:
     tests, domain = optional(row, "test_cases"), optional(row, "domain")
     reference = optional(row, "ground_truth_solution")
     kind: Kind = "open"
@@ -67,50 +75,52 @@ def _openthoughts_metadata(row: Row) -> Content:
         kind, reference = "code", tests
     elif domain == "math":
         kind = _kind_of(reference)
-    found = Found(raw=text(row, "deepseek_solution"), raw_reasoning=text(row, "deepseek_reasoning"))
-    return Content(
+    found = RowResponse(
+        raw=text(row, "deepseek_solution"), raw_reasoning=text(row, "deepseek_reasoning")
+    )
+    return ParsedRow(
         prompt=text(row, "problem"),
         reference=reference,
         kind=kind,
         source=optional(row, "source"),
-        found=(found,),
+        responses=(found,),
         facts=facts(row, "domain", "starter_code"),
     )
 
 
-def _s1k(row: Row) -> Content:
-    found = Found(
+def _s1k(row: Row) -> ParsedRow:
+    found = RowResponse(
         raw=optional(row, "deepseek_attempt"),
         raw_reasoning=text(row, "deepseek_thinking_trajectory"),
     )
     solution = optional(row, "solution")
     kind = _kind_of(solution) if row.get("cot_type") == "math" else "open"
-    return Content(
+    return ParsedRow(
         prompt=text(row, "question"),
         reference=solution,
         kind=kind,
         source=optional(row, "source_type"),
-        found=(found,),
+        responses=(found,),
         facts=facts(row, "cot_type"),
     )
 
 
-def _limo(row: Row) -> Content:
+def _limo(row: Row) -> ParsedRow:
     # The chains have no tags: they reason up to a heading under which the answer stands.
     chain = text(row, "solution")
     headings = list(_FINAL.finditer(chain))
     cut = headings[-1].start() if headings else None
     reasoning, answer = (None, chain) if cut is None else (chain[:cut], chain[cut:])
     kind, reference = _judged(optional(row, "answer"))
-    return Content(
+    return ParsedRow(
         prompt=text(row, "question"),
         reference=reference,
         kind=kind,
-        found=(Found(raw=answer, raw_reasoning=reasoning),),
+        responses=(RowResponse(raw=answer, raw_reasoning=reasoning),),
     )
 
 
-def _open_math_reasoning(row: Row) -> Content:
+def _open_math_reasoning(row: Row) -> ParsedRow:
     mode = optional(row, "inference_mode")
     if mode == "genselect":
         raise ValueError(
@@ -121,18 +131,18 @@ def _open_math_reasoning(row: Row) -> Content:
         raise ValueError("generated_solution is n/a: the row is a problem without a solution")
     kind, reference = _judged(optional(row, "expected_answer"))
     teacher = optional(row, "generation_model")
-    return Content(
+    return ParsedRow(
         prompt=text(row, "problem"),
         reference=reference,
         kind=kind,
         source=optional(row, "problem_source"),
-        found=(Found(raw=raw, teacher=teacher or None),),
+        responses=(RowResponse(raw=raw, teacher=teacher or None),),
         facts=facts(row, "problem_type", "pass_rate_72b_tir"),
     )
 
 
-LAYOUTS = {
-    "openr1-math-220k": Layout(
+FORMATS = {
+    "openr1-math-220k": RowFormat(
         dataset="open-r1/OpenR1-Math-220k",
         config="default",
         teacher="deepseek-ai/DeepSeek-R1",
@@ -143,7 +153,7 @@ LAYOUTS = {
         ),
         read=_openr1_math,
     ),
-    "openthoughts-114k-metadata": Layout(
+    "openthoughts-114k-metadata": RowFormat(
         dataset="open-thoughts/OpenThoughts-114k",
         config="metadata",
         teacher="deepseek-ai/DeepSeek-R1",
@@ -151,20 +161,20 @@ LAYOUTS = {
         uses=("ground_truth_solution", "domain", "source", "test_cases", "starter_code"),
         read=_openthoughts_metadata,
     ),
-    "s1k-1.1": Layout(
+    "s1k-1.1": RowFormat(
         dataset="simplescaling/s1K-1.1",
         teacher="deepseek-ai/DeepSeek-R1",
         needs=("question", "deepseek_thinking_trajectory", "deepseek_attempt"),
         uses=("solution", "cot_type", "source_type"),
         read=_s1k,
     ),
-    "limo": Layout(
+    "limo": RowFormat(
         dataset="GAIR/LIMO",
         teacher="GAIR/LIMO",  # chains of several models, and which wrote which is not said
         needs=("question", "solution", "answer"),
         read=_limo,
     ),
-    "openmathreasoning": Layout(
+    "openmathreasoning": RowFormat(
         dataset="nvidia/OpenMathReasoning",
         split="cot",
         teacher="nvidia/OpenMathReasoning",  # rows name their own

@@ -1,4 +1,4 @@
-"""Any table, by a map of its columns."""
+"""The format of any table, by a map of its columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import cast
 
-from generate.importing.layout import Content, Found, Layout, Row, optional, text, whole
+from generate.importing.row_format import (
+    ParsedRow,
+    Row,
+    RowFormat,
+    RowResponse,
+    optional,
+    text,
+    whole,
+)
 from tracestill.records import Finish
 
 COLUMNS = (
@@ -16,11 +24,11 @@ COLUMNS = (
 _NEEDS = ("prompt", "response")
 
 
-def table(columns: Mapping[str, str]) -> Layout:
-    """The layout of a table whose columns have these names for ours, or ours.
+def table(columns: Mapping[str, str]) -> RowFormat:
+    """The format of a table: `columns` maps our names of columns to the table's, where they differ.
 
     Raises:
-        ValueError: it maps what is none of ours.
+        ValueError: it maps a name that is none of ours.
 
     """
     if unknown := sorted(set(columns) - set(COLUMNS)):
@@ -28,7 +36,7 @@ def table(columns: Mapping[str, str]) -> Layout:
     # A column that is named has to be there; one that is not may be.
     named = {ours: columns.get(ours, ours) for ours in COLUMNS}
     needs = dict.fromkeys([*(named[ours] for ours in _NEEDS), *columns.values()])
-    return Layout(
+    return RowFormat(
         needs=tuple(needs),
         uses=tuple(name for name in named.values() if name not in needs),
         read=partial(_read, named),
@@ -36,37 +44,37 @@ def table(columns: Mapping[str, str]) -> Layout:
     )
 
 
-def _read(named: Mapping[str, str], row: Row) -> Content:
+def _read(named: Mapping[str, str], row: Row) -> ParsedRow:
     said = row.get(named["response"])
     thought = row.get(named["reasoning"])
-    responses = said if isinstance(said, list) else [said]
-    thoughts = thought if isinstance(thought, list) else [thought] * len(responses)
-    if not responses or len(thoughts) != len(responses):
-        raise ValueError(f"{len(responses)} responses, but {len(thoughts)} reasonings")
+    answers = said if isinstance(said, list) else [said]
+    thoughts = thought if isinstance(thought, list) else [thought] * len(answers)
+    if not answers or len(thoughts) != len(answers):
+        raise ValueError(f"{len(answers)} responses, but {len(thoughts)} reasonings")
     finish = optional(row, named["finish"]) or "stop"
     if finish not in ("stop", "length", "error"):
         raise ValueError(f"finish is {finish!r}: it is stop, length or error")
-    found = []
-    for number, (answer, reasoning) in enumerate(zip(responses, thoughts, strict=True)):
+    responses = []
+    for number, (answer, reasoning) in enumerate(zip(answers, thoughts, strict=True)):
         if not isinstance(answer, str):
             error = f"response {number} is no text"
-            found.append(Found(raw="", finish="error", error=error))
+            responses.append(RowResponse(raw="", finish="error", error=error))
             continue
-        found.append(
-            Found(
+        responses.append(
+            RowResponse(
                 raw=answer,
                 raw_reasoning=reasoning if isinstance(reasoning, str) else None,
                 finish=cast(Finish, finish),
-                tokens=whole(row.get(named["tokens"])) if len(responses) == 1 else 0,
+                tokens=whole(row.get(named["tokens"])) if len(answers) == 1 else 0,
                 teacher=optional(row, named["teacher"]) or None,
             )
         )
     reference = optional(row, named["reference"])
-    return Content(
+    return ParsedRow(
         prompt=text(row, named["prompt"]),
         reference=reference,
         kind="math" if reference else "open",
         source=optional(row, named["source"]),
         language=optional(row, named["language"]) or "en",
-        found=tuple(found),
+        responses=tuple(responses),
     )

@@ -1,33 +1,31 @@
-"""The OpenAI-style batch API: requests as files, answered within a day, at half the price.
-
-What has been sent is remembered in a folder, so that a run that was killed finds its batches
-again: a chunk of requests and its intent lie there before anything is sent, and a batch carries
-the chunk's name, by which it is found where the run died before it could note the batch's id.
-"""
+"""The OpenAI-style batch API: requests as files, answered within a day, at half the price."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import httpx2
 import msgspec
+import openai
+import tenacity
+from openai.types import Batch
 
 from generate.engine import EngineDiedError, Request, Response
-from generate.served.bodies import as_response, as_row, sampling_body
-from generate.served.http import Reply
-from generate.served.limits import backoff
-from generate.served.replies import Failure, estimate_tokens, masker, read_reply
-from generate.served.transport import proxies_of, read_key, without_key
-from tracestill.records import Sampling, write_atomic
-from tracestill.records.models import ServedModel
-from tracestill.records.tables import sync_folder
+from generate.served.bodies import answered, failed, sampling_body
+from generate.served.chunks import Chunk, Chunks, status_of
+from generate.served.replies import Failure, estimate_tokens, key_scrubber, read_reply
+from generate.served.retries import BACKOFF
+from generate.served.transport import Reply, proxies_of, read_key, without_key
+from tracestill.recipe.models import ServedModel
+from tracestill.records import Sampling
+from tracestill.records.files import sync_folder
 
 MOST_LINES, MOST_BYTES = 50_000, 100_000_000
 POLL_SECONDS = 30.0
@@ -35,47 +33,33 @@ _GATHER_SECONDS = 2.0  # without a new request, after which a chunk is sent
 _TICK = 0.5
 _NAME = "tracestill_chunk"  # the key in a batch's metadata
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+_PASSING = (
+    openai.APIConnectionError,
+    openai.InternalServerError,
+    openai.RateLimitError,
+    openai.ConflictError,
+)
 
 T = TypeVar("T")
 
 
-def _digest(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()[:16]
+@dataclass(slots=True)
+class _Unsent:
+    """Requests that wait until they make a chunk."""
 
+    lines: list[bytes] = field(default_factory=list)
+    requests: dict[str, Request] = field(default_factory=dict)
+    size: int = 0
+    latest: float = 0.0
 
-def _status(row: dict[str, Any]) -> int:
-    """The status of a line of results; lines of the error file may have no response at all."""
-    status = (row.get("response") or {}).get("status_code")
-    return status if isinstance(status, int) else 500
+    def full(self, line: bytes) -> bool:
+        return len(self.lines) == MOST_LINES or self.size + len(line) > MOST_BYTES
 
-
-class _Chunk:
-    """Requests that are sent together: `NAME.jsonl`, then `NAME.batch` with the batch's id, then
-    `NAME.out.jsonl` with what came of it. Each file is there only when it is whole.
-    """
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
-        self.requests = folder / f"{name}.jsonl"
-        self._id = folder / f"{name}.batch"
-        self.results = folder / f"{name}.out.jsonl"
-        self.looked = 0.0
-
-    @property
-    def batch(self) -> str | None:
-        return self._id.read_text() if self._id.exists() else None
-
-    def note(self, batch: str) -> None:
-        write_atomic(self._id, batch.encode())
-
-    def forget(self) -> None:
-        self._id.unlink(missing_ok=True)
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """The requests' ids, each with its line's digest."""
-        with self.requests.open("rb") as file:
-            for line in file:
-                yield json.loads(line)["custom_id"], _digest(line)
+    def add(self, request: Request, line: bytes) -> None:
+        self.lines.append(line)
+        self.requests[request.id] = request
+        self.size += len(line)
+        self.latest = time.monotonic()
 
 
 class Batches:
@@ -88,21 +72,17 @@ class Batches:
             ValueError: there is no folder, or the key's environment variable holds none.
 
         """
-        import httpx2
-        import openai
-
         if folder is None:
             raise ValueError("batch: true works for a run's teacher only, which has a folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self._chunks = Chunks(folder)
         self._model = model
+        self._url = model.base_urls[0]
         key = read_key(model.api_key_env) if model.api_key_env else None
-        self._mask = masker(key)
+        self._scrub = key_scrubber(key)
         self._key = key or ""
-        self._lib = openai
         self._client = openai.OpenAI(
             api_key=key or "none",
-            base_url=model.base_urls[0],
+            base_url=self._url,
             organization="",  # those of the environment are OpenAI's own, not any endpoint's
             project="",
             max_retries=0,
@@ -111,29 +91,12 @@ class Batches:
                 trust_env=False,
                 mounts={
                     root: httpx2.HTTPTransport(proxy=proxy, trust_env=False)
-                    for root, proxy in proxies_of(model.base_urls).items()
+                    for root, proxy in proxies_of([self._url]).items()
                 },
             ),
         )
         self._body = sampling_body(model, sampling)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="openai-batch")
-        self._chunks: dict[str, _Chunk] = {}
-        self._known: dict[str, tuple[str, str]] = {}  # id: the line's digest, the chunk's name
-        for path in sorted(folder.glob("*.jsonl")):
-            if not path.name.endswith(".out.jsonl"):
-                self._remember(_Chunk(folder, path.stem))
-
-    def _remember(self, chunk: _Chunk) -> None:
-        """Know a chunk's requests; those that came to nothing are to be sent again."""
-        self._chunks[chunk.name] = chunk
-        good = None
-        if chunk.results.exists():
-            with chunk.results.open("rb") as file:
-                rows = map(json.loads, filter(bytes.strip, file))
-                good = {row["custom_id"] for row in rows if _status(row) == 200}
-        for id_, digest in chunk.lines():
-            if good is None or id_ in good:
-                self._known[id_] = (digest, chunk.name)
 
     def _line(self, request: Request) -> bytes:
         body = {**self._body, "messages": request.messages}
@@ -146,44 +109,41 @@ class Batches:
     def stream(self, requests: Iterable[Request | None]) -> Iterator[Response | None]:
         """See `Engine.stream`."""
         waiting, exhausted = iter(requests), False
-        asked: dict[str, dict[str, int]] = {}  # by chunk: the ids, with their prompts' tokens
-        lines: list[bytes] = []
-        size, latest = 0, time.monotonic()
-        new: dict[str, int] = {}
+        unsent = _Unsent()
+        awaited: dict[str, dict[str, Request]] = {}  # by chunk and id
         while True:
             request = None if exhausted else next(waiting, "end")
-            if request == "end":
-                exhausted = True
-            elif isinstance(request, Request):
+            exhausted = exhausted or request == "end"
+            if isinstance(request, Request):
                 line = self._line(request)
-                prompt = sum(estimate_tokens(one["content"]) for one in request.messages)
-                digest, name = self._known.get(request.id, ("", ""))
-                if digest == _digest(line):
-                    asked.setdefault(name, {})[request.id] = prompt
+                if (name := self._chunks.holding(request.id, line)) is not None:
+                    awaited.setdefault(name, {})[request.id] = request
                     continue
-                if len(lines) == MOST_LINES or size + len(line) > MOST_BYTES:
-                    yield from self._wait(self._send, lines)
-                    asked[next(reversed(self._chunks))] = new
-                    lines, size, new = [], 0, {}
-                lines.append(line)
-                new[request.id] = prompt
-                size, latest = size + len(line), time.monotonic()
+                if unsent.full(line):
+                    unsent = yield from self._send(unsent, awaited)
+                unsent.add(request, line)
                 continue
-            if lines and (exhausted or time.monotonic() - latest > _GATHER_SECONDS):
-                yield from self._wait(self._send, lines)
-                asked[next(reversed(self._chunks))] = new
-                lines, size, new = [], 0, {}
-            for name in list(asked):
+            if unsent.lines and (exhausted or time.monotonic() - unsent.latest > _GATHER_SECONDS):
+                unsent = yield from self._send(unsent, awaited)
+            for name in list(awaited):
                 chunk = self._chunks[name]
-                if (yield from self._wait(self._finish, chunk)):
-                    yield from self._responses(chunk, asked.pop(name))
-            if exhausted and not asked and not lines:
+                if (yield from self._wait(self._poll, chunk)):
+                    yield from self._responses(chunk, awaited.pop(name))
+            if exhausted and not awaited and not unsent.lines:
                 return
-            time.sleep(_TICK if exhausted or not lines else 0.05)
+            time.sleep(_TICK if exhausted or not unsent.lines else 0.05)
             yield None
 
+    def _send(
+        self, unsent: _Unsent, awaited: dict[str, dict[str, Request]]
+    ) -> Generator[None, None, _Unsent]:
+        chunk = self._chunks.add(unsent.lines)
+        yield from self._wait(self._create, chunk)
+        awaited[chunk.name] = unsent.requests
+        return _Unsent()
+
     def _wait(self, work: Callable[..., T], *values: Any) -> Generator[None, None, T]:
-        """Do something in another thread, and say meanwhile that time passes."""
+        """Do something in another thread, and meanwhile yield now and then."""
         future = self._worker.submit(work, *values)
         while True:
             try:
@@ -191,88 +151,96 @@ class Batches:
             except NotYetError:
                 yield None
 
-    def _again(self, work: Callable[[], T]) -> T:
-        """Do something until the endpoint answers; failures that may pass are tried again."""
-        lib = self._lib
-        for tries in range(self._model.retries + 1):
-            try:
-                return work()
-            except (lib.AuthenticationError, lib.PermissionDeniedError):
-                variable = self._model.api_key_env
-                raise ValueError(
-                    f"{self._model.base_urls[0]} refuses the key: see that the environment "
-                    f"variable {variable} holds a valid one"
-                ) from None
-            except (
-                lib.APIConnectionError, lib.InternalServerError, lib.RateLimitError,
-                lib.ConflictError,
-            ) as error:  # fmt: skip
-                why = self._mask(str(error))
-            except lib.APIStatusError as error:
-                why = self._mask(str(error))
-                raise ValueError(f"{self._model.base_urls[0]} refuses the batch: {why}") from None
-            time.sleep(backoff(tries))
-        raise EngineDiedError(f"{self._model.base_urls[0]}: {why}")
+    def _retry(self, work: Callable[[], T]) -> T:
+        """Do something until the endpoint answers."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_PASSING),
+            stop=tenacity.stop_after_attempt(self._model.retries + 1),
+            wait=BACKOFF,
+            reraise=True,
+        )
+        try:
+            return retrying(work)
+        except (openai.AuthenticationError, openai.PermissionDeniedError):
+            raise ValueError(
+                f"{self._url} refuses the key: check that the environment variable "
+                f"{self._model.api_key_env} holds a valid one"
+            ) from None
+        except _PASSING as error:
+            raise EngineDiedError(f"{self._url}: {self._scrub(str(error))}") from None
+        except openai.APIStatusError as error:
+            why = self._scrub(str(error))
+            raise ValueError(f"{self._url} refuses the batch: {why}") from None
 
-    def _send(self, lines: list[bytes]) -> None:
-        data = b"".join(lines)
-        chunk = _Chunk(self._folder, f"{len(self._chunks):05d}-{_digest(data)}")
-        write_atomic(chunk.requests, data)
-        self._remember(chunk)
-        self._create(chunk)
+    def _create(self, chunk: Chunk) -> None:
+        """Send a chunk. An attempt whose answer was lost may have created its batch, which would
+        be paid twice: so each further attempt looks for it first.
+        """
+        client, lost = self._client, False
 
-    def _create(self, chunk: _Chunk) -> None:
-        client = self._client
-        sent = self._again(lambda: client.files.create(file=chunk.requests, purpose="batch"))
-        batch = self._again(
-            lambda: client.batches.create(
-                input_file_id=sent.id,
+        def create() -> str:
+            nonlocal lost
+            if lost and (found := self._find(chunk, file.id)) is not None:
+                return found
+            lost = True
+            batch = client.batches.create(
+                input_file_id=file.id,
                 endpoint="/v1/chat/completions",
                 completion_window="24h",
                 metadata={_NAME: chunk.name},
             )
-        )
-        chunk.note(batch.id)
+            return batch.id
 
-    def _find(self, chunk: _Chunk) -> str | None:
-        """The batch of a chunk whose id was not noted: the run may have died before."""
-        for batch in self._again(lambda: list(self._client.batches.list(limit=100))):
-            if (batch.metadata or {}).get(_NAME) == chunk.name:
-                chunk.note(batch.id)
+        file = self._retry(lambda: client.files.create(file=chunk.requests, purpose="batch"))
+        chunk.note_batch(self._retry(create))
+
+    def _find(self, chunk: Chunk, file: str | None = None) -> str | None:
+        """The id of a chunk's batch, by its name or its input file, if it was created. One that
+        failed as a whole answers nothing, and is not looked for.
+        """
+        for batch in self._client.batches.list(limit=100):
+            named = (batch.metadata or {}).get(_NAME) == chunk.name
+            if (named or batch.input_file_id == file) and batch.status != "failed":
                 return batch.id
         return None
 
-    def _finish(self, chunk: _Chunk) -> bool:
-        """Whether the results of a chunk are there; looks for them now and then."""
+    def _poll(self, chunk: Chunk) -> bool:
+        """Whether a chunk's results are on disk; looks for them every `POLL_SECONDS`."""
         if chunk.results.exists():
             return True
-        if time.monotonic() - chunk.looked < POLL_SECONDS:
+        if time.monotonic() - chunk.polled < POLL_SECONDS:
             return False
-        first, chunk.looked = chunk.looked == 0.0, time.monotonic()
+        chunk.polled = time.monotonic()
+        if chunk.batch is None and (found := self._retry(lambda: self._find(chunk))) is not None:
+            chunk.note_batch(found)  # the run was killed before it could
         id_ = chunk.batch
-        if id_ is None and (not first or (id_ := self._find(chunk)) is None):
+        if id_ is None:
             self._create(chunk)
             return False
-        batch = self._again(lambda: self._client.batches.retrieve(str(id_)))
+        batch = self._retry(lambda: self._client.batches.retrieve(id_))
         if batch.status not in _ENDED:
             return False
         faults = (batch.errors and batch.errors.data) or []
         if batch.status == "failed" and any(one.code == "token_limit_exceeded" for one in faults):
-            chunk.forget()  # the account's queue is full: sent again when it has been looked at
+            chunk.forget_batch()  # the account's queue is full: sent again at the next poll
             return False
+        self._fetch(chunk, batch)
+        return True
+
+    def _fetch(self, chunk: Chunk, batch: Batch) -> None:
+        """Write the results of a batch that has ended."""
+        faults = (batch.errors and batch.errors.data) or []
         said = "; ".join(f"{one.code}: {one.message}" for one in faults)
-        note = {"custom_id": "", "status": batch.status, "said": self._mask(said)}
+        note = {"custom_id": "", "status": batch.status, "said": self._scrub(said)}
         part = chunk.results.with_suffix(".part")
         with part.open("wb") as file:
-            for source in (batch.output_file_id, batch.error_file_id):
-                if source:
-                    self._again(lambda source=source: self._download(source, file))  # type: ignore[misc]
+            for source in filter(None, (batch.output_file_id, batch.error_file_id)):
+                self._retry(lambda source=source: self._download(source, file))  # type: ignore[misc]
             file.write(b"\n" + msgspec.json.encode(note) + b"\n")
             file.flush()
             os.fsync(file.fileno())  # half of it under its name would be paid for again
         part.replace(chunk.results)
-        sync_folder(self._folder)
-        return True
+        sync_folder(self._chunks.folder)
 
     def _download(self, source: str, file: BinaryIO) -> None:
         """Append a file of the endpoint's, which may be larger than memory."""
@@ -289,32 +257,31 @@ class Batches:
             file.truncate()
             raise
 
-    def _responses(self, chunk: _Chunk, asked: dict[str, int]) -> Iterator[Response]:
+    def _responses(self, chunk: Chunk, awaited: dict[str, Request]) -> Iterator[Response]:
         ended = "ended"
-        with chunk.results.open("rb") as file:
-            for line in filter(bytes.strip, file):
-                row = json.loads(line)
-                if row["custom_id"] == "":
-                    ended = f"{row['status']} {row['said']}".strip()
-                    continue
-                prompt = asked.pop(row["custom_id"], None)
-                if prompt is not None:
-                    yield self._response(row, prompt)
-        for id_ in asked:
+        for row in chunk.rows():
+            if row["custom_id"] == "":
+                ended = f"{row['status']} {row['said']}".strip()
+            elif (request := awaited.pop(row["custom_id"], None)) is not None:
+                yield self._response(row, request)
+        for id_ in awaited:
             why = f"the batch {chunk.batch} was {ended} without an answer to this request"
-            self._known.pop(id_, None)
-            yield as_row(id_, Failure(kind="passing", why=why), 0.0)
+            self._chunks.forget(id_)
+            yield failed(id_, Failure(kind="passing", why=why), 0.0)
 
-    def _response(self, row: dict[str, Any], prompt: int) -> Response:
-        came = (row.get("response") or {}).get("body") or row.get("error")
-        reply = Reply(status=_status(row), retry_after=None, body=msgspec.json.encode(came))
-        found = read_reply(reply, self._mask)
+    def _response(self, row: dict[str, Any], request: Request) -> Response:
+        body = (row.get("response") or {}).get("body") or row.get("error")
+        reply = Reply(status=status_of(row), retry_after=None, body=msgspec.json.encode(body))
+        found = read_reply(reply, self._scrub)
         if isinstance(found, Failure):
-            self._known.pop(row["custom_id"], None)
-            return as_row(row["custom_id"], found, 0.0)
-        return as_response(row["custom_id"], found, prompt, 0.0)
+            self._chunks.forget(request.id)
+            if found.usage is not None or found.maybe_billed:
+                request.charge_failed(found.usage)
+            return failed(request.id, found, 0.0)
+        prompt = sum(estimate_tokens(message["content"]) for message in request.messages)
+        return answered(request.id, found, prompt, 0.0)
 
     def close(self) -> None:
-        """Close the connections; what was sent is answered without us."""
+        """Close the connections; the endpoint still answers the batches that were sent."""
         self._worker.shutdown(wait=False, cancel_futures=True)
         self._client.close()

@@ -1,23 +1,19 @@
-"""What a request says, and a response of what came back."""
+"""The fields of a request, and responses made from what came back."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from generate.engine import Response
+from generate.engine import Response, failed_response
 from generate.served.replies import Answer, Failure
+from tracestill.recipe.models import ServedModel
 from tracestill.records import Finish, Sampling
-from tracestill.records.models import ServedModel
-
-
-def root_of(url: str) -> str:
-    """The address that vLLM's own routes hang from: `url` without the `/v1`."""
-    return url.removesuffix("/v1")
 
 
 def sampling_body(model: ServedModel, sampling: Sampling) -> dict[str, Any]:
-    """What every request says of model and sampling; `extra_body` has the last word:
-    null there leaves a field out.
+    """The fields that are the same in every request; `extra_body` overrides them, and null there
+    leaves a field out.
     """
     body: dict[str, Any] = {
         "model": model.model,
@@ -33,8 +29,8 @@ def sampling_body(model: ServedModel, sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in (body | model.extra_body).items() if value is not None}
 
 
-def as_response(id_: str, answer: Answer, prompt: int, seconds: float) -> Response:
-    """An answer as a response; `prompt` is the estimate of its tokens where nobody counted."""
+def answered(id_: str, answer: Answer, prompt: int, seconds: float) -> Response:
+    """The response for an answer; `prompt` estimates the prompt's tokens where nobody counted."""
     return Response(
         id=id_,
         raw=answer.raw,
@@ -43,29 +39,27 @@ def as_response(id_: str, answer: Answer, prompt: int, seconds: float) -> Respon
         prefill="",
         finish=answer.finish,
         error=answer.error,
-        prompt_tokens=answer.prompt_tokens if answer.prompt_tokens is not None else prompt,
+        prompt_tokens=answer.usage.prompt_tokens if answer.usage else prompt,
         completion_tokens=answer.completion_tokens,
         new_tokens=answer.completion_tokens,
         seconds=seconds,
-        cost=answer.cost,
+        cost=answer.usage.cost if answer.usage else None,
     )
 
 
-def as_row(id_: str, failure: Failure, seconds: float) -> Response:
-    """A failure as a response, with what came nevertheless."""
+def failed(id_: str, failure: Failure, seconds: float) -> Response:
+    """The response for a failure, with what came nevertheless. It bills nothing: attempts that
+    failed are charged when they fail.
+    """
     finish: Finish = "skipped" if failure.kind == "skipped" else "error"
-    came = failure.answer
-    return Response(
-        id=id_,
-        raw=came.raw if came else "",
-        raw_reasoning=came.raw_reasoning if came else None,
-        token_ids=came.token_ids if came else None,
-        prefill="",
-        finish=finish,
-        error=failure.why,
-        prompt_tokens=(came and came.prompt_tokens) or 0,
-        completion_tokens=came.completion_tokens if came else 0,
-        new_tokens=came.completion_tokens if came else 0,
-        seconds=seconds,
-        cost=came.cost if came else None,
+    response = replace(failed_response(id_, failure.why), finish=finish, seconds=seconds)
+    partial = failure.answer
+    if partial is None:
+        return response
+    return replace(
+        response,
+        raw=partial.raw,
+        raw_reasoning=partial.raw_reasoning,
+        token_ids=partial.token_ids,
+        completion_tokens=partial.completion_tokens,
     )

@@ -1,21 +1,21 @@
-"""How much is asked at once, how often, and how long after a failure."""
+"""How many requests are in flight at once, how many are sent a minute, and how long a server asks
+to be left alone.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 60.0
 _LONGEST_RETRY_AFTER = 3600.0
 
 
 class Slots:
-    """Concurrency that adapts: halved when a server says that it is too much, one more after
-    each round of successes (additive increase, multiplicative decrease: Chiu and Jain 1989).
+    """Adaptive concurrency: halved when a server is overloaded, one more after each round of
+    successes (additive increase, multiplicative decrease: Chiu and Jain 1989).
 
     It begins at `most`: servers queue what they can't run yet, and an answer may take an hour,
     so that a slow start would never end.
@@ -29,7 +29,7 @@ class Slots:
         self._lowered = 0.0
 
     async def acquire(self) -> None:
-        """Wait for a slot, in the order of asking."""
+        """Wait for a slot, first come, first served."""
         if self._used < int(self.limit) and not self._waiting:
             self._used += 1
             return
@@ -43,7 +43,7 @@ class Slots:
             raise
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Free a slot."""
         self._used -= 1
         self._wake()
 
@@ -61,8 +61,8 @@ class Slots:
             self._wake()
 
     def too_many(self, sent: float) -> None:
-        """A server said that it is too much, of a request sent at that time (monotonic). What
-        was sent before the last decrease says nothing new.
+        """A server refused a request sent at that (monotonic) time as one too many. What was sent
+        before the last decrease says nothing new.
         """
         if sent > self._lowered:
             self._lowered = time.monotonic()
@@ -70,9 +70,9 @@ class Slots:
 
 
 class Bucket:
-    """A token bucket of `per_minute`; no more than a second's worth is saved up, so that any
-    minute has at most 1/60 too many. It may go into debt: what is larger than the bucket
-    passes, and what comes after it waits.
+    """A token bucket that fills by `per_minute` and holds a second's worth, so that any minute has
+    at most 1/60 too many. It may go into debt: what is larger than the bucket passes, and what
+    comes after it waits.
     """
 
     def __init__(self, per_minute: int) -> None:
@@ -82,7 +82,7 @@ class Bucket:
         self._at = time.monotonic()
 
     async def take(self, amount: float) -> None:
-        """Take so much, waiting until those before have been paid for."""
+        """Take so much, after waiting until the debt of those before is paid off."""
         now = time.monotonic()
         self._level = min(self._most, self._level + (now - self._at) * self._rate)
         self._at = now
@@ -92,20 +92,13 @@ class Bucket:
             await asyncio.sleep(wait)
 
     def correct(self, surplus: float) -> None:
-        """Give back what was taken too much; negative: take what was taken too little."""
+        """Return what was taken too much; negative: take what was taken too little."""
         self._level += surplus
 
 
-def backoff(tries: int) -> float:
-    """Seconds to wait after the so-many-th failure in a row: exponential with full jitter
-    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
-    """
-    return random.uniform(0, min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2 ** min(tries, 16)))
-
-
 def retry_after(value: str | None) -> float | None:
-    """Seconds of a `Retry-After` header, given as seconds or as an HTTP date; None if it says
-    nothing readable. At most an hour.
+    """Seconds of a `Retry-After` header, given as seconds or as an HTTP date; None if it
+    can't be read. At most an hour.
     """
     if value is None:
         return None

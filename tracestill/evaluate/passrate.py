@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+from tracestill.records.figures import PassAt1
 
 Z95 = 1.959963984540054
 
 
-def pass_at_1(outcomes: Mapping[str, list[bool]]) -> dict[str, Any]:
+def pass_at_1(outcomes: Mapping[str, list[bool]]) -> PassAt1:
     """pass@1 of answers grouped by problem: the mean over problems of their share of right ones.
 
     The interval is Wilson's (1927), with the number of independent answers taken from the
     spread between problems, since answers to one problem are alike (Miller 2024, "Adding Error
     Bars to Evals", section 2.2): it lies between the number of problems and that of answers.
-
-    Returns:
-        `pass_at_1`, `ci95` (low, high), `problems`, `samples`. Rates are in [0, 1].
 
     Raises:
         ValueError: there is no answer.
@@ -34,12 +32,7 @@ def pass_at_1(outcomes: Mapping[str, list[bool]]) -> dict[str, Any]:
         variance = sum((mean - rate) ** 2 for mean in means) / (problems - 1) / problems
         effective = min(max(rate * (1 - rate) / max(variance, 1e-12), problems), samples)
     low, high = wilson(rate, effective)
-    return {
-        "pass_at_1": rate,
-        "ci95": [low, high],
-        "problems": problems,
-        "samples": samples,
-    }
+    return PassAt1(pass_at_1=rate, ci95=(low, high), problems=problems, samples=samples)
 
 
 def wilson(rate: float, n: float) -> tuple[float, float]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-FORMAT = 2  # raised when the meaning of what lies on disk changes
-_HASH_WHOLE = 64 * 2**20
+FORMAT = 3  # raised when the meaning of what lies on disk changes
 
 
 def digest(*parts: Any) -> str:
@@ -41,18 +38,3 @@ def trace_id(problem: str, teacher: str, sample: int) -> str:
 def bucket(prompt: str, of: int) -> int:
     """A problem's bucket, 0 to `of` - 1, by its prompt alone: a split that no row order moves."""
     return int(hashlib.sha256(prompt.strip().encode("utf-8")).hexdigest(), 16) % of
-
-
-def file_fingerprint(path: Path) -> str:
-    """A hash of a file's content; of size and modification time where it exceeds 64 MiB."""
-    stat = path.stat()
-    if stat.st_size > _HASH_WHOLE:
-        return digest("large", stat.st_size, stat.st_mtime_ns)
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:20]
-
-
-def folder_fingerprint(path: Path, skip: Iterable[str] = (".md",)) -> str:
-    """A hash of a folder's files, by name and content, without those that end in `skip`."""
-    endings = tuple(skip)
-    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.endswith(endings))
-    return digest("folder", [(p.relative_to(path).as_posix(), file_fingerprint(p)) for p in files])

@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from tracestill.records.files import sync_folder
+
 SYNC_SECONDS = 1.0
 _TAIL = 1 << 16  # bytes of an index in which its last entry is looked for
 
@@ -179,11 +181,14 @@ class Journal:
     """
 
     def __init__(self, path: Path, keys: Sequence[str] = ()) -> None:
+        new = [one for one in (path, *path.parents) if not one.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         repair(path)
         self._keys = tuple(keys)
         self._index = self._open_index(path) if keys else None
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for one in new:  # else a loss of power takes the file, whatever was synced of its content
+            sync_folder(one.parent)
         self._end = os.fstat(self._fd).st_size
         self._dirty = False
         self._failed: OSError | None = None

@@ -129,6 +129,24 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A trace that no filter dropped. `content` is a hash of all that a student can learn of it, so
+    that a training depends on nothing else.
+    """
+
+    trace_id: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """A trace that the student was given: trained on, or `heldout` to measure the loss on."""
+
+    trace_id: str
+    heldout: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dispute:
     """An answer on which verifiers disagree, for people to decide. `opinions` are the outcomes
     by verifier; it is stored as JSON.

@@ -1,7 +1,7 @@
-"""A stage's folder: tables of Parquet shards, and a manifest that is written last.
+"""Tables of records as Parquet shards.
 
-A manifest that is there means that the stage is complete. Shards are written under a temporary
-name, synced and renamed, so that a reader sees a whole shard or none.
+Shards are written under a temporary name, synced and renamed, so that a reader sees a whole shard
+or none.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tracestill.records.identity import FORMAT, digest
+from tracestill.records.files import sync_folder
+from tracestill.records.manifest import Shard, check_files, read_manifest
 from tracestill.records.schema import arrow_schema, from_row, to_row
 
 if TYPE_CHECKING:
@@ -25,65 +24,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 SHARD_ROWS = 20_000
 _GROUP_ROWS = 500  # rows in memory at once, when writing and when reading; a trace has 100 kB
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """A Parquet file of a table: its name, its rows, its size in bytes, its content's hash."""
-
-    file: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What a complete stage says of itself.
-
-    `fingerprint` is of the stage's settings and inputs and decides on reuse; `output` is of what
-    was made. `rows_in` equals `rows_out` plus the sum of `dropped`.
-    """
-
-    stage: str
-    fingerprint: str
-    rows_in: int
-    rows_out: int
-    dropped: dict[str, int] = field(default_factory=dict)
-    seconds: float
-    tables: dict[str, list[Shard]] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
-
-    @property
-    def output(self) -> str:
-        """A hash of everything this stage made."""
-        shards = {name: [s.sha256 for s in shards] for name, shards in self.tables.items()}
-        return digest(self.fingerprint, shards, self.details.get("output"))
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old one or the whole new one, whatever happens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the renames in a folder survive a loss of power."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> list[Shard]:
@@ -149,63 +89,6 @@ def _as_text(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _as_text(item) for key, item in value.items()}
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, which declares the stage complete.
-
-    Raises:
-        AssertionError: the rows do not add up.
-
-    """
-    total = manifest.rows_out + sum(manifest.dropped.values())
-    assert manifest.rows_in == total, (
-        f"{manifest.stage}: {manifest.rows_in} rows in, but {manifest.rows_out} kept and "
-        f"{manifest.dropped} dropped"
-    )
-    text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / "manifest.json", text.encode())
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a stage's folder, or None where the stage is not complete.
-
-    Raises:
-        ValueError: the manifest is not readable.
-
-    """
-    path = folder / "manifest.json"
-    if not path.exists():
-        return None
-    try:
-        values = json.loads(path.read_bytes())
-        tables = {
-            name: [Shard(**shard) for shard in shards] for name, shards in values["tables"].items()
-        }
-        return Manifest(**{**values, "tables": tables})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not a manifest ({error}); delete it to make this stage again "
-            "(the responses in a journal are kept and reused)"
-        ) from error
-
-
-def check_shards(folder: Path, manifest: Manifest) -> None:
-    """Compare the shards' sizes with the manifest.
-
-    Raises:
-        ValueError: a shard is missing or has another size.
-
-    """
-    for shard in itertools.chain.from_iterable(manifest.tables.values()):
-        path = folder / shard.file
-        size = path.stat().st_size if path.exists() else None
-        if size != shard.bytes:
-            state = "is missing" if size is None else f"has {size:,} of {shard.bytes:,} bytes"
-            raise ValueError(
-                f"{path} {state}; delete {folder / 'manifest.json'} to make this stage again "
-                "(the responses in a journal are kept and reused)"
-            )
 
 
 def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
@@ -300,5 +183,5 @@ def _shards(folder: Path, name: str) -> list[Shard]:
         raise ValueError(f"{folder} is not complete: it has no manifest.json; run that stage first")
     if name not in manifest.tables:
         raise ValueError(f"{folder} has no table {name!r}, only {sorted(manifest.tables)}")
-    check_shards(folder, manifest)
+    check_files(folder, manifest)
     return manifest.tables[name]

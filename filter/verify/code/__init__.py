@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from filter.sandbox import BUBBLEWRAP, Sandbox
-from filter.verify.code.cage import CageError, NoSandboxError
-from filter.verify.code.caged import caged
+from filter.verify.code.bubblewrap import NoSandboxError, SandboxError
+from filter.verify.code.cases import read_tests
+from filter.verify.code.local import local
 from filter.verify.code.program import last_program
 from filter.verify.code.remote import remote
 from filter.verify.code.service import UnjudgedError
-from filter.verify.code.tests_of import read_tests
-from filter.verify.judgement import Judgement, Verifier
+from filter.verify.grading import Grade, Grader
+from tracestill.recipe.sandbox import BUBBLEWRAP, Sandbox
 from tracestill.records import Problem
 
 __all__ = ["code"]
@@ -17,8 +17,8 @@ __all__ = ["code"]
 _ATTEMPTS = 2
 
 
-def code(seconds: float = 6.0, sandbox: Sandbox = BUBBLEWRAP) -> Verifier:
-    """A verifier of programs in Python against the tests in `Problem.reference`, JSON text:
+def code(seconds: float = 6.0, sandbox: Sandbox = BUBBLEWRAP) -> Grader:
+    """A grader of programs in Python against the tests in `Problem.reference`, JSON text:
 
     - `{"inputs": […], "outputs": […]}`: texts that the program reads and prints;
     - the same with `"fn_name"`: arguments and values of that function, or of the method of a
@@ -31,29 +31,29 @@ def code(seconds: float = 6.0, sandbox: Sandbox = BUBBLEWRAP) -> Verifier:
     Programs run in the sandbox (docs/sandbox.md), in one that never holds an expected value; where
     it is missing or fails, the outcome is `unverifiable`.
     """
-    find = caged(seconds) if sandbox == BUBBLEWRAP else remote(sandbox, seconds)
+    find = local(seconds) if sandbox == BUBBLEWRAP else remote(sandbox, seconds)
 
-    def judge(problem: Problem, answer: str | None) -> Judgement:
+    def grade(problem: Problem, answer: str | None) -> Grade:
         try:
             tests = read_tests(problem.reference, problem.prompt)
         except ValueError as error:
-            return Judgement(outcome="unverifiable", detail=str(error))
+            return Grade(outcome="unverifiable", detail=str(error))
         source = last_program(answer or "")
         if not source.strip():
-            return Judgement(outcome="incorrect", detail="no program found")
+            return Grade(outcome="incorrect", detail="no program found")
         trouble = ""
         for _ in range(_ATTEMPTS):
             try:
                 failure = find(tests, source)
             except (NoSandboxError, UnjudgedError) as error:
                 none = "no sandbox: " if isinstance(error, NoSandboxError) else ""
-                return Judgement(outcome="unverifiable", extracted=source, detail=f"{none}{error}")
-            except CageError as error:
+                return Grade(outcome="unverifiable", extracted=source, detail=f"{none}{error}")
+            except SandboxError as error:
                 trouble = str(error)
                 continue
             if failure is None:
-                return Judgement(outcome="correct", extracted=source, detail="all tests pass")
-            return Judgement(outcome="incorrect", extracted=source, detail=failure)
-        return Judgement(outcome="error", extracted=source, detail=trouble)
+                return Grade(outcome="correct", extracted=source, detail="all tests pass")
+            return Grade(outcome="incorrect", extracted=source, detail=failure)
+        return Grade(outcome="error", extracted=source, detail=trouble)
 
-    return judge
+    return grade

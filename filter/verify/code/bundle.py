@@ -1,4 +1,4 @@
-"""Make of a job for `inside.alone` one program that any Python from 3.10 on runs."""
+"""Make of a job for `inside.host` one program that any Python from 3.10 on runs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from filter.verify.code.inside.host import HostJob
+
 _INSIDE = Path(__file__).parent / "inside"
 _PACKAGE = "filter.verify.code.inside"
-_MODULES = ("guess", "wire", "runner", "alone")  # each after what it imports
-# A verdict must not depend on the order of a set, so hashes are fixed, as in a cage.
+_MODULES = ("wire", "runner", "host")  # each after what it imports
+# A verdict must not depend on the order of a set, so hashes are fixed, as in bubblewrap.
 _PROGRAM = """\
 import os, sys
 if os.environ.get("PYTHONHASHSEED") != "0":
@@ -31,7 +33,7 @@ module.main(load("{job}"))
 """
 
 
-def bundle(job: dict[str, Any]) -> str:
+def bundle(job: HostJob) -> str:
     """The program, in ASCII."""
     return _PROGRAM.format(modules=_modules(), job=_text(job))
 

@@ -15,14 +15,13 @@ import re
 import struct
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from filter.sandbox import Sandbox, host_of
-from filter.verify.code.cage import Ending, NoSandboxError
+from filter.verify.code.bubblewrap import Ending, NoSandboxError
 from filter.verify.code.service import Execute, Reply, Server, Service, said
+from tracestill.recipe.sandbox import E2B_PORT, Sandbox, machine_url
 
 _KEY = "E2B_API_KEY"
-_PORT = 49983
 _LIVE = 900  # seconds until E2B ends a machine that was not ended
 _PATH = "/home/user/main.py"
 _COMMAND = f"exec python3 -s -B {_PATH}"
@@ -56,10 +55,10 @@ def e2b(sandbox: Sandbox) -> Service:
             raise server.failed(
                 f"makes no machine but answers {status}{said(body)}: look at e2b.dev"
             )
-        routing = {"E2b-Sandbox-Id": name, "E2b-Sandbox-Port": str(_PORT)}
+        routing = {"E2b-Sandbox-Id": name, "E2b-Sandbox-Port": str(E2B_PORT)}
         if isinstance(token, str):
             routing["X-Access-Token"] = token
-        address = _daemon(sandbox, name)
+        address = machine_url(sandbox, name)
 
         def execute(program: str, seconds: float) -> Reply:
             return _execute(server, address, routing, program, seconds)
@@ -78,17 +77,6 @@ def e2b(sandbox: Sandbox) -> Service:
         start="look at e2b.dev",
         cut="judge such problems with another sandbox",
     )
-
-
-def _daemon(sandbox: Sandbox, name: str) -> str:
-    """Where a machine's daemon is: under the API's domain, or where all of it is on one machine,
-    behind the same address. Never where an answer says, which could be anywhere.
-    """
-    parts = urlsplit(sandbox.url)
-    if host_of(sandbox) is None:
-        return sandbox.url
-    domain = (parts.hostname or "").removeprefix("api.")
-    return f"{parts.scheme}://{_PORT}-{quote(name, safe='')}.{domain}"
 
 
 def _execute(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from filter.verify.code.compare import difference, same_value, short, show
-from filter.verify.code.talk import Run, describe, pair
+from filter.verify.code.dialogue import Run, describe, exception_pair
+from filter.verify.code.inside.wire import Message
 
 
 def run_failure(run: Run, expected: str, seconds: float) -> str | None:
@@ -21,12 +22,12 @@ def run_failure(run: Run, expected: str, seconds: float) -> str | None:
     return failure
 
 
-def load_failure(message: dict[str, Any]) -> str | None:
+def load_failure(message: Message) -> str | None:
     """Why a program, after its first message, can't be called; None if it can."""
     return _raised(message["raised"]) if "raised" in message else None
 
 
-def value_failure(reply: dict[str, Any], expected: tuple[Any, ...]) -> str | None:
+def value_failure(reply: Message, expected: tuple[Any, ...]) -> str | None:
     """Why a reply to a call is none of the values that are expected; None if it is one."""
     if "raised" in reply:
         return _raised(reply["raised"])
@@ -36,7 +37,7 @@ def value_failure(reply: dict[str, Any], expected: tuple[Any, ...]) -> str | Non
     return f"{show(value)}, expected {short(expected[0])}"
 
 
-def check_failure(message: dict[str, Any]) -> str | None:
+def check_failure(message: Message) -> str | None:
     """Why a test that is code failed, from its last message; None if it passed."""
     if message.get("passed") is True:
         return None
@@ -50,5 +51,5 @@ def check_failure(message: dict[str, Any]) -> str | None:
 
 
 def _raised(described: object) -> str:
-    name, text = pair(described)
+    name, text = exception_pair(described)
     return short(f"{name}: {text}", quote=False)

@@ -1,5 +1,5 @@
-"""Jobs for a server: to run a program with each input, or to talk to one whose part in the talk is
-known beforehand. What comes back is data, which a program may have written in the host's place.
+"""Jobs for a server: run a program with each input, or call its function with each of some
+arguments. What comes back is data, which a program may have written in the host's place.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from filter.verify.code.bubblewrap import MEMORY, Ending, NoSandboxError
 from filter.verify.code.bundle import bundle
-from filter.verify.code.cage import MEMORY, Ending, NoSandboxError
-from filter.verify.code.inside.alone import END
+from filter.verify.code.dialogue import ProgramError, Run, describe
+from filter.verify.code.inside.host import END, HostJob
+from filter.verify.code.inside.runner import Job
+from filter.verify.code.inside.wire import Message
 from filter.verify.code.service import Execute, Service, UnjudgedError
-from filter.verify.code.talk import ProgramError, Run, describe
 
 OUTPUT_BYTES = 8 * 2**20  # it goes to a file first, of which Piston allows 10 MB
 _START_SECONDS = 3.0  # for two interpreters, on a machine that has other things to do
@@ -27,44 +29,41 @@ def runs(
 ) -> Iterator[Run]:
     """Run a program with each input, for at most `seconds` each.
 
-    Raises (here and in `converse`):
+    Raises (here and in `calls`):
         ProgramError: the program brought down what runs it, or wrote in its place.
         NoSandboxError: the server fails.
         UnjudgedError: the server can't do it.
 
     """
-    run = {"mode": "program", "sources": [source], "prelude": True}
+    run: Job = {"mode": "program", "sources": [source], "prelude": True}
     done = 0
     while done < len(texts):
-        job = {"run": run, "inputs": texts[done:]}
-        for result in _results(service, execute, job, seconds, "inputs"):
+        job: HostJob = {"run": run, "inputs": list(texts[done:])}
+        for result in _results(service, execute, job, seconds):
             yield _run(result)
             done += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """The lines that a process sent, and how it ended: `told` where it had nothing left to do."""
+    """The lines that a process sent, and how it ended: `told` where all its messages were read."""
 
     lines: list[str]
     ending: Ending
 
 
-def converse(
+def calls(
     service: Service,
     execute: Execute,
-    run: dict[str, Any],
-    messages: Sequence[dict[str, Any]],
+    run: Job,
+    messages: Sequence[Message],
     seconds: float,
-    *,
-    guess: bool = False,
-    part: Literal["messages"] | None = None,
 ) -> Said:
-    """Start a process, send it a message for each that it sends, and then guesses, if it is to
-    have them; all in `seconds`. With `part`, only some where all are too many.
+    """Start a process and send it a message for each that it sends, all in `seconds`; only the
+    first messages where all are more than the server takes at once.
     """
-    job = {"run": run, "messages": messages, "guess": guess}
-    result = _results(service, execute, job, seconds, part)[0]
+    job: HostJob = {"run": run, "messages": list(messages)}
+    result = _results(service, execute, job, seconds)[0]
     lines = result.get("lines")
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise ProgramError("the value is unreadable")
@@ -78,21 +77,16 @@ def silence(ending: Ending, seconds: float) -> str:
     return describe(ending, seconds) or "it ended without an answer"
 
 
-def _results(
-    service: Service,
-    execute: Execute,
-    job: dict[str, Any],
-    seconds: float,
-    part: Literal["inputs", "messages"] | None,
-) -> list[dict[str, Any]]:
-    """Have a job done, or only some of what is in its `part` where it is too large: its results,
-    at least one.
+def _results(service: Service, execute: Execute, job: HostJob, seconds: float) -> list[Message]:
+    """The results, at least one, of a job, or of only the first of its inputs or messages where all
+    are more than the server takes at once.
     """
-    limits = {"seconds": seconds, "memory": MEMORY, "bytes": OUTPUT_BYTES}
-    program = bundle({**job, **limits})
-    while part and len(program) > service.largest and len(job[part]) > 1:
-        job = job | {part: job[part][: len(job[part]) // 2]}
-        program = bundle({**job, **limits})
+    job |= {"seconds": seconds, "memory": MEMORY, "bytes": OUTPUT_BYTES}
+    rows: list[Any] = job["inputs"] if "inputs" in job else job["messages"]
+    program = bundle(job)
+    while len(program) > service.largest and len(rows) > 1:
+        del rows[len(rows) // 2 :]
+        program = bundle(job)
     if len(program) > service.largest:
         raise UnjudgedError(f"a test is larger than {service.name} takes ({service.largest} bytes)")
     for _ in range(_TRIES):
@@ -116,8 +110,8 @@ def _results(
     raise NoSandboxError(f"{service.name} gives back nothing of what programs print: {service.cut}")
 
 
-def _opened(line: str) -> dict[str, Any]:
-    """A result from its line (see `inside.alone.line`), which a program may have written."""
+def _opened(line: str) -> Message:
+    """A result from its line (see `inside.host.line`), which a program may have written."""
     try:
         opener = zlib.decompressobj()
         text = opener.decompress(base64.b64decode(line, validate=True), 3 * OUTPUT_BYTES)
@@ -129,7 +123,7 @@ def _opened(line: str) -> dict[str, Any]:
     return result
 
 
-def _run(result: dict[str, Any]) -> Run:
+def _run(result: Message) -> Run:
     output, errors = result.get("output"), result.get("errors")
     if isinstance(output, str) and isinstance(errors, str):
         try:
@@ -143,7 +137,7 @@ def _run(result: dict[str, Any]) -> Run:
     raise ProgramError("the value is unreadable")
 
 
-def _ending(result: dict[str, Any]) -> Ending:
+def _ending(result: Message) -> Ending:
     match result:
         case {"code": int(code), "why": "" | "time" | "output" | "told" as why}:
             return Ending(code=code, why=why)

@@ -8,9 +8,9 @@ import re
 import threading
 from typing import Any
 
-from filter.sandbox import Sandbox
-from filter.verify.code.cage import MEMORY, Ending
+from filter.verify.code.bubblewrap import MEMORY, Ending
 from filter.verify.code.service import Execute, Reply, Server, Service, said
+from tracestill.recipe.sandbox import Sandbox
 
 _LIMITS = "PISTON_OUTPUT_MAX_SIZE=16777216, PISTON_RUN_TIMEOUT and PISTON_RUN_CPU_TIME=20000"
 _NAME = "name its address, http://HOST:2000"

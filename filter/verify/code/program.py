@@ -11,7 +11,7 @@ _PYTHON = frozenset({"python", "python3", "py", "py3"})
 def last_program(answer: str) -> str:
     """The program in the text after the last `</think>`: its last code block labelled as Python,
     else its last one without a label, else all of it, which may yet be no program. A block that
-    is not closed goes on to the end.
+    is not closed extends to the end.
     """
     text = answer.rpartition("</think>")[2]
     found: dict[bool, str] = {}

@@ -1,36 +1,31 @@
 """Judge programs at a server that runs a text once and gives back what it printed.
 
 A job that ran is over: nothing can be asked of it. So all inputs or calls that fit in a program's
-time go into one, and a test that is code, which calls the program and goes on with what it gets,
-is run again from its beginning with the values that are known by then. It is never in the
-machine that runs the program, and only values come out of either.
+time go into one. A test that is code, which calls the program and goes on with what it gets, can't
+be judged so without putting both into one machine, where the program could reach the test.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any
 
-from filter.sandbox import Sandbox
-from filter.verify.code.cage import Ending, NoSandboxError
+from filter.verify.code.bubblewrap import Ending, NoSandboxError
+from filter.verify.code.cases import CallTests, CheckTests, StdinTests, Tests
+from filter.verify.code.dialogue import ProgramError, read_message
 from filter.verify.code.e2b import e2b
-from filter.verify.code.failures import check_failure, load_failure, run_failure, value_failure
+from filter.verify.code.failures import load_failure, run_failure, value_failure
+from filter.verify.code.inside.runner import Job
 from filter.verify.code.inside.wire import pack
-from filter.verify.code.jobs import converse, runs, silence
+from filter.verify.code.jobs import calls, runs, silence
 from filter.verify.code.piston import piston
-from filter.verify.code.program import with_prompt
 from filter.verify.code.sandboxfusion import sandboxfusion
 from filter.verify.code.service import Service, UnjudgedError
-from filter.verify.code.talk import ProgramError, data, read_message
-from filter.verify.code.tests_of import CallTests, CheckTests, StdinTests, Tests
+from tracestill.recipe.sandbox import Sandbox
 
-ROUNDS = 20
 _SERVICES: dict[str, Callable[[Sandbox], Service]] = {
     "piston": piston,
     "sandboxfusion": sandboxfusion,
@@ -40,44 +35,45 @@ _REST_SECONDS = 20.0
 
 
 def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, str], str | None]:
-    """What says why a program fails tests at a server; None where it passes.
+    """A function that says why a program fails tests at a server; None where it passes.
 
-    Raises (what is returned):
+    It raises
         NoSandboxError: the server fails, or does not keep programs apart.
         UnjudgedError: the server can't run such tests.
 
     """
     service = _SERVICES[sandbox.service](sandbox)
-    seen = _Seen()
+    check = _ServerCheck()
 
     def failure(tests: Tests, source: str) -> str | None:
-        with seen.lock:
-            if not seen.good:
-                seen.look(service, seconds)
+        if isinstance(tests, CheckTests):
+            raise UnjudgedError(
+                f"the test is code that talks with the program while it runs, which {service.name} "
+                "can't do: judge it in bubblewrap"
+            )
+        with check.lock:
+            if not check.passed:
+                check.run(service, seconds)
         try:
-            match tests:
-                case StdinTests():
-                    return _stdin_failure(service, tests, source, seconds)
-                case CallTests():
-                    return _call_failure(service, tests, source, seconds)
-                case CheckTests():
-                    return _check_failure(service, tests, source, seconds)
+            if isinstance(tests, StdinTests):
+                return _stdin_failure(service, tests, source, seconds)
+            return _call_failure(service, tests, source, seconds)
         except ProgramError as error:
             return str(error)
         except NoSandboxError:
-            seen.good = False
+            check.passed = False
             raise
 
     return failure
 
 
-class _Seen:
-    """Whether a server was seen to do as it should. One that was not is not tried for a while, so
+class _ServerCheck:
+    """Whether a server runs programs as it should. One that does not is left alone for a while, so
     that it does not cost each of many programs its time.
     """
 
     def __init__(self) -> None:
-        self.good = False
+        self.passed = False
         self._trouble, self._until = "", 0.0
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
@@ -85,7 +81,7 @@ class _Seen:
     def _reset(self) -> None:
         self.lock = threading.Lock()
 
-    def look(self, service: Service, seconds: float) -> None:
+    def run(self, service: Service, seconds: float) -> None:
         if time.monotonic() < self._until:
             raise NoSandboxError(self._trouble)
         try:
@@ -93,12 +89,12 @@ class _Seen:
         except NoSandboxError as error:
             self._trouble, self._until = str(error), time.monotonic() + _REST_SECONDS
             raise
-        self.good = True
+        self.passed = True
 
 
 def _probe(service: Service, seconds: float) -> None:
-    """See that a program comes back whole, and that the next does not find what it left: it could
-    else lie in wait for a test that is code.
+    """Check that what a program prints comes back whole, and that the next program does not find
+    a file of its: it could else be influenced by what another model's program left.
     """
     mark = f"/tmp/tracestill-{secrets.token_hex(8)}"
     leave = f"import os\nopen({mark!r}, 'w').close()\nprint(os.urandom(24_000).hex())"
@@ -135,11 +131,11 @@ def _stdin_failure(service: Service, tests: StdinTests, source: str, seconds: fl
 
 def _call_failure(service: Service, tests: CallTests, source: str, seconds: float) -> str | None:
     count, number = len(tests.cases), 0
-    job = {"mode": "calls", "sources": [source], "prelude": True, "name": tests.name}
+    job: Job = {"mode": "calls", "sources": [source], "prelude": True, "name": tests.name}
     with service.open() as execute:
         while number < count:
             messages = [{"arguments": pack(arguments)} for arguments, _ in tests.cases[number:]]
-            said = converse(service, execute, job, messages, seconds, part="messages")
+            said = calls(service, execute, job, messages, seconds)
             if said.lines and (failure := load_failure(read_message(said.lines[0]))):
                 return failure
             for line in said.lines[1:]:
@@ -150,44 +146,3 @@ def _call_failure(service: Service, tests: CallTests, source: str, seconds: floa
             if len(said.lines) < 2:
                 return f"test {number + 1} of {count}: {silence(said.ending, seconds)}"
     return None
-
-
-def _check_failure(service: Service, tests: CheckTests, source: str, seconds: float) -> str | None:
-    """Run the test with the values that are known, let it guess the others to learn what it may
-    ask further, and let the program answer all of that; until no guess is needed.
-    """
-    sources = with_prompt(tests.prompt, source, tests.name)
-    calls = {"mode": "calls", "sources": sources, "prelude": False, "name": tests.name}
-    check = {
-        "mode": "check", "sources": [tests.source], "prelude": False, "name": tests.name,
-        "prompt": tests.prompt, "guess": True,
-    }  # fmt: skip
-    asked: list[str] = []
-    values: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        program = stack.enter_context(service.open())
-        test = stack.enter_context(service.open())
-        for _ in range(ROUNDS):
-            said = converse(service, test, check, values, seconds, guess=True)
-            messages = [read_message(line) for line in said.lines]
-            requests = [m["arguments"] for m in messages if "arguments" in m]
-            lines = [json.dumps(request) for request in requests]
-            known = 0
-            while known < min(len(lines), len(values)) and lines[known] == asked[known]:
-                known += 1
-            if known == len(lines):  # every value was one that the program gave to that call
-                if len(messages) == len(lines):
-                    return silence(said.ending, seconds)
-                return check_failure(messages[-1])
-            script = [{"arguments": request} for request in requests]
-            replies = converse(service, program, calls, script, seconds)
-            if replies.lines and (failure := load_failure(read_message(replies.lines[0]))):
-                return failure
-            if len(replies.lines) < known + 2:
-                return silence(replies.ending, seconds)
-            values = [data(read_message(line)) for line in replies.lines[1:]]
-            asked = lines[: len(values)]
-    raise UnjudgedError(
-        f"the test asks again what it has asked, or more than {ROUNDS} times for what depends on "
-        f"the values before: judge it in bubblewrap"
-    )

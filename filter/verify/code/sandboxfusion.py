@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 
-from filter.sandbox import Sandbox
-from filter.verify.code.cage import Ending
+from filter.verify.code.bubblewrap import Ending
 from filter.verify.code.service import Execute, Reply, Server, Service, said
+from tracestill.recipe.sandbox import Sandbox
 
 _FULL = 60_000  # characters; past some 150,000 the server reads no more, and the program waits
 
 
 def sandboxfusion(sandbox: Sandbox) -> Service:
     """Programs run by the SandboxFusion at the sandbox's address. Each has a machine of its own
-    where the server isolates them, which is to be seen to.
+    where the server isolates them, which is checked before it is used.
     """
     server = Server(sandbox)
 

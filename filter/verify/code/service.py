@@ -10,12 +10,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from filter.sandbox import Sandbox, host_of
-from filter.verify.code.cage import Ending, NoSandboxError
+from filter.verify.code.bubblewrap import Ending, NoSandboxError
+from tracestill.recipe.hosts import proxy_of
+from tracestill.recipe.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 CONNECTIONS = 16
 REPLY_BYTES = 64 * 2**20
@@ -67,26 +69,32 @@ class Server:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.name, self.url = sandbox.service, sandbox.url
-        self._local = host_of(sandbox) is None
-        self._lock = threading.Lock()
-        self._clients: dict[int, httpx.Client] = {}
+        self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
+        # After a fork the connections are the parent's, whose threads may have held the lock.
         self._lock = threading.Lock()
-        self._clients.clear()
+        self._clients: dict[str | None, httpx2.Client] = {}
 
-    def _client(self) -> httpx.Client:
-        import httpx
+    def _client(self, url: str) -> httpx2.Client:
+        """A client that goes where the check of hosts says: it reads no environment of its own."""
+        import httpx2
 
+        parts = urlsplit(url)
+        proxy = proxy_of(f"{parts.scheme}://{parts.netloc}")
         with self._lock:
-            if os.getpid() not in self._clients:
-                limits = httpx.Limits(
+            if proxy not in self._clients:
+                limits = httpx2.Limits(
                     max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS
                 )
-                # A proxy in the environment is for what leaves the machine.
-                self._clients[os.getpid()] = httpx.Client(limits=limits, trust_env=not self._local)
-            return self._clients[os.getpid()]
+                self._clients[proxy] = httpx2.Client(
+                    limits=limits,
+                    proxy=proxy,
+                    trust_env=False,
+                    verify=httpx2.create_ssl_context(),  # it does read SSL_CERT_FILE
+                )
+            return self._clients[proxy]
 
     def ask(self, method: str, url: str, seconds: float = 0.0, **content: Any) -> tuple[int, bytes]:
         """The status and body of the answer to a request that may take `seconds` itself. One that
@@ -96,23 +104,23 @@ class Server:
             NoSandboxError: there is no answer.
 
         """
-        import httpx
+        import httpx2
 
-        wait = httpx.Timeout(10.0, read=seconds + _PATIENCE, pool=None)
+        wait = httpx2.Timeout(10.0, read=seconds + _PATIENCE, pool=None)
         for attempt in range(_TRIES):
             retry_after = ""
             try:
-                with self._client().stream(method, url, timeout=wait, **content) as response:
+                with self._client(url).stream(method, url, timeout=wait, **content) as response:
                     status, body = response.status_code, _read(response)
                     retry_after = response.headers.get("retry-after", "")
                     for name, value in content.get("headers", {}).items():
                         if name.startswith("X-"):  # no key comes back, whatever a server says
                             body = body.replace(value.encode(), b"...")
-            except (httpx.ConnectError, httpx.ConnectTimeout):
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 raise self.failed(f"can't be reached at {self.url}: start it there") from None
-            except httpx.TimeoutException:
+            except httpx2.TimeoutException:
                 raise self.failed(f"did not answer in {wait.read:g} s: look at its log") from None
-            except httpx.HTTPError as error:
+            except httpx2.HTTPError as error:
                 status, body = 0, type(error).__name__.encode()
             if status and status not in _BUSY:
                 return status, body
@@ -129,7 +137,7 @@ class Server:
         return NoSandboxError(f"{self.name} {what}")
 
 
-def _read(response: httpx.Response) -> bytes:
+def _read(response: httpx2.Response) -> bytes:
     body = bytearray()
     for part in response.iter_bytes():
         body += part

@@ -1,8 +1,8 @@
-"""Judge mathematical answers: exactly and in this process where that can be done, else by
+"""Grade mathematical answers: exactly and in this process where that can be done, else by
 math-verify in processes that can be killed.
 """
 
-from filter.verify.maths.judge import maths, maths_many
+from filter.verify.maths.grade import maths, maths_many
 from filter.verify.maths.symbolic import open_comparer
 
 __all__ = ["maths", "maths_many", "open_comparer"]

@@ -1,4 +1,4 @@
-"""Whether an answer's form is that of the reference: yes, no, or not to be told from the forms."""
+"""Whether an answer's form equals the reference's: yes, no, or the forms can't tell."""
 
 from __future__ import annotations
 

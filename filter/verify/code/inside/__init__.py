@@ -1,1 +1,1 @@
-"""What runs inside the cage. It imports nothing but the standard library and itself."""
+"""What runs inside the sandbox. It imports nothing but the standard library and itself."""

@@ -17,23 +17,32 @@ import threading
 import traceback
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from filter.verify.code.inside import wire
-from filter.verify.code.inside.guess import MADE, Guess, forgiving
+from filter.verify.code.inside.wire import Message
 
 CHANNEL = 3
 RECURSION = 50_000  # as deep as LiveCodeBench's runner allows
 
 
-def run(job: dict[str, Any]) -> None:
+class Job(TypedDict, total=False):
+    """What to do in a process: `name` and `prompt` only for the modes that have them."""
+
+    mode: Literal["program", "calls", "check"]
+    sources: list[str]
+    prelude: bool  # whether the program finds the names of `prelude`
+    name: str
+    prompt: str
+
+
+def run(job: Job) -> None:
     """Do a job and end the process. `job["mode"]` is one of
 
     - `program`: run the program with its input on 0 and its output on 1;
     - `calls`: load the program, then answer calls of the function `name` on the channel;
     - `check`: load `prompt` and the test, where `name` is a stand-in that sends each call over
       the channel, and call `check` with it, if there is one; the last line says how it ended.
-      With `guess` set, an answer may be `{"guess": true}`, and the test goes on as far as it can.
 
     Its source is the first of `sources` that compiles.
     """
@@ -59,11 +68,11 @@ def run(job: dict[str, Any]) -> None:
     os._exit(code)
 
 
-def _program(job: dict[str, Any], namespace: dict[str, Any]) -> None:
+def _program(job: Job, namespace: dict[str, Any]) -> None:
     exec(_compile(job["sources"]), namespace)
 
 
-def _calls(job: dict[str, Any], namespace: dict[str, Any]) -> None:
+def _calls(job: Job, namespace: dict[str, Any]) -> None:
     channel = _Channel()
     namespace.pop(job["name"], None)  # operator.add is not the program's add
     try:
@@ -100,10 +109,9 @@ def _find(namespace: dict[str, Any], name: str) -> Callable[..., Any]:
     raise NameError(f"name {name!r} is not defined")
 
 
-def _check(job: dict[str, Any], namespace: dict[str, Any]) -> None:
+def _check(job: Job, namespace: dict[str, Any]) -> None:
     channel = _Channel()
     [source] = job["sources"]
-    guesses: list[Guess] = []
 
     def candidate(*arguments: Any) -> Any:
         channel.send({"arguments": wire.pack(arguments)})
@@ -111,18 +119,13 @@ def _check(job: dict[str, Any], namespace: dict[str, Any]) -> None:
         assert reply is not None
         if "raised" in reply:
             raise _exception(*reply["raised"])
-        if "guess" in reply:
-            guesses.append(Guess())
-            return guesses[-1]
         return wire.unpack(reply["value"])
 
     try:
         with contextlib.suppress(SyntaxError):  # a prompt in words
             exec(compile(job["prompt"], "prompt.py", "exec"), namespace)
         namespace[job["name"]] = candidate
-        namespace[MADE] = guesses
-        test = forgiving(source) if job.get("guess") else source
-        exec(compile(test, "test.py", "exec"), namespace)
+        exec(compile(source, "test.py", "exec"), namespace)
         if "check" in namespace:
             namespace["check"](candidate)
     except BaseException as error:
@@ -161,12 +164,12 @@ class _Channel:
         self._lines = os.fdopen(os.dup(CHANNEL), "rb")
         self._out = io.FileIO(os.dup(CHANNEL), "wb")
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Message) -> None:
         rest = memoryview(json.dumps(message).encode() + b"\n")
         while rest:
             rest = rest[self._out.write(rest) or 0 :]
 
-    def receive(self) -> dict[str, Any] | None:
+    def receive(self) -> Message | None:
         line = self._lines.readline()
         return json.loads(line) if line else None
 

@@ -1,7 +1,7 @@
 """Values as data: what a program returned, as JSON that says every type.
 
 Only exact values travel, never objects: whatever a program's object claims to be equal to, it
-arrives as `["object", …]`. The cage packs; the parent compares the packed form as it is, since
+arrives as `["object", …]`. The sandbox packs; the parent compares the packed form as it is, since
 building sets or dicts from a program's values would let it choose colliding keys.
 """
 
@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 
 _PLAIN_INT = 2**53
+
+Message = dict[str, Any]
+"""A line on a program's channel: a JSON object, of which a program may have chosen all."""
 
 
 class Opaque:
@@ -62,7 +65,7 @@ def _pack_all(values: Iterable[Any]) -> list[Any]:
 
 
 def unpack(packed: Any) -> Any:
-    """The value that was packed; an `Opaque` for an object. For use in the cage.
+    """The value that was packed; an `Opaque` for an object. For use in the sandbox.
 
     Raises:
         ValueError: nothing was packed so.

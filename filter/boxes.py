@@ -1,0 +1,108 @@
+r"""Find the boxes, `\boxed{…}` and `\fbox{…}`, in an answer."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_BOX_OPENS = re.compile(r"\\(?:boxed|fbox)\s*\{")
+# A backslash takes the character after it along, so that `\{` is no brace; but not that of a box.
+_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?!\\(?:boxed|fbox)).|[{}]", re.DOTALL)
+# What may stand between two boxes that are one answer; and at most so many are joined.
+_BETWEEN_BOXES = re.compile(
+    r"\}\s*(?:\$|\\\)|\\\])*\s*(?:(?:,|;|\\quad|\\qquad|\\text\s?\{\s*(?:and|or|,)\s*\}|and|or)\s*)+"
+    r"(?:\$|\\\(|\\\[)*\s*(?:[A-Za-z](?:_\w|_\{\w+\})?\s*=\s*)?$"
+    r"|\}[ \w()$\\{]{0,30}\band\b[ }$]*$"
+    r"|\}$"
+)
+# A percent sign after the box.
+_PERCENT_AFTER = re.compile(r"\}\s*(?:\$|\\\)|\\\])*\s*(?:\\?%|per ?cent\b|pct\b)")
+_MAX_BOXES = 50
+
+
+def percent_after_box(text: str) -> bool:
+    """Whether `%` or `percent` stands right after the last box."""
+    found = _last_box(text)
+    return found is not None and _PERCENT_AFTER.match(text, found.end) is not None
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""The last box's content; where boxes stand side by side (`\boxed{1} and \boxed{2}`), that of
+    each, separated by commas. None where there is no box.
+    """
+    found = _last_box(text)
+    if found is None:
+        return None
+    contents = [text[found.content : found.end].strip()]
+    while len(contents) < _MAX_BOXES:
+        before = max(0, found.begin - 60)
+        between = _BETWEEN_BOXES.search(text, before, found.begin)
+        if between is None:
+            break
+        previous = _last_box(text[: between.start() + 1])
+        if previous is None or previous.end != between.start():
+            break
+        contents.append(text[previous.content : previous.end].strip())
+        found = previous
+    return ", ".join(reversed(contents))
+
+
+def last_boxed(text: str) -> str | None:
+    r"""What stands in the last balanced `\boxed{…}` or `\fbox{…}`, without outer whitespace.
+
+    Of two boxes in one another the inner one is the last. An empty box is `""`; None where there
+    is no box that closes. Takes time linear in the text, whatever the text.
+    """
+    found = _last_box(text)
+    return None if found is None else text[found.content : found.end].strip()
+
+
+class _Box(NamedTuple):
+    begin: int
+    content: int  # where its content begins
+    end: int  # and where that ends
+
+
+def _last_box(text: str) -> _Box | None:
+    begin = len(text)
+    for _ in range(16):  # from the end, since that is where the answer stands in a long trace
+        before = begin
+        begin = text.rfind("\\boxed", 0, before)
+        begin = max(begin, text.rfind("\\fbox", max(begin, 0), before))
+        if begin < 0:
+            return None
+        opens = _BOX_OPENS.match(text, begin)
+        end = _closing_brace(text, opens.end()) if opens else None
+        if opens and end is not None:
+            return _Box(begin, opens.end(), end)
+    return _last_box_of_all(text)
+
+
+def _closing_brace(text: str, begin: int) -> int | None:
+    depth = 1
+    for match in _BRACE.finditer(text, begin):
+        token = match.group()
+        if token == "{":
+            depth += 1
+        elif token == "}":
+            depth -= 1
+            if not depth:
+                return match.start()
+    return None
+
+
+def _last_box_of_all(text: str) -> _Box | None:
+    opened: list[tuple[int, int] | None] = []  # a box's begin and its content's, None: a brace
+    best: _Box | None = None
+    for match in _TOKEN.finditer(text):
+        token = match.group()
+        if token == "{":
+            opened.append(None)
+        elif token == "}":
+            box = opened.pop() if opened else None
+            if box is not None and (best is None or box[0] > best[0]):
+                best = _Box(*box, match.start())
+        elif token.endswith("{") and len(token) > 2:
+            opened.append((match.start(), match.end()))
+    return best

@@ -1,0 +1,249 @@
+"""Grade answers to multiple-choice problems by the option that they choose."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+from filter.verify.choice.options import Options, find_options, match_text, plain, without_lists
+from filter.verify.choice.phrases import Mention, Reading, find_mentions, read_list
+from filter.verify.choice.words import CUE, EXCEPTION, RETRACTED, Grammar, grammar
+from filter.verify.grading import Grade, Grader
+from tracestill.records import Problem
+
+_LETTERS = "ABCDEFGHIJ"
+# An answer after the reasoning is short; of a longer one the beginning and the end count.
+_HEAD, _TAIL = 4_000, 40_000
+_LINE = 2_000
+_BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BOLD = re.compile(r"\*\*\s?(\(?[A-Z1-9]\)?)[.:)]?(?:\s[^*\n]{0,200})?\*\*")
+_GOLD = re.compile(r"\(?(?P<label>[A-Za-z1-9])(?:\)?[.:]|\)|(?=\s*$))(?P<text>.*)", re.DOTALL)
+_GOLD_SET = re.compile(
+    r"[\[({]?\s*['\"]?[A-Z]['\"]?(?:(?:\s*(?:,|;|、|和|and|&)\s*|\s*)['\"]?[A-Z]['\"]?)+\s*[\])}]?"
+)
+_NEGATED = re.compile(
+    r"\b(?:not|no|isn't|never|can't|cannot|nicht|kein\w*|or|oder|if|wenn|would|were"
+    r"|could|might|may|könnte|wrong|incorrect|false|falsch)\b|n't|不|或|错|如果",
+    re.I,
+)
+
+
+def choice() -> Grader:
+    r"""A grader of multiple-choice answers against `Problem.reference`.
+
+    The reference is a label (`C`, `(C)`, `3` where the options are numbered), several (`AC`,
+    `A, C`), or an option's text. The options are `Problem.meta["choices"]` (texts, or label to
+    text), else those in the prompt; where there are none the letter alone decides. Of the answer
+    the text after the last `</think>` counts, and there the last `\boxed{…}` or stated answer in
+    English, German or Chinese, else a lone letter, an option's text, or the one option that
+    is not ruled out. `extracted` is the label, or several joined by commas. An answer that names
+    several options, or wavers, is `incorrect`; a reference that is no option is `unverifiable`.
+    """
+
+    def grade(problem: Problem, answer: str | None) -> Grade:
+        options = find_options(problem)
+        gold = _gold(problem.reference, options)
+        if not gold:
+            return Grade(
+                outcome="unverifiable",
+                detail="the reference is neither a label nor the text of one option: give the "
+                "options in meta.choices or in the prompt",
+            )
+        if any(label.isdigit() for label in (*options, *gold)):
+            labels = "".join(sorted({*options, *gold}))
+        else:
+            known = {*options, *gold}
+            letters = {c for c in _LETTERS if not options or c in known or c != "I"}
+            labels = "".join(sorted(letters | known))
+        text = (answer or "").rpartition("</think>")[2]
+        if not text.strip():
+            return Grade(outcome="incorrect", detail="no answer")
+        asks_exception = EXCEPTION.search(problem.prompt) is not None
+        reading, detail = _decide(text, options, grammar(labels), asks_exception)
+        if reading is None:
+            return Grade(outcome="incorrect", detail=detail)
+        chosen = ",".join(sorted(reading.labels))
+        if reading.undecided:
+            return Grade(outcome="incorrect", detail=f"undecided between {chosen} ({detail})")
+        if reading.labels == gold:
+            return Grade(outcome="correct", extracted=chosen, detail=detail)
+        if len(gold) == 1 < len(reading.labels):
+            detail = f"several options chosen ({detail})"
+        return Grade(outcome="incorrect", extracted=chosen, detail=detail)
+
+    return grade
+
+
+def _gold(reference: str, options: Options) -> frozenset[str]:
+    """The labels of the right options; none where the reference is unusable."""
+    text = plain(reference).strip()
+    boxed = _mark_boxes(text)
+    if "⟦" in boxed:
+        text = boxed.rpartition("⟦")[2].partition("⟧")[0].strip()
+    text = re.sub(
+        r"^(?:####|(?:the\s+)?(?:correct\s+)?(?:answer|答案)\s*(?:is|:|是))\s*",
+        "",
+        text,
+        flags=re.I,
+    )
+    by_label = _GOLD.fullmatch(text)
+    if by_label:
+        label = by_label["label"].upper()
+        if label in options or (not options and label.isalpha()):
+            return frozenset(label)
+    by_text = match_text(text, options)
+    if by_text:
+        return frozenset(by_text)
+    if _GOLD_SET.fullmatch(text):
+        found = re.findall("[A-Z]", text)
+        if len(set(found)) == len(found) and (not options or set(found) <= set(options)):
+            return frozenset(found)
+    return frozenset()
+
+
+def _mark_boxes(text: str) -> str:
+    r"""The text with each balanced `\boxed{…}` written as `⟦…⟧`."""
+    text = text.replace("⟦", "[").replace("⟧", "]")
+    opened: list[tuple[int, int] | None] = []
+    edits: list[tuple[int, int, str]] = []
+    for match in _BOX_TOKEN.finditer(text):
+        token = match.group()
+        if token == "{":
+            opened.append(None)
+        elif token == "}":
+            box = opened.pop() if opened else None
+            if box is not None:
+                edits += [(*box, "⟦"), (match.start(), match.end(), "⟧")]
+        elif token.endswith("{") and len(token) > 2:
+            opened.append(match.span())
+    parts, at = [], 0
+    for begin, end, mark in sorted(edits):
+        parts += [text[at:begin], mark]
+        at = end
+    return "".join(parts) + text[at:]
+
+
+def _decide(
+    text: str, options: Options, words: Grammar, asks_exception: bool
+) -> tuple[Reading | None, str]:
+    """The options that the text settles on, and how that was found."""
+    if len(text) > _HEAD + _TAIL:
+        text = f"{text[:_HEAD]}\n\n{text[-_TAIL:]}"
+    marked = _mark_boxes(text)
+    bold = {re.sub("[()]", "", label) for label in _BOLD.findall(marked)}
+    cleaned = without_lists(plain(marked), options)
+    mentions = find_mentions(cleaned, options, words)
+    if asks_exception:
+        mentions = [m for m in mentions if m.how not in ("verdict", "ruled out")]
+    chosen = _settle(cleaned, mentions)
+    out = frozenset[str]().union(
+        *(m.labels for m in mentions if m.how in ("rejected", "ruled out"))
+    )
+    if chosen is not None:
+        if chosen.undecided and len(chosen.labels - out) == 1:
+            return Reading(labels=chosen.labels - out, end=0), "the others are ruled out"
+        return Reading(labels=chosen.labels, end=0, undecided=chosen.undecided), chosen.how
+    lines = [line.strip() for line in cleaned.splitlines() if line.strip()]
+    lone = _lone(lines, options, words)
+    if lone is not None:
+        return lone
+    wavering = [m for m in mentions if m.how == "wavering"]
+    if wavering:
+        among = frozenset[str]().union(*(m.labels for m in wavering))
+        left = among - out
+        return Reading(labels=left, end=0, undecided=len(left) != 1 or left == among), "wavering"
+    if len(bold) == 1 and not bold & out:
+        return Reading(labels=frozenset(bold), end=0), "the only label in bold"
+    label = _text_in(lines[-1], options) if lines else None
+    if label is not None and label not in out:
+        return Reading(labels=frozenset(label), end=0), "option text in the last line"
+    left = frozenset(options) - out
+    if out and len(left) == 1:
+        return Reading(labels=left, end=0), "the others are ruled out"
+    return None, "no answer found"
+
+
+def _settle(text: str, mentions: Sequence[Mention]) -> Mention | None:
+    """The mention that decides: the last answer named, unless it was taken back."""
+    retracted = max((match.end() for match in RETRACTED.finditer(text)), default=-1)
+    last_no: dict[str, int] = {}
+    last_out: dict[str, int] = {}
+    for mention in mentions:
+        places = {"rejected": last_no, "ruled out": last_out}.get(mention.how)
+        if places is not None:
+            places.update(dict.fromkeys(mention.labels, mention.at))
+
+    def stands(mention: Mention) -> bool:
+        if mention.at < retracted:
+            return False
+        if mention.undecided:
+            return True
+        for label in mention.labels:
+            out = last_out.get(label, -1)
+            if last_no.get(label, -1) > mention.at:
+                return False
+            if out > mention.at and CUE.search(text, mention.at, out):
+                return False
+        return True
+
+    named = [m for m in mentions if m.how in ("boxed", "stated") and stands(m)]
+    passing = [m for m in mentions if m.how in ("concluded", "verdict") and stands(m)]
+    if not passing:
+        return named[-1] if named else None
+    last = passing[-1]
+    if named and not (last.at > named[-1].at and CUE.search(text, named[-1].at, last.at)):
+        return named[-1]
+    labels = last.labels
+    if last.how == "verdict":  # "A is correct. C is correct.": both are chosen
+        for earlier in reversed(passing[:-1]):
+            if earlier.how != "verdict" or CUE.search(text, earlier.at, last.at):
+                break
+            labels |= earlier.labels
+    return Mention(at=last.at, how=last.how, labels=labels, undecided=last.undecided)
+
+
+def _lone(lines: Sequence[str], options: Options, words: Grammar) -> tuple[Reading, str] | None:
+    """A label that has the last lines or the first line to itself, or with its option's text."""
+    readings = [_lone_line(line, options, words) for line in lines]
+    last = list(itertools.takewhile(lambda reading: reading is not None, reversed(readings)))
+    for place, found in (("last", last), ("first", readings[:1])):
+        lone = [reading for reading in found if reading is not None]
+        labels = frozenset[str]().union(*(reading.labels for reading in lone))
+        others = frozenset[str]().union(*(r.labels for r in readings if r is not None))
+        if labels and (place == "last" or others == labels):
+            undecided = any(reading.undecided for reading in lone)
+            return Reading(labels=labels, end=0, undecided=undecided), f"alone on the {place} line"
+    return None
+
+
+def _lone_line(line: str, options: Options, words: Grammar) -> Reading | None:
+    line = line.strip("*•>#- ")[:_LINE]
+    label = match_text(line, options)
+    if label:
+        return Reading(labels=frozenset(label), end=len(line))
+    spaced = ",".join(line.split()) if re.fullmatch(r"(?:\(?\w\)?\s+)+\(?\w\)?", line) else line
+    reading = read_list(spaced.strip("⟦⟧\"'"), 0, words)
+    if reading is None:
+        return None
+    rest = spaced[reading.end :]
+    other = match_text(rest.strip(" .:)("), options)
+    if other and other not in reading.labels:  # "C. 41", where 41 is the text of B
+        return Reading(labels=reading.labels | {other}, end=len(line), undecided=True)
+    stopped = spaced[reading.end - 1] in ")]" or re.match(r"[.:]|\s[(–—-]", rest)
+    if len(reading.labels) == 1 and stopped:  # "C. Paris is the capital"
+        return reading
+    return None if rest.strip(" .:)!。,⟧\"'") else reading
+
+
+def _text_in(line: str, options: Options) -> str | None:
+    """The one option whose text the line contains as whole words."""
+    if _NEGATED.search(line) or len(line) > 2000:
+        return None
+    hits: dict[str, str] = {}
+    for label, option in options.items():
+        text = plain(option).strip().rstrip(".")
+        if text and re.search(rf"(?<![\w.]){re.escape(text)}(?![\w]|\.\d)", line, re.IGNORECASE):
+            hits[label] = text
+    longest = [a for a, t in hits.items() if not any(t in u and t != u for u in hits.values())]
+    return longest[0] if len(longest) == 1 else None

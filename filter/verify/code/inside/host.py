@@ -1,0 +1,188 @@
+"""Do a job at a server, where a program is one text that is run once: the host of a program there,
+as the zygote is in bubblewrap. It decides nothing and holds no expected value; a program that
+changes it, or writes in its place, can only report other values.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import tempfile
+import time
+import zlib
+from typing import TypedDict
+
+from filter.verify.code.inside import runner
+from filter.verify.code.inside.wire import Message
+
+END = "."
+_TAIL_BYTES = 2048
+
+
+class HostJob(TypedDict, total=False):
+    """A job with either `inputs` or `messages`, and its limits: `seconds` for the first input or
+    for all messages, `memory` of the process, `bytes` that it may print or send.
+    """
+
+    run: runner.Job
+    inputs: list[str]
+    messages: list[Message]
+    seconds: float
+    memory: int
+    bytes: int
+
+
+def main(job: HostJob) -> None:
+    """Do a job, print its results, each a line of `line`, then `END`, and end the process:
+
+    - with `inputs`, run the program with each; a result for each up to the first that fails, and
+      without one that did not have all its time, as only the first has;
+    - with `messages`, start it and send it one for each that it sends; one result with all `lines`
+      that it sent.
+    """
+    out = os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    end = time.monotonic() + job["seconds"]
+    runner.prelude()
+    if "inputs" in job:
+        for number, text in enumerate(job["inputs"]):
+            result = _run(job, text.encode(errors="surrogatepass"), end)
+            if number and result["why"] == "time":
+                break
+            _say(out, line(result))
+            if result["why"] or result["code"]:
+                break
+    else:
+        _say(out, line(_converse(job, end)))
+    _say(out, END)
+    time.sleep(0.01)  # some servers look for output only until the process has ended
+    os._exit(0)
+
+
+def line(result: Message) -> str:
+    """A result as a line that no server's idea of text can change."""
+    return base64.b64encode(zlib.compress(json.dumps(result).encode(), 1)).decode()
+
+
+def _say(out: int, text: str) -> None:
+    rest = memoryview(text.encode() + b"\n")
+    while rest:
+        rest = rest[os.write(out, rest) :]
+
+
+def _run(job: HostJob, text: bytes, end: float) -> Message:
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(tempfile.TemporaryFile())
+        errors = stack.enter_context(tempfile.TemporaryFile())
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(text)
+            file.flush()
+            given = stack.enter_context(open(file.name, "rb"))
+        pid = _start(job, [given.fileno(), output.fileno(), errors.fileno()])
+        code, why = _ending(pid, end)
+        errors.seek(max(0, os.fstat(errors.fileno()).st_size - _TAIL_BYTES))
+        tail = errors.read(_TAIL_BYTES).decode(errors="replace")
+        output.seek(0)
+        printed = output.read(job["bytes"] + 1)
+    if len(printed) > job["bytes"]:
+        printed, why = b"", "output"
+    return {
+        "output": base64.b64encode(printed).decode(), "errors": tail, "code": code, "why": why,
+    }  # fmt: skip
+
+
+def _converse(job: HostJob, end: float) -> Message:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        pid = _start(job, [0, 1, 2, theirs.fileno()])
+    lines: list[str] = []
+    messages = iter(job["messages"])
+    size, why = 0, "told"
+    with ours, ours.makefile("rb") as incoming:
+        while True:
+            try:
+                ours.settimeout(max(0.001, end - time.monotonic()))
+                said = incoming.readline(job["bytes"] - size + 1)
+                if not said.endswith(b"\n"):
+                    why = "output" if said else ""
+                    break
+                size += len(said)
+                lines.append(said.decode(errors="replace"))
+                message = next(messages, None)
+                if message is None:
+                    break
+                ours.sendall(json.dumps(message).encode() + b"\n")
+            except TimeoutError:
+                why = "time"
+                break
+            except OSError:
+                why = ""
+                break
+    if why:
+        _kill(pid)
+    code, late = _ending(pid, max(end, time.monotonic() + 0.1))
+    return {"lines": lines, "code": code, "why": why or late}
+
+
+def _start(job: HostJob, descriptors: list[int]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        for kind, limit in (
+            (resource.RLIMIT_AS, job["memory"]),
+            (resource.RLIMIT_FSIZE, job["bytes"] + 1),
+            (resource.RLIMIT_CORE, 0),
+        ):
+            hard = resource.getrlimit(kind)[1]
+            limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+            resource.setrlimit(kind, (limit, limit))
+        _deepen_stack()
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+        os.closerange(len(descriptors), 256)
+        random.seed(0)  # a program that is judged again must draw the same numbers
+        runner.run(job["run"])
+    finally:
+        os._exit(1)
+
+
+def _deepen_stack() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    wanted = 64 * 2**20
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
+
+
+def _ending(pid: int, end: float) -> tuple[int, str]:
+    """Wait for a process's end, or see to it. Its exit code and, if it took too long, `time`."""
+    why, pause = "", 0.001
+    while True:
+        found, status = os.waitpid(pid, 0 if why else os.WNOHANG)
+        if found:
+            break
+        if time.monotonic() >= end:
+            why = "time"
+            _kill(pid)
+            continue
+        time.sleep(pause)
+        pause = min(0.01, pause * 1.5)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)  # what is left of its group
+    return os.waitstatus_to_exitcode(status), why
+
+
+def _kill(pid: int) -> None:
+    """Kill a process that was not waited for, whether or not it has its group by now."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)

@@ -1,0 +1,170 @@
+"""The grader: extract, normalise, compare exactly, guard, and only then ask math-verify."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from filter.boxes import boxed_answer, percent_after_box
+from filter.extract import after_reasoning, explicitly_stated, final_answer
+from filter.verify.grading import Grade, Grader, Pair, Question, grade_with_workers
+from filter.verify.maths.compare import same
+from filter.verify.maths.forms import Form, Scalar
+from filter.verify.maths.guard import too_dear
+from filter.verify.maths.normalise import clean, squeeze
+from filter.verify.maths.read_forms import is_list_of_triples, read, read_decimal_comma
+from filter.verify.pool import shared_pool
+from tracestill.records import Problem
+
+MEMORY = 900 * 2**20  # address space of a process that runs math-verify
+_MAX_ANSWER = 20_000  # characters of an answer that are read; a longer one is no answer
+_FORMULAS = re.compile(r"(?<!\\)\$([^$]+)\$")
+_COMMAND_OR_FUNCTION = re.compile(
+    r"\\[A-Za-z]+(?:\{[a-z]*matrix\})?|(?:a|ar|arc)?(?:sinh?|cosh?|tanh?|cot|sec|csc)|sqrt|floor|ceil"
+)
+_PROSE = re.compile(r"[A-Za-z]{4,}")
+_DOUBLED = re.compile(r"\\\\[A-Za-z]")
+_SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gold:
+    """A reference: all of it, the answer in it, and that answer's spellings and form."""
+
+    whole: str
+    text: str
+    cleaned: str
+    squeezed: str
+    triples: bool
+    form: Form
+
+
+def maths(seconds: float = 5.0) -> Grader:
+    r"""A grader of mathematical answers against `Problem.reference`.
+
+    Takes the answer's last `\boxed{…}` after its last `</think>`, else the last answer stated in
+    words; the reference's likewise, else all of it. Values are compared exactly, without
+    tolerance: see `filter.verify.maths.compare`. What that can't tell is for math-verify
+    (https://github.com/huggingface/Math-Verify), in processes of their own and within `seconds`:
+    `error` where it takes longer, raises, or would cost too much to be asked.
+    """
+    return lambda problem, answer: maths_many([(problem, answer)], seconds=seconds)[0]
+
+
+def maths_many(
+    pairs: Iterable[Pair], *, seconds: float = 5.0, workers: int | None = None
+) -> list[Grade]:
+    """Grade many answers as `maths` does, in order; what needs math-verify goes to `workers`
+    processes (None: one a core) in batches. A row that fails has the outcome `error`.
+
+    Raises:
+        RuntimeError: the processes can't be started.
+
+    """
+    pool = shared_pool(
+        "filter.verify.maths:open_comparer", seconds=seconds, workers=workers, memory=MEMORY
+    )
+    return grade_with_workers(pairs, _decide, pool.map)
+
+
+def _decide(problem: Problem, answer: str | None) -> Grade | Question:
+    """A grade without math-verify, or what to ask it."""
+    reference = problem.reference
+    if not answer:
+        return Grade(outcome="incorrect", detail="no answer found")
+    extracted = final_answer(answer)
+    found = _compare(_gold(reference), answer, extracted)
+    if isinstance(found, Question) or found.outcome == "correct" or not extracted:
+        return found
+    # A percent sign may stand in the box, after it, or be left to the question.
+    references = [reference]
+    if percent_after_box(reference):
+        references.append(f"{boxed_answer(reference)}\\%")
+    answers = [extracted]
+    if percent_after_box(after_reasoning(answer)):
+        answers.append(f"{extracted}\\%")
+    for one in references:
+        for other in answers:
+            if same(_gold(one).form, read(clean(other))):
+                return Grade(outcome="correct", extracted=other, detail="equal")
+    return found
+
+
+def _compare(gold: Gold, answer: str, extracted: str | None) -> Grade | Question:
+    if not extracted:
+        return _whole(gold, answer, extracted)
+    if extracted in (gold.text, gold.whole):
+        return Grade(outcome="correct", extracted=extracted, detail="same text")
+    if len(extracted) > _MAX_ANSWER + len(gold.whole):
+        return Grade(
+            outcome="incorrect",
+            extracted=extracted[:_MAX_ANSWER],
+            detail=f"the answer is longer than {_MAX_ANSWER} characters",
+        )
+    cleaned = clean(extracted)
+    if cleaned == gold.cleaned or squeeze(cleaned) == gold.squeezed:
+        return Grade(outcome="correct", extracted=extracted, detail="same text")
+    verdict = same(gold.form, read(cleaned, triples_are_lists=gold.triples))
+    if verdict or _same_with_comma(gold, cleaned):
+        return Grade(outcome="correct", extracted=extracted, detail="equal")
+    whole = _whole(gold, answer, extracted)
+    if whole.outcome == "correct":
+        return whole
+    if verdict is False:
+        return Grade(outcome="incorrect", extracted=extracted, detail="not equal")
+    if isinstance(gold.form, Scalar) and _PROSE.search(_COMMAND_OR_FUNCTION.sub("", cleaned)):
+        return Grade(outcome="incorrect", extracted=extracted, detail="prose, no value")
+    dear = too_dear(gold.cleaned)
+    if dear is not None:
+        detail = f"the reference is too costly to evaluate: {dear}"
+        return Grade(outcome="unverifiable", extracted=extracted, detail=detail)
+    dear = too_dear(cleaned)
+    if dear is not None:
+        detail = f"the answer is too costly to evaluate: {dear}"
+        return Grade(outcome="error", extracted=extracted, detail=detail)
+    return Question(extracted=extracted, arguments=(gold.cleaned, cleaned))
+
+
+def _same_with_comma(gold: Gold, cleaned: str) -> bool:
+    """Whether the one is a decimal with a comma, as many languages write it, and the other the
+    same with a point.
+    """
+    if "," in gold.cleaned and "," not in cleaned and "." in cleaned:
+        return bool(same(read_decimal_comma(gold.cleaned), read(cleaned)))
+    if "," in cleaned and "," not in gold.cleaned and "." in gold.cleaned:
+        return bool(same(gold.form, read_decimal_comma(cleaned)))
+    return False
+
+
+def _whole(gold: Gold, answer: str, extracted: str | None) -> Grade:
+    """Correct where all of the answer is the reference, word by word."""
+    said = after_reasoning(answer).strip()
+    if said and len(said) < _MAX_ANSWER + len(gold.whole) and said in (gold.text, gold.whole):
+        return Grade(outcome="correct", extracted=said, detail="same text")
+    return Grade(outcome="incorrect", extracted=extracted, detail="no answer found")
+
+
+@lru_cache(maxsize=4096)
+def _gold(reference: str) -> Gold:
+    whole = reference.strip()
+    if _DOUBLED.search(whole) and not _SINGLE.search(whole):
+        whole = whole.replace("\\\\", "\\")  # escaped once too often on its way here
+    boxed = boxed_answer(whole)
+    if boxed is None and whole.startswith("\\boxed{"):  # a reference that was cut
+        whole = whole.removeprefix("\\boxed{")
+    text = (explicitly_stated(whole) or whole) if boxed is None else boxed
+    formulas = _FORMULAS.findall(text)
+    if formulas and _PROSE.search(_FORMULAS.sub("", text)):
+        text = formulas[0] if len(formulas) == 1 else ", ".join(formulas)
+    cleaned = clean(text)
+    triples = is_list_of_triples(cleaned)
+    return Gold(
+        whole=whole,
+        text=text,
+        cleaned=cleaned,
+        squeezed=squeeze(cleaned),
+        triples=triples,
+        form=read(cleaned, triples_are_lists=triples),
+    )

@@ -1,0 +1,5 @@
+"""`python -m tracestill` is `tracestill`."""
+
+from tracestill.commands.app import main
+
+main()

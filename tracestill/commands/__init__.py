@@ -1,0 +1,1 @@
+"""The `tracestill` command: a file for each subcommand, and what the terminal shows."""

@@ -1,0 +1,48 @@
+"""Options that several commands share, and recipes as commands read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tracestill.recipe.schema import Recipe
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=VALUE", help="Change a key of the recipe; repeatable."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="The run's folder; runs/<name> by default.")
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+
+
+def read_recipe(path: Path, overrides: list[str] | None) -> Recipe:
+    """A recipe whose files are all there.
+
+    Raises:
+        RecipeError: it holds a mistake, or names a file that is missing.
+
+    """
+    from tracestill.recipe.loading import load_recipe
+    from tracestill.recipe.paths import check_paths
+
+    recipe = load_recipe(path, overrides or ())
+    check_paths(recipe)
+    return recipe
+
+
+def warn(recipe: Recipe) -> None:
+    """Print what to know before a run of the recipe."""
+    for line in recipe.finetune.warnings():
+        typer.echo(f"note: {line}", err=True)
+
+
+def run_folder(recipe: Recipe, out: Path | None) -> Path:
+    """The folder of a recipe's run."""
+    return out or Path("runs") / recipe.name

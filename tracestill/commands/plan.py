@@ -1,0 +1,199 @@
+"""`tracestill plan`: what sampling the teacher and training the student will take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tracestill.commands.options import Out, Quiet, RecipePath, Set, read_recipe, run_folder
+from tracestill.records.layout import RECIPE
+
+if TYPE_CHECKING:
+    from tracestill.planning.sampling import Amount, SamplingPlan
+    from tracestill.planning.training import StudentPlan
+
+_FEW = 32  # sampled problems, below which a plan says so
+
+
+def plan(
+    recipe: RecipePath,
+    set_: Set = None,
+    out: Out = None,
+    pilot: Annotated[
+        int, typer.Option("--pilot", min=0, help="Sample so many problems first; 0: none.")
+    ] = 32,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Go by what an earlier run took; no pilot."),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", metavar="GPU", help="Where the student learns: 24GB, H200, …"),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say what sampling the teacher and training the student will take, and whether it fits."""
+    from tracestill.planning.training import plan_student
+    from tracestill.recipe.generate import ImportTeacher
+
+    loaded = read_recipe(recipe, set_)
+    run = run_folder(loaded, out)
+    if source is not None and not (source / RECIPE).is_file():
+        raise ValueError(f"--from {source} is no run: it has no {RECIPE}")
+    sampled = (source or run) / "generate" / "journal.jsonl"
+    if isinstance(loaded.generate, ImportTeacher):
+        typer.echo("Teacher: its traces are imported; nothing is sampled.\n")
+    elif not pilot and not sampled.exists():
+        typer.echo("Teacher: nothing is sampled yet to go by; --pilot 32 samples a few problems.\n")
+    else:
+        from tracestill.commands.terminal import show_progress
+        from tracestill.planning.sampling import estimate
+        from tracestill.run.pilot import run_pilot
+
+        with show_progress(quiet) as listener:
+            run_pilot(loaded, run, 0 if source else pilot, listener)
+        _print_sampling(estimate(loaded, run, source or run))
+        typer.echo()
+    try:
+        planned = plan_student(loaded, run, source or run, gpu)
+    except ValueError as error:
+        if gpu:
+            raise
+        # The teacher's part stands; what the student's lacks is said, and is no failure.
+        typer.echo(f"Student: {error}")
+        return
+    _print_student(planned)
+
+
+def _print_sampling(plan: SamplingPlan) -> None:
+    """What sampling has taken, and what it will take."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(
+        f"{plan.problems:,} problems, {plan.sampled:,} of them sampled"
+        + (
+            f", {plan.verified:.1%} of those with a verified trace"
+            if plan.verified is not None
+            else ""
+        )
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("", "so far", "still to come", "95% interval", "budget"):
+        table.add_column(name, justify="left" if not name else "right")
+    units: dict[str, tuple[Amount, float | None, Callable[[float], str]]] = {
+        "tokens": (plan.tokens, plan.budget.tokens, lambda value: f"{value:,.0f}"),
+        "money": (plan.money, plan.budget.money, lambda value: f"{value:,.2f}"),
+        "hours": (plan.hours, plan.budget.hours, lambda value: f"{value:,.3g}"),
+        "disk": (plan.disk, None, _bytes),
+    }
+    for name, (amount, limit, show) in units.items():
+        total = amount.spent + amount.estimate
+        table.add_row(
+            name,
+            show(amount.spent),
+            show(amount.estimate),
+            f"{show(amount.low)} to {show(amount.high)}",
+            "" if limit is None else f"{show(limit)}: {min(1.0, limit / max(total, 1e-9)):.0%}",
+        )
+    console.print(table)
+    for note in plan.notes:
+        console.print(f"note: {note}", markup=False)
+    if plan.by < min(_FEW, plan.problems):
+        console.print(
+            f"Only {plan.by} problems to go by: --pilot {_FEW} tells more of rare, long traces."
+        )
+
+
+def _print_student(student: StudentPlan) -> None:
+    """Whether the training fits, what takes the memory, how long it lasts, what to change."""
+    import dataclasses
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from finetune.planner.choose import size
+    from finetune.planner.plan import NAMES, hints
+
+    console = Console(highlight=False, soft_wrap=True)
+    plan = student.plan
+    shape, settings, device = plan.job.shape, plan.settings, plan.job.device
+    console.print(
+        f"Student: {student.student}, {_count(shape.parameters)} weights, "
+        f"{_count(plan.trained)} trained, on {device.name}"
+    )
+    verdict = "[green]it fits[/]" if plan.fits else "[red]it does not fit[/]"
+    rows = f"{settings.micro_batch} of {settings.batch_size} rows of {plan.row_tokens:,} tokens"
+    console.print(
+        f"{verdict}: {size(plan.memory.total)} of the {size(plan.limit)} that can be used, with "
+        f"{rows} at once"
+    )
+    table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for field in dataclasses.fields(plan.memory):
+        if amount := getattr(plan.memory, field.name):
+            table.add_row(NAMES[field.name], size(amount))
+    console.print(table)
+    for line in plan.why:
+        console.print(f"auto: {line}", markup=False)
+    console.print(_speed(student))
+    if plan.tokens:
+        epoch = round(plan.tokens / settings.epochs)
+        for line in [*hints(settings, plan.trained, epoch), *settings.warnings()]:
+            console.print(f"note: {line}", markup=False)
+    if plan.changes:
+        console.print(
+            "\nTo make it fit, set one of:" if len(plan.changes) > 1 else "\nTo make it fit:"
+        )
+    elif not plan.fits:
+        console.print("\nNo change makes it fit: take a smaller student or a larger GPU.")
+    for change in plan.changes:
+        lost = f", {change.dropped:,} samples too long for it" if change.dropped else ""
+        hours = f", {_time(plan.hours * change.times)}" if plan.hours else ""
+        console.print(
+            f"  {change.text}  [dim]{size(change.memory)}, "
+            f"{change.times:.2f} times as long{hours}{lost}[/]"
+        )
+
+
+def _speed(student: StudentPlan) -> str:
+    """What is known of how long it lasts, in a line."""
+    plan = student.plan
+    if plan.tokens_per_second is None:
+        return "speed: not known of such a device; name it, as --gpu 'RTX 4090', to see tokens/s"
+    rate = f"speed: about {plan.tokens_per_second:,.0f} tokens/s"
+    if plan.mfu is not None and plan.mfu >= 0.01 and plan.job.device.cuda:
+        rate += f" ({plan.mfu:.0%} MFU)"
+    measured = "measured by a probe" if plan.job.calibration else "assumed, no probe has run"
+    if plan.hours is None:
+        million = 1e6 / plan.tokens_per_second / 3600
+        return f"{rate}, {_time(million)} a million tokens; {measured}"
+    return (
+        f"{rate}, {_time(plan.hours)} for {plan.settings.epochs:g} epochs of "
+        f"{student.samples:,} samples ({student.source}); {measured}"
+    )
+
+
+def _time(hours: float) -> str:
+    return f"{hours:,.3g} hours" if hours >= 1 else f"{hours * 60:.2g} minutes"
+
+
+def _count(value: float) -> str:
+    """How many weights, for people."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}"
+
+
+def _bytes(value: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,83 @@
+"""`tracestill run`, and the same up to a stage: `generate`, `filter`, `finetune`, …"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracestill.commands.options import Out, Quiet, RecipePath, Set, read_recipe, run_folder, warn
+from tracestill.records.layout import STAGES, Stage
+
+
+def run(
+    recipe: RecipePath,
+    set_: Set = None,
+    out: Out = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Make this stage and later anew.")
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option("--to", metavar="STAGE", help="Stop after this stage.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe end to end; what is there already is reused."""
+    _run(recipe, set_, out, quiet, start, stop)
+
+
+def generate(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+    """Make the problems and sample the teacher."""
+    _run(recipe, set_, out, quiet, stop="generate")
+
+
+def filter_(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+    """Verify and filter the traces, and make what that needs."""
+    _run(recipe, set_, out, quiet, stop="filter")
+
+
+def finetune(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+    """Fine-tune the student, and make what that needs."""
+    _run(recipe, set_, out, quiet, stop="finetune")
+
+
+def evaluate(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+    """Evaluate student and teacher, and make what that needs."""
+    _run(recipe, set_, out, quiet, stop="evaluate")
+
+
+def report(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+    """Write the report, and make what that needs."""
+    _run(recipe, set_, out, quiet, stop="report")
+
+
+def _run(
+    path: Path,
+    overrides: list[str] | None,
+    out: Path | None,
+    quiet: bool,
+    start: str | None = None,
+    stop: str | None = None,
+) -> None:
+    from tracestill.commands.terminal import print_summary, show_progress
+    from tracestill.run.pipeline import run_recipe
+
+    first, last = _stage(start, "--from"), _stage(stop, "--to")
+    if first and last and STAGES.index(first) > STAGES.index(last):
+        raise ValueError(f"--from {first} comes after --to {last}")
+    recipe = read_recipe(path, overrides)
+    folder = run_folder(recipe, out)
+    warn(recipe)
+    with show_progress(quiet) as listener:
+        summary = run_recipe(recipe, folder, listener, start=first, stop=last)
+    if not quiet:
+        print_summary(summary, folder)
+
+
+def _stage(name: str | None, option: str) -> Stage | None:
+    if name is None:
+        return None
+    if name not in STAGES:
+        raise ValueError(f"{option} {name}: the stages are {', '.join(STAGES)}")
+    return name

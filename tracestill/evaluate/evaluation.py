@@ -1,0 +1,188 @@
+"""Judge models on the held-out problems: the same engine, sampling and verifier for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from generate.teacher import as_teacher, open_engine, to_restore
+from tracestill.evaluate.passrate import by_problem, pass_at_1
+from tracestill.recipe.evaluate import EvaluateSection, Subject
+from tracestill.recipe.models import LocalModel, ServedModel
+from tracestill.records import (
+    OnProgress,
+    Problem,
+    Progress,
+    Sampling,
+    Shard,
+    StageResult,
+    Trace,
+    Verdict,
+    write_table,
+)
+from tracestill.records.figures import EvaluationFigures, ModelFigures
+
+if TYPE_CHECKING:
+    from tracestill.recipe.sandbox import Sandbox
+
+
+# Requests without an answer: an endpoint failed, or the prompt left no room for one.
+FAILED = ("error", "skipped")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A model that is judged, and what it is told before the problem.
+
+    `chat_template` is in place of a local model's own; `languages` says that it tells between the
+    problems' languages.
+    """
+
+    name: Subject
+    model: LocalModel | ServedModel
+    system_prompt: str | None = None
+    chat_template: str | None = None
+    languages: bool = False
+
+
+def task_of(problem: Problem) -> str:
+    """The task that a problem counts for in results by task."""
+    return str(problem.meta.get("family") or problem.source)
+
+
+def evaluate(
+    judged: Sequence[Judged],
+    problems: Sequence[Problem],
+    settings: EvaluateSection,
+    *,
+    max_tokens: int,
+    seed: int,
+    sandbox: Sandbox,
+    folder: Path,
+    progress: OnProgress,
+) -> StageResult:
+    """Let each model answer the problems and judge its answers; programs run in `sandbox`. Requests
+    that failed are counted apart: they say nothing of a model.
+
+    Raises:
+        ValueError: a model can't be loaded, or more than `settings.max_failed` of its requests
+            failed; what was answered is kept, and the next run sends the others again.
+
+    """
+    sampling = Sampling(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        max_tokens=max_tokens,
+        seed=seed,
+    )
+    tables: dict[str, list[Shard]] = {}
+    results: dict[str, ModelFigures] = {}
+    notes: list[str] = []
+    each = len(problems) * settings.samples
+    for index, subject in enumerate(judged):
+
+        def shown(event: Progress, before: int = index * each) -> None:
+            progress(replace(event, done=before + event.done, total=each * len(judged)))
+
+        traces = _answers(subject, problems, settings.samples, sampling, seed, folder, shown)
+        notes += _failures(subject.name, traces, settings.max_failed)
+        verdicts = _verdicts(traces, problems, sandbox)
+        tables[subject.name] = write_table(folder, subject.name, Trace, traces)
+        name = f"{subject.name}_verdicts"
+        tables[name] = write_table(folder, name, Verdict, verdicts)
+        results[subject.name] = _figures(traces, verdicts, problems)
+    rows = each * len(judged)
+    return StageResult(
+        rows_in=rows,
+        rows_out=rows,
+        tables=tables,
+        figures=EvaluationFigures(results=results),
+        notes=notes,
+    )
+
+
+def _failures(name: str, traces: Sequence[Trace], most: float) -> list[str]:
+    failed = [trace for trace in traces if trace.finish in FAILED]
+    if not failed:
+        return []
+    why = " ".join((failed[0].error or "no message").split())[:200]
+    said = f"{len(failed):,} of {len(traces):,} requests to {name} failed, the first: {why}"
+    if len(failed) > most * len(traces):
+        raise ValueError(
+            f"{said}. What was answered is kept: run again to send the others once more, or raise "
+            f"evaluate.max_failed (now {most:g}) to do without them"
+        )
+    return [f"{said}. They are no part of its pass@1"]
+
+
+def _answers(
+    subject: Judged,
+    problems: Sequence[Problem],
+    samples: int,
+    sampling: Sampling,
+    seed: int,
+    folder: Path,
+    progress: OnProgress,
+) -> list[Trace]:
+    from generate.job import SamplingJob
+    from generate.sampling import sample
+    from generate.stopping import fixed
+
+    model = subject.model
+    job = SamplingJob(
+        teacher=as_teacher(model, sampling),
+        open_engine=lambda: open_engine(model, sampling, chat_template=subject.chat_template),
+        redact=to_restore(model),
+        rule=fixed(samples),
+        journal=folder / f"{subject.name}.journal.jsonl",
+        seed=seed,
+        system_prompt=subject.system_prompt,
+        languages=subject.languages,
+    )
+    return list(sample(problems, job, progress))
+
+
+def _verdicts(
+    traces: Sequence[Trace], problems: Sequence[Problem], sandbox: Sandbox
+) -> list[Verdict]:
+    from filter.verify import Answer, verify_many
+
+    by_id = {problem.id: problem for problem in problems}
+    answers = [
+        Answer(problem=by_id[trace.problem_id], text=trace.answer, trace_id=trace.id)
+        for trace in traces
+        if trace.finish not in FAILED
+    ]
+    return verify_many(answers, sandbox)
+
+
+def _figures(
+    traces: Sequence[Trace], verdicts: Sequence[Verdict], problems: Sequence[Problem]
+) -> ModelFigures:
+    tasks = {problem.id: task_of(problem) for problem in problems}
+    answered = [trace for trace in traces if trace.finish not in FAILED]
+    marks = [
+        (trace.problem_id, verdict.outcome == "correct")
+        for trace, verdict in zip(answered, verdicts, strict=True)
+    ]
+    by_task: dict[str, list[tuple[str, bool]]] = {}
+    for problem, right in marks:
+        by_task.setdefault(tasks[problem], []).append((problem, right))
+    whole = pass_at_1(by_problem(marks))
+    return ModelFigures(
+        pass_at_1=whole.pass_at_1,
+        ci95=whole.ci95,
+        problems=whole.problems,
+        samples=whole.samples,
+        by_task={
+            task: pass_at_1(by_problem(by_task[task]))
+            for task in dict.fromkeys(tasks.values())
+            if task in by_task
+        },
+        mean_tokens=round(sum(trace.completion_tokens for trace in answered) / len(answered), 1),
+        truncated=sum(trace.finish == "length" for trace in answered),
+        failed=len(traces) - len(answered),
+    )

@@ -1,0 +1,188 @@
+"""The model cards of a run: what the student is, how it was made, how it is run, how good it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tracestill.explore.load import Run, load_run
+from tracestill.recipe.generate import ImportTeacher
+from tracestill.recipe.problems import FileSource, ProblemSource
+from tracestill.recipe.schema import Recipe
+from tracestill.records.content import model_name
+from tracestill.records.figures import ExportFigures, TrainingFigures
+
+_NAMES = {"student_before": "before", "student_after": "**this student**", "teacher": "teacher"}
+
+
+def write_cards(recipe: Recipe, folder: Path, *, evaluated: bool) -> None:
+    """Write `README.md` beside the weights of the run in `folder`: of `finetune/merged`, and of
+    `finetune/adapter` where there is one. `evaluated` says whether the evaluation that lies in the
+    run is this student's.
+
+    A card is no part of a model's fingerprint: it is written again when more is known.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from tracestill.records import write_atomic
+
+    run = load_run(folder)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters["percent"] = lambda value: f"{value:.1%}"
+    environment.filters["thousands"] = lambda value: f"{value:,}"
+    template = environment.get_template("card.md.jinja")
+    for part in ("merged", "adapter"):
+        if (folder / "finetune" / part).is_dir():
+            text = template.render(**_content(recipe, run, evaluated, adapter=part == "adapter"))
+            write_atomic(folder / "finetune" / part / "README.md", text.encode())
+
+
+def _content(recipe: Recipe, run: Run, evaluated: bool, *, adapter: bool) -> dict[str, Any]:
+    """Everything that a card shows."""
+    tuned = run.training()
+    results = run.results() if evaluated else None
+    evaluate, student = recipe.evaluate, recipe.finetune
+    longest = evaluate.max_tokens or getattr(recipe.generate, "max_tokens", None)
+    git = run.provenance.get("git") or {}
+    return {
+        "metadata": _metadata(recipe, adapter),
+        "name": recipe.name,
+        "description": recipe.description,
+        "adapter": adapter,
+        "student": model_name(student.student),
+        "base": None if student.student.startswith("/") else student.student,
+        "teacher": _teacher(recipe),
+        "system": student.system_prompt,
+        "names": _NAMES,
+        "results": results,
+        "tasks": list(next(iter(results.values())).by_task) if results else [],
+        "evaluation": f"temperature {evaluate.temperature}, top-p {evaluate.top_p}, at most "
+        f"{longest:,} tokens an answer",
+        "temperature": evaluate.temperature or 1.0,
+        "top_p": evaluate.top_p,
+        "max_tokens": longest,
+        "findings": [*tuned.export.findings, *tuned.hints],
+        "lora_rank": tuned.export.max_lora_rank,
+        "training": tuned.export,
+        "made": _made(recipe, run, tuned),
+        "settings": _settings(recipe),
+        "revision": (git.get("revision") or "unknown") + (" (changed)" if git.get("dirty") else ""),
+    }
+
+
+def _metadata(recipe: Recipe, adapter: bool) -> str:
+    """The card's head, as the hub reads it. No licence: the student's and the teacher's decide."""
+    import yaml
+
+    student = recipe.finetune.student
+    values: dict[str, Any] = {}
+    if not student.startswith("/"):
+        values["base_model"] = student
+        values["base_model_relation"] = "adapter" if adapter else "finetune"
+    values["library_name"] = "peft" if adapter else "transformers"
+    values["pipeline_tag"] = "text-generation"
+    values["tags"] = ["reasoning", "distillation", "tracestill", *(["lora"] if adapter else [])]
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def _teacher(recipe: Recipe) -> str:
+    teacher = recipe.generate
+    if isinstance(teacher, ImportTeacher):
+        return teacher.teacher or f"the teacher of {teacher.dataset or teacher.layout}"
+    return model_name(teacher.model)
+
+
+def _made(recipe: Recipe, run: Run, tuned: TrainingFigures) -> list[tuple[str, str]]:
+    """What went in and what was done, in the order in which it was done."""
+    rows = []
+    if sources := recipe.problems.train:
+        rows.append(("problems", ", ".join(dict.fromkeys(map(_source, sources)))))
+    teacher = recipe.generate
+    if isinstance(teacher, ImportTeacher):
+        rows.append(("traces", f"imported from {teacher.dataset or teacher.layout}"))
+    else:
+        rows.append(
+            (
+                "teacher",
+                f"{_teacher(recipe)}, temperature {teacher.temperature}, top-p {teacher.top_p}, "
+                f"at most {teacher.max_tokens:,} tokens",
+            )
+        )
+    filtered = run.manifest("filter")
+    assert filtered is not None, "the student was trained on what the filter kept"
+    dropped = ", ".join(
+        f"{count:,} {reason.replace('_', ' ')}" for reason, count in filtered.dropped.items()
+    )
+    kept = f"{filtered.rows_out:,} of {filtered.rows_in:,}"
+    rows.append(("traces kept", f"{kept}; dropped: {dropped or 'none'}"))
+    rows.append(("learnt from", _learnt(tuned)))
+    rows.append(("method", _method(recipe, tuned)))
+    rows.append(("weights", _weights(tuned.export)))
+    provenance = run.provenance
+    if hardware := provenance.get("hardware"):
+        device = ", ".join(hardware["gpus"]) or hardware["cpu"]
+        rows.append(("training", f"{tuned.train_seconds:,.0f} s on {device}"))
+    if versions := provenance.get("versions"):
+        rows.append(("versions", ", ".join(f"{name} {v}" for name, v in versions.items())))
+    rows.append(("seed", str(recipe.seed)))
+    return rows
+
+
+def _source(source: ProblemSource) -> str:
+    if isinstance(source, FileSource):
+        return f"a file of {source.kind} problems"
+    return f"{source.family} (reasoning-gym)"
+
+
+def _learnt(tuned: TrainingFigures) -> str:
+    text = (
+        f"{tuned.samples:,} traces, {tuned.trained_tokens:,} tokens of reasoning and answer, "
+        f"in {tuned.steps:,} steps ({tuned.epochs:g} epochs); loss {tuned.loss:.4f} nats "
+        "a token at the last step"
+    )
+    if tuned.heldout_samples:
+        text += f"; {tuned.heldout_samples:,} more held out"
+    return text
+
+
+def _method(recipe: Recipe, tuned: TrainingFigures) -> str:
+    if recipe.finetune.method == "full":
+        return f"all {tuned.export.parameters:,} weights"
+    lora = recipe.finetune.lora
+    kind = (
+        "QLoRA (nf4)" if tuned.export.loss_original is not None else "DoRA" if lora.dora else "LoRA"
+    )
+    return (
+        f"{kind} of rank {lora.rank}: {tuned.trainable_parameters:,} weights beside "
+        f"{tuned.export.parameters:,}"
+    )
+
+
+def _weights(made: ExportFigures) -> str:
+    """What lies in `merged/`, and how near it is to what was trained."""
+    text = (
+        f"{made.dtype}; their logits differ from the trained ones by "
+        f"{made.logit_difference:.2%} of the logits' spread"
+    )
+    if made.loss_original is not None:
+        text += (
+            ". They are the 4-bit weights that were trained on, dequantised, with the adapter "
+            f"merged into them, and have a loss of {made.loss_merged:.4f} nats a token; with "
+            f"the student's own weights instead it were {made.loss_original:.4f}, and the "
+            f"logits {made.logit_difference_original:.2%} off"
+        )
+    return text
+
+
+def _settings(recipe: Recipe) -> str:
+    """The finetune section, without paths of this machine and what is as by default."""
+    import yaml
+
+    values = recipe.finetune.model_dump(
+        exclude={"student": True, "template": True, "on_policy": {"teacher"}}, exclude_defaults=True
+    )
+    return yaml.safe_dump(values, sort_keys=False)

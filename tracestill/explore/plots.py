@@ -1,0 +1,198 @@
+"""The report's plots, as SVG that reads on light and on dark paper."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tracestill.records.figures import ModelFigures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Chosen to be told apart by colour-blind readers, on white and on near-black.
+COLOURS = {
+    "student_before": "#9aa0a6",
+    "student_after": "#2f9e77",
+    "teacher": "#c77d2e",
+    "kept": "#2f9e77",
+    "dropped": "#c2568b",
+}
+NAMES = {"student_before": "base", "student_after": "student", "teacher": "teacher"}
+_INK = "#123456"  # stands for the page's text colour, put in afterwards
+
+
+WIDE, HALF = 7.6, 4.0  # inches: a card over the page's width, and one of two side by side
+
+
+def draw(plot: Callable[[Axes], None], title: str, height: float, width: float = WIDE) -> str:
+    """An SVG of `width` by `height` inches; its ink is the page's own text colour."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": title,
+        "font.size": 9.0,
+        "font.family": "sans-serif",
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "axes.edgecolor": _INK,
+        "xtick.color": _INK,
+        "ytick.color": _INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    with rc_context(style):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+        plot(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    # Names in one SVG must not hide those of the next: all of them share the page.
+    prefix = re.sub(r"\W+", "-", title.lower())
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\1{prefix}-", svg)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+
+
+def rates(axes: Axes, results: Mapping[str, ModelFigures]) -> None:
+    """pass@1 of each model with its 95% interval."""
+    names = list(results)[::-1]
+    for place, name in enumerate(names):
+        (low, high), rate = results[name].ci95, results[name].pass_at_1
+        axes.barh(place, rate, color=COLOURS[name], height=0.62)
+        axes.plot([low, high], [place, place], color=_INK, linewidth=1.4)
+        axes.text(high + 0.015, place, f"{rate:.1%}", va="center")
+    axes.set_yticks(range(len(names)), [NAMES[name] for name in names])
+    axes.set_xlim(0, 1.12)
+    _percent(axes.xaxis)
+
+
+def by_task(axes: Axes, results: Mapping[str, ModelFigures]) -> None:
+    """pass@1 by task, a group of bars for each task."""
+    tasks = list(dict.fromkeys(t for result in results.values() for t in result.by_task))
+    width = 0.8 / len(results)
+    for index, (name, result) in enumerate(results.items()):
+        for place, task in enumerate(tasks):
+            part = result.by_task.get(task)
+            if part is None:
+                continue
+            x = place + (index - (len(results) - 1) / 2) * width
+            label = NAMES[name] if place == 0 else None
+            axes.bar(x, part.pass_at_1, width * 0.9, color=COLOURS[name], label=label)
+            axes.plot([x, x], part.ci95, color=_INK, linewidth=1.1)
+    axes.set_xticks(range(len(tasks)), tasks)
+    axes.set_ylim(0, 1.05)
+    _percent(axes.yaxis)
+    axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+
+def funnel(axes: Axes, counts: Sequence[tuple[str, int]]) -> None:
+    """How many traces were dropped for which reason, and kept."""
+    total = sum(n for _, n in counts)
+    left = total
+    for place, (reason, n) in enumerate([("sampled", total), *counts]):
+        kept = reason in ("kept", "sampled")
+        start = 0 if kept else left - n
+        colour = COLOURS["kept" if kept else "dropped"]
+        axes.barh(place, n, left=start, color=colour, height=0.66)
+        axes.text(max(start + n, 0) + total * 0.01, place, f"{n:,}", va="center")
+        if not kept:
+            left -= n
+    labels = ["sampled", *(reason.replace("_", " ") for reason, _ in counts)]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xlim(0, total * 1.1)
+    axes.set_xlabel("traces")
+
+
+def lengths(axes: Axes, groups: Mapping[str, Sequence[int]], colours: Mapping[str, str]) -> None:
+    """Distributions of lengths in tokens, each as a share of its own group."""
+    longest = max((max(values) for values in groups.values() if len(values)), default=1)
+    bins = [longest * i / 30 for i in range(31)]
+    for name, values in groups.items():
+        if len(values):
+            weights = [1 / len(values)] * len(values)
+            axes.hist(
+                values, bins, weights=weights, histtype="stepfilled", alpha=0.45,
+                color=colours[name], label=f"{name.replace('_', ' ')} ({len(values):,})",
+            )  # fmt: skip
+    axes.set_xlabel("completion tokens")
+    _percent(axes.yaxis)
+    axes.legend(frameon=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Values by optimiser step. `looked`: measured now and then, not at every step; `share`: from
+    0 to 1.
+    """
+
+    points: Sequence[tuple[int, float]]
+    label: str
+    colour: str
+    looked: bool = False
+    share: bool = False
+
+
+def over_steps(axes: Axes, curves: Sequence[Curve], unit: str) -> None:
+    """Curves over a training. Of a long one each point is the mean of some steps."""
+    top = 0.0
+    for curve in curves:
+        points = curve.points if curve.looked else _thinned(curve.points)
+        if not points:
+            continue
+        steps, values = zip(*points, strict=True)
+        top = max(top, *values)
+        axes.plot(
+            steps, values, color=curve.colour, linewidth=1.5, label=curve.label,
+            linestyle="--" if curve.looked and not curve.share else "-",
+            marker="o" if curve.looked and len(points) <= 30 else None, markersize=3.5,
+            clip_on=not curve.share,  # points at 0% and 100% are whole ones
+        )  # fmt: skip
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel(unit)
+    axes.set_ylim(0, 1.04 if any(curve.share for curve in curves) else top * 1.06 or 1)
+    if any(curve.share for curve in curves):
+        _percent(axes.yaxis)
+    if any(curve.label and curve.points for curve in curves):
+        axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+
+def _thinned(points: Sequence[tuple[int, float]], most: int = 400) -> list[tuple[float, float]]:
+    """At most `most` points, each the mean of as many neighbours."""
+    width = -(-len(points) // most)
+    parts = [points[at : at + width] for at in range(0, len(points), width or 1)]
+    return [
+        (sum(step for step, _ in part) / len(part), sum(value for _, value in part) / len(part))
+        for part in parts
+    ]
+
+
+def solved(axes: Axes, rates: list[float]) -> None:
+    """How many problems the teacher solves at which pass rate."""
+    levels = sorted(set(rates))
+    counts = [rates.count(level) for level in levels]
+    places = range(len(levels))
+    axes.bar(places, counts, color=COLOURS["teacher"], width=0.7)
+    for place, count in zip(places, counts, strict=True):
+        axes.text(place, count, f"{count:,}", ha="center", va="bottom")
+    axes.set_xticks(places, [f"{level:.0%}" for level in levels])
+    axes.set_xlabel("pass rate of a problem")
+    axes.set_ylabel("problems")
+    axes.margins(y=0.15)
+
+
+def _percent(axis: Any) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -1,0 +1,142 @@
+"""What the report shows of the student's training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from finetune.overlong import describe
+from tracestill.explore import plots
+from tracestill.records.figures import Predicted, TrainingFigures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tracestill.explore.load import Run
+
+_HEIGHT = 2.5  # inches
+
+_REASONING, _ANSWER = plots.COLOURS["student_after"], plots.COLOURS["teacher"]
+_OTHER = plots.COLOURS["dropped"]
+
+
+def training(run: Run) -> dict[str, Any]:
+    """Plots by their titles, facts by their names, what was predicted, and notes to read.
+
+    Stage `finetune` is complete.
+    """
+    figures, metrics = run.training(), run.metrics()
+    curves = {"Loss": _losses(run, metrics)}
+    if run.has_monitor:
+        curves["Answers while it learns"] = _answers(run.monitor())
+    curves["Gradient norm"] = [plots.Curve(_points(metrics, "grad_norm"), "", _REASONING)]
+    if run.has_monitor:  # in pairs; else the facts say it
+        curves["Tokens per second"] = _speed(metrics)
+    units = {"Loss": "nats per token", "Answers while it learns": "share of problems"}
+    return {
+        "plots": {
+            title: plots.draw(
+                partial(plots.over_steps, curves=drawn, unit=units.get(title, "")),
+                title.lower(), _HEIGHT, plots.HALF,
+            )
+            for title, drawn in curves.items()
+        },
+        "facts": _facts(run, figures, metrics),
+        "predicted": _predicted(figures.predicted),
+        "overlong": describe(figures.overlong) if figures.overlong else [],
+        "findings": [*figures.export.findings, *figures.hints],
+    }  # fmt: skip
+
+
+def _points(frame: pd.DataFrame, column: str) -> list[tuple[int, float]]:
+    """A column by its steps, where it has a value."""
+    if column not in frame:
+        return []
+    rows = frame[["step", column]].dropna().itertuples(index=False)
+    return [(int(step), float(value)) for step, value in rows]
+
+
+def _losses(run: Run, metrics: pd.DataFrame) -> list[plots.Curve]:
+    made = [
+        plots.Curve(_points(metrics, "loss_reasoning"), "reasoning", _REASONING),
+        plots.Curve(_points(metrics, "loss_answer"), "answer", _ANSWER),
+    ]
+    if run.has_heldout_loss:
+        heldout = run.heldout_loss()
+        for part, colour in (("reasoning", _REASONING), ("answer", _ANSWER)):
+            points = _points(heldout, f"heldout_loss_{part}")
+            made.append(plots.Curve(points, f"{part}, held out", colour, looked=True))
+    return made
+
+
+def _answers(monitor: pd.DataFrame) -> list[plots.Curve]:
+    shown = (
+        ("closed", "thinking closed", _REASONING), ("ended", "ended by itself", _ANSWER),
+        ("passed", "right", _OTHER),
+    )  # fmt: skip
+    return [
+        plots.Curve(_points(monitor, column), label, colour, looked=True, share=True)
+        for column, label, colour in shown
+    ]
+
+
+def _speed(metrics: pd.DataFrame) -> list[plots.Curve]:
+    return [
+        plots.Curve(_points(metrics, "tokens_per_second"), "all", _REASONING),
+        plots.Curve(_points(metrics, "learnt_tokens_per_second"), "learnt", _ANSWER),
+    ]
+
+
+def _facts(run: Run, figures: TrainingFigures, metrics: pd.DataFrame) -> dict[str, str]:
+    """What is known, in the order of reading; a GPU tells more than a CPU."""
+    facts = {
+        "samples": f"{figures.samples:,} learnt, {figures.heldout_samples:,} held out",
+        "steps": f"{figures.steps:,} in {figures.epochs:g} epochs",
+        "trained tokens": (
+            f"{figures.trained_tokens:,} an epoch, for {figures.trainable_parameters:,} "
+            "trainable parameters"
+        ),
+        "fill of packed rows": f"{figures.fill:.1%}",
+    }
+    if "tokens_per_second" in metrics:
+        every, learnt = metrics["tokens_per_second"], metrics["learnt_tokens_per_second"]
+        facts["tokens per second"] = (
+            f"{every.median():,.0f}, of which learnt {learnt.median():,.0f} (medians of steps)"
+        )
+    if "mfu" in metrics:
+        facts["model FLOPs utilisation"] = f"{metrics['mfu'].median():.1%}"
+    if "memory_gb" in metrics:
+        facts["most memory held"] = f"{metrics['memory_gb'].max():.1f} GB"
+    if run.has_heldout_loss:
+        seen = run.heldout_loss()["heldout_loss"]
+        facts["held-out loss"] = f"{seen.iloc[0]:.3f} before, {seen.iloc[-1]:.3f} after"
+    if run.has_monitor:
+        last = run.monitor().iloc[-1]
+        right = "" if not last["judged"] else f", {last['passed']:.0%} right"
+        facts["answers at the end"] = (
+            f"of {last['problems']:.0f} held-out problems {last['closed']:.0%} closed their "
+            f"thinking, {last['ended']:.0%} ended{right}; {last['tokens']:,.0f} tokens in the mean"
+        )
+    if policy := figures.on_policy:
+        facts["on-policy"] = (
+            f"{policy.steps:,} steps, divergence from the teacher {policy.first_loss:.3f} "
+            f"at first, {policy.last_loss:.3f} at last"
+        )
+    return facts
+
+
+def _predicted(compared: Mapping[str, Predicted]) -> list[tuple[str, str, str, str]]:
+    """Rows of name, predicted, actual and difference."""
+    rows = []
+    for name, one in compared.items():
+        label = name.removesuffix("_bytes").replace("_", " ")
+        said, came = _amount(name, one.predicted), _amount(name, one.actual)
+        rows.append((label, said, came, f"{one.difference:+.1%}"))
+    return rows
+
+
+def _amount(name: str, value: float) -> str:
+    if name.endswith("_bytes"):
+        return f"{value / 1e9:.2f} GB"
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}"

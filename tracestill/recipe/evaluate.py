@@ -1,0 +1,31 @@
+"""The recipe's section `evaluate`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tracestill.recipe.section import Section
+
+Subject = Literal["student_before", "student_after", "teacher"]
+
+
+# Keys that change nothing about the answers or their verdicts.
+NEUTRAL = frozenset({"max_failed"})
+
+
+class EvaluateSection(Section):
+    """How the models are judged on the held-out problems."""
+
+    models: list[Subject] = ["student_before", "student_after", "teacher"]
+    samples: int = Field(default=1, ge=1)
+    """Answers to a problem and model."""
+    temperature: float = Field(default=0.6, ge=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    top_k: int = Field(default=-1, ge=-1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    """The longest answer; null takes the generate section's."""
+    max_failed: float = Field(default=0.02, ge=0, le=1)
+    """The share of a model's requests that may fail. Failed requests are no part of pass@1, and
+    above this share the stage ends with an error."""

@@ -1,0 +1,125 @@
+"""The files and folders that a recipe names: made absolute, and checked before a run."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tracestill.recipe.contract import read_contract
+from tracestill.recipe.egress import egress_mistakes
+from tracestill.recipe.errors import Key, Origin, RecipeError, dotted
+from tracestill.recipe.generate import ImportTeacher
+from tracestill.recipe.models import LocalModel
+from tracestill.recipe.schema import Recipe
+
+TABLE_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+_MODEL_KEYS: tuple[Key, ...] = (
+    ("generate", "model"),
+    ("finetune", "student"),
+    ("finetune", "on_policy", "teacher"),
+    ("filter", "judge", "model"),
+)
+_FILE_KEYS: tuple[Key, ...] = (
+    ("finetune", "template"),
+    ("filter", "judge", "template"),
+    ("generate", "path"),
+)
+
+
+def resolve_paths(values: dict[str, Any], origins: Mapping[Key, Origin]) -> None:
+    """Make every path absolute, from the folder of the file in which it is written."""
+    sources = values.get("problems")
+    files: list[Key] = list(_FILE_KEYS)
+    if isinstance(sources, dict):
+        for split, items in sources.items():
+            if isinstance(items, list):
+                files += [("problems", split, index, "path") for index in range(len(items))]
+    for key in (*_MODEL_KEYS, *files):
+        *parents, last = key
+        place: Any = values
+        for part in parents:
+            try:
+                place = place[part]
+            except (KeyError, IndexError, TypeError):
+                place = None
+        if not isinstance(place, dict) or not isinstance(place.get(last), str):
+            continue
+        if key in _MODEL_KEYS and place.get("engine", "vllm") != "vllm":
+            continue  # a name that a server knows
+        text = place[last]
+        origin = origins.get(key) or Origin(None, 0)
+        if key in _MODEL_KEYS and not text.startswith((".", "/", "~")):
+            if Path(text).is_dir():
+                raise RecipeError(
+                    f"{origin}: {dotted(key)}: {text} would be looked up on the hub; "
+                    f"write ./{text}, relative to the recipe, for the folder"
+                )
+            continue
+        place[last] = str((origin.folder / Path(text).expanduser()).resolve())
+
+
+def check_paths(recipe: Recipe) -> None:
+    """Check that every file and folder that a recipe names is there, and that every host which it
+    sends something to is allowed.
+
+    Raises:
+        RecipeError: one is missing or not allowed; every such one is named.
+
+    """
+    mistakes = egress_mistakes(recipe)
+    models = [("finetune.student", recipe.finetune.student)]
+    if recipe.finetune.on_policy is not None:
+        models.append(("finetune.on_policy.teacher", recipe.finetune.on_policy.teacher))
+    templates = [("finetune.template", recipe.finetune.template)]
+    for name, section in (("generate", recipe.generate), ("filter.judge", recipe.filter.judge)):
+        if isinstance(section, LocalModel):
+            models.append((f"{name}.model", section.model))
+    if recipe.filter.judge is not None:
+        templates.append(("filter.judge.template", recipe.filter.judge.template))
+    if isinstance(recipe.generate, ImportTeacher) and recipe.generate.path is not None:
+        try:
+            files_at(recipe.generate.path)
+        except ValueError as error:
+            mistakes.append(str(error))
+    for name, model in models:
+        if model.startswith("/") and not (Path(model) / "config.json").is_file():
+            state = "has no config.json" if Path(model).is_dir() else "does not exist"
+            mistakes.append(f"{name}: the model folder {model} {state}")
+    for name, template in templates:
+        if not Path(template).is_file():
+            mistakes.append(f"{name}: there is no file {template}")
+    if Path(recipe.finetune.template).is_file():
+        try:
+            read_contract(Path(recipe.finetune.template), recipe.finetune)
+        except ValueError as error:
+            mistakes.append(str(error))
+    for split, sources in (("train", recipe.problems.train), ("heldout", recipe.problems.heldout)):
+        for index, source in enumerate(sources):
+            if source.source == "file" and not Path(source.path).is_file():
+                mistakes.append(f"problems.{split}.{index}.path: there is no file {source.path}")
+    if mistakes:
+        raise RecipeError("\n".join(mistakes))
+
+
+def files_at(path: str) -> list[Path]:
+    """The files that a path names, in order: a file, or those of a folder or a glob.
+
+    Raises:
+        ValueError: there is none.
+
+    """
+    place = Path(path)
+    if place.is_dir():
+        found = [p for p in sorted(place.rglob("*")) if p.name.endswith(TABLE_ENDINGS)]
+    elif place.is_file():
+        found = [place]
+    else:
+        found = [Path(name) for name in sorted(glob.glob(path, recursive=True))]
+    if not found:
+        raise ValueError(f"generate.path: there is no {', '.join(TABLE_ENDINGS)} file at {path}")
+    for file in found:
+        if not file.name.endswith(TABLE_ENDINGS):
+            raise ValueError(f"generate.path: {file} does not end in {', '.join(TABLE_ENDINGS)}")
+    return found

@@ -1,0 +1,68 @@
+"""The recipe's section `problems`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from tracestill.recipe.section import Section
+from tracestill.records.schema import Kind
+
+
+class Buckets(Section):
+    """A split by a hash of the prompt, which no reordering and no added problem moves."""
+
+    of: int = Field(ge=2)
+    """How many buckets there are."""
+    keep: list[int] = Field(min_length=1)
+    """The buckets (0 to `of` - 1) whose problems are taken."""
+
+    @model_validator(mode="after")
+    def _exist(self) -> Buckets:
+        if not all(0 <= bucket < self.of for bucket in self.keep):
+            raise ValueError(f"keep: {self.of} buckets are numbered 0 to {self.of - 1}")
+        return self
+
+
+class GymSource(Section):
+    """Problems made by a generator of reasoning-gym."""
+
+    source: Literal["reasoning_gym"]
+    family: str
+    """The generator's name, such as `chain_sum`."""
+    size: int = Field(ge=1)
+    """How many problems to take."""
+    seed: int = 0
+    config: dict[str, Any] = Field(default_factory=dict)
+    """The generator's own options."""
+    buckets: Buckets | None = None
+
+
+class FileSource(Section):
+    """Problems from a JSONL, JSON, CSV or Parquet file."""
+
+    source: Literal["file"]
+    path: str
+    """The file; relative to the recipe."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """The file's column for each of `prompt`, `reference`, `language`; the same names if empty."""
+    kind: Kind = "math"
+    """How the answers are judged."""
+    size: int | None = Field(default=None, ge=1)
+    """How many problems to take; all if null."""
+    buckets: Buckets | None = None
+
+
+ProblemSource = Annotated[GymSource | FileSource, Field(discriminator="source")]
+
+
+class ProblemsSection(Section):
+    """The problems to distil from, and the held-out ones that judge the student."""
+
+    train: list[ProblemSource] = []
+    """Empty where traces are imported, which bring their problems; else at least one source."""
+    heldout: list[ProblemSource] = Field(min_length=1)
+    instruction: str | None = None
+    """A paragraph put below every prompt, such as how to write the answer; teacher and student
+    both see it. Buckets do not depend on it."""

@@ -1,0 +1,88 @@
+"""A recipe: one YAML file that says what a run does, checked before anything starts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
+
+from tracestill.recipe.evaluate import EvaluateSection
+from tracestill.recipe.filter import FilterSection
+from tracestill.recipe.finetune import FinetuneSection
+from tracestill.recipe.generate import GenerateSection, ImportTeacher, ServedTeacher
+from tracestill.recipe.hosts import plain_host
+from tracestill.recipe.problems import ProblemsSection
+from tracestill.recipe.section import Section
+
+
+class ReportSection(Section):
+    """What the report shows."""
+
+    traces: int = Field(default=50, ge=0)
+    """How many sample traces."""
+
+
+class EgressSection(Section):
+    """What may leave this machine."""
+
+    allow: list[Annotated[str, AfterValidator(plain_host)]] = []
+    """The hosts that endpoints may be on, each by its whole name, without scheme and port, such
+    as `api.deepseek.com`; this machine itself needs no entry."""
+
+
+class Recipe(Section):
+    """Problems, teacher, filters, student, evaluation and report of one run."""
+
+    extends: str | None = None
+    """A recipe whose keys are taken where this one has none; relative to this one."""
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The run's name: it lies in `runs/<name>/`."""
+    description: str = ""
+    seed: int = 0
+    problems: ProblemsSection
+    egress: EgressSection = EgressSection()
+    generate: GenerateSection
+    filter: FilterSection = FilterSection()
+    finetune: FinetuneSection
+    evaluate: EvaluateSection = EvaluateSection()
+    report: ReportSection = ReportSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_teacher(cls, values: Any) -> Any:
+        """Imported traces have no teacher that could be asked, nor a budget to take over."""
+        teacher = values.get("generate") if isinstance(values, dict) else None
+        if not isinstance(teacher, dict) or teacher.get("engine") != "import":
+            return values
+        evaluate = values.get("evaluate") or {}
+        if not isinstance(evaluate, dict):
+            return values
+        filled = {"models": ["student_before", "student_after"], **evaluate}
+        if filled.get("max_tokens") is None:
+            filled["max_tokens"] = 16384
+        return {**values, "evaluate": filled}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        """The rules between sections; each names its key first, as errors are shown."""
+        if not isinstance(self.generate, ImportTeacher):
+            if not self.problems.train:
+                raise ValueError("problems.train: name at least one source of problems")
+            batch = isinstance(self.generate, ServedTeacher) and self.generate.batch
+            if batch and "teacher" in self.evaluate.models:
+                raise ValueError(
+                    "evaluate.models: leave out teacher: with generate.batch it answers in batches "
+                    "only, and there is none for the evaluation"
+                )
+            return self
+        if self.problems.train:
+            raise ValueError(
+                "problems.train: leave it out: the traces that `generate` imports bring their "
+                "problems"
+            )
+        if "teacher" in self.evaluate.models:
+            raise ValueError(
+                "evaluate.models: leave out teacher: traces are imported, and there is no model "
+                "to ask"
+            )
+        return self

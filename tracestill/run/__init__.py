@@ -1,0 +1,1 @@
+"""A run: the line of stages, their processes, their fingerprints, and the folder."""

@@ -1,0 +1,123 @@
+"""Student and teacher on the held-out problems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracestill.recipe.contract import read_contract
+from tracestill.recipe.evaluate import NEUTRAL, Subject
+from tracestill.recipe.generate import ImportTeacher
+from tracestill.recipe.models import LocalModel
+from tracestill.recipe.sandbox import read_sandbox
+from tracestill.recipe.schema import Recipe
+from tracestill.records import OnProgress, Problem, StageResult, read_table
+from tracestill.records.content import model_fingerprint
+from tracestill.stages.asked_model import model_settings
+from tracestill.stages.finetune import template_content
+
+if TYPE_CHECKING:
+    from tracestill.evaluate.evaluation import Judged
+
+
+def settings(recipe: Recipe) -> Any:
+    """The section `evaluate`, who is asked and how, and how answers are found and judged."""
+    from filter.verify import verifier_names
+    from generate.reasoning import VERSION
+
+    teacher, student = recipe.generate, recipe.finetune
+    asked: list[Any] = [
+        longest_answer(recipe),
+        student.system_prompt,
+        student.trust_remote_code,
+        template_content(recipe),
+        teacher.max_model_len if isinstance(teacher, LocalModel) else None,  # the student's too
+    ]
+    if "student_before" in recipe.evaluate.models:
+        asked += [model_fingerprint(student.student, student.revision), student.revision]
+    if "teacher" in recipe.evaluate.models and not isinstance(teacher, ImportTeacher):
+        asked += [model_settings(teacher), teacher.system_prompt]
+    judging = [VERSION, verifier_names(read_sandbox(recipe.filter.sandbox))]
+    return [recipe.evaluate.model_dump(exclude=set(NEUTRAL)), asked, judging, recipe.seed]
+
+
+def longest_answer(recipe: Recipe) -> int:
+    """The tokens that an answer may take."""
+    if recipe.evaluate.max_tokens is not None:
+        return recipe.evaluate.max_tokens
+    assert not isinstance(recipe.generate, ImportTeacher), "the recipe fills it in"
+    return recipe.generate.max_tokens
+
+
+def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
+    """Let each model answer the held-out problems and judge its answers.
+
+    Raises:
+        ValueError: a model can't be loaded, or too many requests failed.
+
+    """
+    from tracestill.evaluate.evaluation import evaluate
+
+    models = _models(recipe, run)
+    return evaluate(
+        [models[name] for name in recipe.evaluate.models],
+        list(read_table(run / "problems", "heldout", Problem)),
+        recipe.evaluate,
+        max_tokens=longest_answer(recipe),
+        seed=recipe.seed,
+        sandbox=read_sandbox(recipe.filter.sandbox),
+        folder=run / "evaluate",
+        progress=progress,
+    )
+
+
+def _models(recipe: Recipe, run: Path) -> dict[Subject, Judged]:
+    from tracestill.evaluate.evaluation import Judged
+
+    teacher, student = recipe.generate, recipe.finetune
+    longest = teacher.max_model_len if isinstance(teacher, LocalModel) else None
+    remote = {"trust_remote_code": True} if student.trust_remote_code else {}
+    before = LocalModel(
+        model=student.student, revision=student.revision, max_model_len=longest, engine_args=remote
+    )
+    merged = str((run / "finetune" / "merged").resolve())
+    after = LocalModel(model=merged, max_model_len=longest, engine_args=remote)
+    template = Path(student.template)
+    taught = template.read_text(encoding="utf-8")
+    languages = bool(read_contract(template, student).languages)
+    models: dict[Subject, Judged] = {
+        "student_before": Judged(
+            name="student_before",
+            model=before,
+            system_prompt=student.system_prompt,
+            chat_template=None if _has_template(recipe) else taught,
+            languages=languages,
+        ),
+        # It is saved with its template; but a tokenizer that comes as Python can set its own.
+        "student_after": Judged(
+            name="student_after",
+            model=after,
+            system_prompt=student.system_prompt,
+            chat_template=taught,
+            languages=languages,
+        ),
+    }
+    if not isinstance(teacher, ImportTeacher):
+        models["teacher"] = Judged(
+            name="teacher", model=teacher, system_prompt=teacher.system_prompt
+        )
+    return models
+
+
+def _has_template(recipe: Recipe) -> bool:
+    """Whether a student can be asked before it is trained: many base models have no template."""
+    from transformers import AutoTokenizer
+
+    student = recipe.finetune
+    tokenizer = AutoTokenizer.from_pretrained(
+        student.student,
+        revision=student.revision,
+        trust_remote_code=student.trust_remote_code,
+        local_files_only=Path(student.student).is_dir(),
+    )
+    return tokenizer.chat_template is not None

@@ -1,0 +1,119 @@
+"""The student, trained on the kept traces and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracestill.recipe.finetune import NEUTRAL
+from tracestill.recipe.sandbox import Sandbox, read_sandbox
+from tracestill.recipe.schema import Recipe
+from tracestill.records import (
+    Kept,
+    Learnt,
+    OnProgress,
+    Problem,
+    StageResult,
+    file_fingerprint,
+    open_table,
+    read_table,
+    write_table,
+)
+from tracestill.records.content import model_fingerprint
+from tracestill.stages.examples import kept_examples
+
+if TYPE_CHECKING:
+    from finetune.monitor import Grade
+
+
+def settings(recipe: Recipe) -> Any:
+    """The section `finetune` without its neutral keys, and models and template by their content."""
+    section = recipe.finetune
+    left_out: dict[str, Any] = dict.fromkeys(NEUTRAL | {"student", "template"}, True)
+    said = section.model_dump(exclude=left_out | {"on_policy": {"teacher"}})
+    further = section.on_policy
+    return [
+        said,
+        model_fingerprint(section.student, section.revision),
+        template_content(recipe),
+        further and model_fingerprint(further.teacher, further.revision),
+        recipe.seed,
+    ]
+
+
+def template_content(recipe: Recipe) -> list[str]:
+    """The student's template and its contract, by their content."""
+    path = Path(recipe.finetune.template)
+    return [file_fingerprint(one) for one in (path, path.with_suffix(".yaml")) if one.is_file()]
+
+
+def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
+    """Train the student and write `merged/`, and `adapter/` where there is one.
+
+    Raises:
+        ValueError: as `finetune.train.train`.
+        MemoryError: not even one row fits.
+
+    """
+    from finetune.train import train
+
+    section, folder = recipe.finetune, run / "finetune"
+    examples = kept_examples(recipe, run)
+    trained = train(
+        examples,
+        section,
+        student=section.student,
+        template=Path(section.template),
+        folder=folder,
+        seed=recipe.seed,
+        progress=progress,
+        name=recipe.name,
+        grade=grade_of(recipe, run) if section.monitor is not None else None,
+    )
+    rows = [
+        Learnt(trace_id=trace, heldout=heldout)
+        for traces, heldout in ((trained.learnt, False), (trained.heldout, True))
+        for trace in traces
+    ]
+    dropped = dict(trained.dropped)
+    if trained.heldout:
+        dropped["held_out"] = len(trained.heldout)
+    return StageResult(
+        rows_in=len(examples),
+        rows_out=len(trained.learnt),
+        dropped=dropped,
+        tables={"learnt": write_table(folder, "learnt", Learnt, rows)},
+        files=["merged", *(["adapter"] if section.method == "lora" else []), "metrics.jsonl"],
+        figures=trained.figures,
+        notes=trained.notes,
+    )
+
+
+def grade_of(recipe: Recipe, run: Path) -> Grade:
+    """A function that says whether an answer of the student's is right, as the evaluation does. It
+    can be pickled.
+    """
+    problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
+    kept = set(open_table(run / "filter", "kept", Kept).column("trace_id"))
+    asked = {trace: problems[problem] for trace, problem in _problem_ids(run) if trace in kept}
+    return partial(_grade, asked, read_sandbox(recipe.filter.sandbox))
+
+
+def _problem_ids(run: Path) -> Any:
+    from tracestill.records import Trace
+
+    traces = open_table(run / "generate", "traces", Trace)
+    return zip(traces.column("id"), traces.column("problem_id"), strict=True)
+
+
+def _grade(
+    asked: Mapping[str, Problem], sandbox: Sandbox, trace_id: str, completion: str
+) -> bool | None:
+    from filter.verify import verify
+    from generate.reasoning import split_reasoning
+
+    answer = split_reasoning(completion).answer
+    outcome = verify(asked[trace_id], answer, trace_id, sandbox).outcome
+    return None if outcome == "unverifiable" else outcome == "correct"
