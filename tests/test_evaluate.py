@@ -11,7 +11,7 @@ from aiohttp import web
 from conftest import run_tracestill
 from scripted import completion, reply, scripted
 
-from tracestill.evaluate.evaluation import Judged, evaluate
+from tracestill.evaluate.evaluation import EvaluatedModel, evaluate
 from tracestill.recipe.evaluate import EvaluateSection
 from tracestill.recipe.models import ServedModel
 from tracestill.recipe.sandbox import BUBBLEWRAP
@@ -51,7 +51,7 @@ def judge(folder: Path, most: float) -> StageResult:
     with scripted(answer) as server:
         model = ServedModel(engine="openai", model="m", base_urls=[server.url], retries=0)
         return evaluate(
-            [Judged(name="teacher", model=model)],
+            [EvaluatedModel(name="teacher", model=model)],
             PROBLEMS,
             EvaluateSection(models=["teacher"], max_failed=most),
             max_tokens=64,

@@ -16,7 +16,8 @@ def run(
     set_: Set = None,
     out: Out = None,
     start: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="Make this stage and later anew.")
+        str | None,
+        typer.Option("--from", metavar="STAGE", help="Make this stage and later ones again."),
     ] = None,
     stop: Annotated[
         str | None, typer.Option("--to", metavar="STAGE", help="Stop after this stage.")

@@ -33,8 +33,8 @@ FAILED = ("error", "skipped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A model that is judged, and what it is told before the problem.
+class EvaluatedModel:
+    """A model to evaluate, and how it is prompted.
 
     `chat_template` is in place of a local model's own; `languages` says that it tells between the
     problems' languages.
@@ -53,7 +53,7 @@ def task_of(problem: Problem) -> str:
 
 
 def evaluate(
-    judged: Sequence[Judged],
+    models: Sequence[EvaluatedModel],
     problems: Sequence[Problem],
     settings: EvaluateSection,
     *,
@@ -82,10 +82,10 @@ def evaluate(
     results: dict[str, ModelFigures] = {}
     notes: list[str] = []
     each = len(problems) * settings.samples
-    for index, subject in enumerate(judged):
+    for index, subject in enumerate(models):
 
         def shown(event: Progress, before: int = index * each) -> None:
-            progress(replace(event, done=before + event.done, total=each * len(judged)))
+            progress(replace(event, done=before + event.done, total=each * len(models)))
 
         traces = _answers(subject, problems, settings.samples, sampling, seed, folder, shown)
         notes += _failures(subject.name, traces, settings.max_failed)
@@ -94,7 +94,7 @@ def evaluate(
         name = f"{subject.name}_verdicts"
         tables[name] = write_table(folder, name, Verdict, verdicts)
         results[subject.name] = _figures(traces, verdicts, problems)
-    rows = each * len(judged)
+    rows = each * len(models)
     return StageResult(
         rows_in=rows,
         rows_out=rows,
@@ -119,7 +119,7 @@ def _failures(name: str, traces: Sequence[Trace], most: float) -> list[str]:
 
 
 def _answers(
-    subject: Judged,
+    subject: EvaluatedModel,
     problems: Sequence[Problem],
     samples: int,
     sampling: Sampling,

@@ -40,7 +40,7 @@ class Agreement(Section):
 
 
 class _Judging(Section):
-    """What a judge is told, and how it answers."""
+    """A judge's prompt and sampling."""
 
     template: str
     """The rubric (a .jinja file, relative to the recipe) with `problem`, `reference`, `answer`."""

@@ -1,4 +1,4 @@
-"""Who is told how a run is going."""
+"""Callbacks that follow a run."""
 
 from __future__ import annotations
 

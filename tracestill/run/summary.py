@@ -28,7 +28,7 @@ class StageSummary:
     log: Path
 
     def check(self) -> None:
-        """Refuse to go on with nothing.
+        """Refuse to continue with no trace.
 
         Raises:
             StageError: the filter kept no trace; its notes say why.

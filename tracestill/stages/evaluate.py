@@ -17,11 +17,11 @@ from tracestill.stages.asked_model import model_settings
 from tracestill.stages.finetune import template_content
 
 if TYPE_CHECKING:
-    from tracestill.evaluate.evaluation import Judged
+    from tracestill.evaluate.evaluation import EvaluatedModel
 
 
 def settings(recipe: Recipe) -> Any:
-    """The section `evaluate`, who is asked and how, and how answers are found and judged."""
+    """The section `evaluate`, the models, their prompts, and how answers are found and judged."""
     from filter.verify import verifier_names
     from generate.reasoning import VERSION
 
@@ -71,8 +71,8 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     )
 
 
-def _models(recipe: Recipe, run: Path) -> dict[Subject, Judged]:
-    from tracestill.evaluate.evaluation import Judged
+def _models(recipe: Recipe, run: Path) -> dict[Subject, EvaluatedModel]:
+    from tracestill.evaluate.evaluation import EvaluatedModel
 
     teacher, student = recipe.generate, recipe.finetune
     longest = teacher.max_model_len if isinstance(teacher, LocalModel) else None
@@ -85,8 +85,8 @@ def _models(recipe: Recipe, run: Path) -> dict[Subject, Judged]:
     template = Path(student.template)
     taught = template.read_text(encoding="utf-8")
     languages = bool(read_contract(template, student).languages)
-    models: dict[Subject, Judged] = {
-        "student_before": Judged(
+    models: dict[Subject, EvaluatedModel] = {
+        "student_before": EvaluatedModel(
             name="student_before",
             model=before,
             system_prompt=student.system_prompt,
@@ -94,7 +94,7 @@ def _models(recipe: Recipe, run: Path) -> dict[Subject, Judged]:
             languages=languages,
         ),
         # It is saved with its template; but a tokenizer that comes as Python can set its own.
-        "student_after": Judged(
+        "student_after": EvaluatedModel(
             name="student_after",
             model=after,
             system_prompt=student.system_prompt,
@@ -103,7 +103,7 @@ def _models(recipe: Recipe, run: Path) -> dict[Subject, Judged]:
         ),
     }
     if not isinstance(teacher, ImportTeacher):
-        models["teacher"] = Judged(
+        models["teacher"] = EvaluatedModel(
             name="teacher", model=teacher, system_prompt=teacher.system_prompt
         )
     return models
