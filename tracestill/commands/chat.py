@@ -57,7 +57,7 @@ def _talk(student: Student) -> None:
         import readline  # noqa: F401 (so that `input` can edit)
 
         console.print(
-            "Ctrl-C stops an answer, /new starts a new conversation, /quit or Ctrl-D leaves.",
+            "Ctrl-C stops an answer, /new starts a new chat, /quit or Ctrl-D leaves.",
             style="dim",
         )
     while True:
