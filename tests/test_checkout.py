@@ -25,6 +25,18 @@ def test_packages_are_those_of_this_checkout(name: str, root: Path) -> None:
     )
 
 
+def test_files_stay_as_short_as_a_reader_likes(root: Path) -> None:
+    """The whole line in 120 lines, and no file of the packages above 300."""
+    packages = ("tracestill", "generate", "filter", "finetune")
+    lengths = {
+        path.relative_to(root).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for package in packages
+        for path in (root / package).rglob("*.py")
+    }
+    assert lengths["tracestill/run/pipeline.py"] <= 120
+    assert {path: lines for path, lines in lengths.items() if lines > 300} == {}
+
+
 def test_recipes_folder_holds_no_python(root: Path) -> None:
     assert not list((root / "recipes").rglob("*.py"))
 

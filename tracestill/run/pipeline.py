@@ -36,9 +36,7 @@ LINE: dict[Stage, Part] = {
         settings=filtering.settings, make=filtering.make,
         reads={"problems": ("train", "heldout"), "generate": ("traces", "verdicts")},
     ),
-    "finetune": Part(
-        settings=finetune.settings, make=finetune.make, reads={"filter": ("kept",)},
-    ),
+    "finetune": Part(settings=finetune.settings, make=finetune.make, reads={"filter": ("kept",)}),
     "evaluate": Part(
         settings=evaluate.settings, make=evaluate.make,
         reads={"problems": ("heldout",), "finetune": ("merged",)},
