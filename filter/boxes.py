@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BOX_OPENS = re.compile(r"\\(?:boxed|fbox)\s*\{")
+# `\boxed 7`, as TeX allows for one token and models write for one number.
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)[ ~]*([-+]?(?:\d[\d.,/%]*|[A-Za-z](?![A-Za-z])))")
 # A backslash takes the character after it along, so that `\{` is no brace; but not that of a box.
 _TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?!\\(?:boxed|fbox)).|[{}]", re.DOTALL)
 # What may stand between two boxes that are one answer; and at most so many are joined.
@@ -29,11 +31,15 @@ def percent_after_box(text: str) -> bool:
 
 def boxed_answer(text: str) -> str | None:
     r"""The last box's content; where boxes stand side by side (`\boxed{1} and \boxed{2}`), that of
-    each, separated by commas. None where there is no box.
+    each once, separated by commas. None where there is no box; `""` where the last of several never
+    closes: the text was cut while it gave another answer, so that the earlier ones are void.
     """
     found = _last_box(text)
     if found is None:
         return None
+    last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    if last > found.end and _BOX_OPENS.match(text, last):
+        return ""
     contents = [text[found.content : found.end].strip()]
     while len(contents) < _MAX_BOXES:
         before = max(0, found.begin - 60)
@@ -45,7 +51,18 @@ def boxed_answer(text: str) -> str | None:
             break
         contents.append(text[previous.content : previous.end].strip())
         found = previous
-    return ", ".join(reversed(contents))
+    return ", ".join(dict.fromkeys(reversed(contents)))
+
+
+def boxes(text: str) -> list[str]:
+    """The contents of the last boxes, at most 50, without those inside others, in order."""
+    contents: list[str] = []
+    found = _last_box(text)
+    while found is not None and len(contents) < _MAX_BOXES:
+        contents.append(text[found.content : found.end].strip())
+        text = text[: found.begin]
+        found = _last_box(text)
+    return contents[::-1]
 
 
 def last_boxed(text: str) -> str | None:
@@ -76,6 +93,9 @@ def _last_box(text: str) -> _Box | None:
         end = _closing_brace(text, opens.end()) if opens else None
         if opens and end is not None:
             return _Box(begin, opens.end(), end)
+        bare = None if opens else _BARE_BOX.match(text, begin)
+        if bare:
+            return _Box(begin, bare.start(1), bare.end(1))
     return _last_box_of_all(text)
 
 

@@ -11,50 +11,27 @@ The rules:
 4. Tags, and blocks, with nothing but white space between them are one.
 5. A block that never ends is all reasoning. A closing tag that nothing opened ends a block that
    the prompt opened. No tag at all: all of it is the answer.
+6. Control tokens that a server left at the end of the text (`<|im_end|>`) are the stop, and
+   belong to neither part.
 
-No text is lost: the two parts hold all of it but these tags and outer white space. Any other tag
-stays where it is, for a filter to judge.
+No text is lost: the two parts hold all of it but these tags, those tokens and outer white space.
+Any other tag stays where it is, for a filter to judge.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from generate.code_spans import places_in_code
+from generate.tags import PAIRS, Tag, find_tags, unwrapped, without_stop
 
-VERSION = 2  # part of the generate stage's fingerprint: raise it when a split changes
+VERSION = 3  # part of the generate stage's fingerprint: raise it when a split changes
 
 Shape = Literal["tags", "prefilled", "field", "missing", "doubled"]
-
-# What begins and ends the reasoning, by the teachers that write it so.
-_PAIRS = (
-    ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, QwQ and most others
-    ("<thinking>", "</thinking>"),  # students of Claude's traces
-    ("<thought>", "</thought>"),  # Gemini behind its OpenAI-compatible endpoint
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # Sky-T1, Bespoke-Stratos, OpenThoughts
-    ("◁think▷", "◁/think▷"),  # Kimi
-    ("[THINK]", "[/THINK]"),  # Magistral
-    ("<seed:think>", "</seed:think>"),  # Seed-OSS
-    ("<mm:think>", "</mm:think>"),  # MiniMax-M3
-    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A Reasoning
-    (  # gpt-oss: what ends the reasoning begins the answer
-        "<|channel|>analysis<|message|>",
-        "<|end|><|start|>assistant<|channel|>final<|message|>",
-    ),
-)
-# What some of them put around the answer that follows.
-_WRAPPERS = (
-    ("<answer>", "</answer>"),  # Hunyuan, AM's traces
-    ("<response>", "</response>"),  # Ernie
-    ("<|begin_of_solution|>", "<|end_of_solution|>"),
-    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
-)
-# Converters and small students write the tags with other brackets, cases and inner spaces.
-_VARIANTS = {"<": "[<＜〈⟨]", ">": "[>＞〉⟩]", "/": "[/／]", "|": "[|｜]"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,27 +48,6 @@ class Split:
     shape: Shape
 
 
-@dataclass(frozen=True, slots=True)
-class _Tag:
-    begin: int
-    end: int
-    family: int
-    opens: bool
-
-
-def _pattern(tag: str) -> str:
-    """What follows the first character, which is looked back at."""
-    first, *others = (_VARIANTS.get(char, re.escape(char)) for char in tag)
-    if "|" in tag or tag[0] != "<":
-        return f"(?<={first}){''.join(others)}"
-    slash = others.pop(0) if tag[1] == "/" else ""
-    return f"(?<={first})(?i: ?{slash} ?{''.join(others[:-1])} ?){others[-1]}"
-
-
-# The set of first characters is what `re` skips to at the speed of a search.
-_TAGS = re.compile(
-    "[<＜〈⟨◁[](?:" + "|".join(f"({_pattern(tag)})" for pair in _PAIRS for tag in pair) + ")"
-)
 _BLANK = re.compile(r"\s*")
 
 
@@ -112,7 +68,8 @@ def split_reasoning(
             none; None where that is not known.
 
     """
-    tags = list(_find(raw))
+    raw = without_stop(raw)
+    tags = list(find_tags(raw))
     if raw_reasoning is not None and raw_reasoning.strip():
         return _beside_field(raw, tags, raw_reasoning, closed_at)
     opened = _left_open(prefill)
@@ -132,7 +89,7 @@ def split_reasoning(
             pieces.append(raw[at : tag.begin])
         at = tag.end
     pieces.append(raw[at : last.begin if last else len(raw)])
-    answer = _unwrapped(raw[repeated[-1].end if repeated else last.end :]) if last else None
+    answer = unwrapped(raw[repeated[-1].end if repeated else last.end :]) if last else None
     twice = len(leading) + (opened is not None) > 1 or inner or repeated
     here = family is None and any(tag.opens and last and tag.begin < last.begin for tag in tags)
     shape: Shape = "tags" if leading or here else "prefilled"
@@ -143,16 +100,10 @@ def split_reasoning(
     )
 
 
-def _find(text: str) -> Iterator[_Tag]:
-    for match in _TAGS.finditer(text):
-        number = (match.lastindex or 1) - 1
-        yield _Tag(match.start(), match.end(), number // 2, number % 2 == 0)
-
-
 def _left_open(prefill: str) -> int | None:
     """The family of the block that a prefill leaves open."""
     last = None
-    for tag in _find(prefill):
+    for tag in find_tags(prefill):
         last = tag.family if tag.opens else None
     return last
 
@@ -163,9 +114,9 @@ def _touch(text: str, end: int, begin: int) -> bool:
     return match is not None and match.end() == begin
 
 
-def _leading(raw: str, tags: Sequence[_Tag]) -> list[_Tag]:
+def _leading(raw: str, tags: Sequence[Tag]) -> list[Tag]:
     """The opening tag with which a text begins, as often as it is repeated."""
-    leading: list[_Tag] = []
+    leading: list[Tag] = []
     for tag in tags:
         end, family = (leading[-1].end, leading[-1].family) if leading else (0, tag.family)
         if not tag.opens or tag.family != family or not _touch(raw, end, tag.begin):
@@ -174,7 +125,7 @@ def _leading(raw: str, tags: Sequence[_Tag]) -> list[_Tag]:
     return leading
 
 
-def _closings(raw: str, tags: Sequence[_Tag], begin: int, family: int | None) -> list[_Tag]:
+def _closings(raw: str, tags: Sequence[Tag], begin: int, family: int | None) -> list[Tag]:
     """The tags that may end a block of the family, or of any where none is known to be open."""
     found = [t for t in tags if not t.opens and t.begin >= begin and family in (None, t.family)]
     if not found or not ("`" in raw or "~~~" in raw):
@@ -194,8 +145,8 @@ def _closings(raw: str, tags: Sequence[_Tag], begin: int, family: int | None) ->
 
 
 def _end(
-    raw: str, tags: Sequence[_Tag], closings: Sequence[_Tag], closed_at: int | None
-) -> tuple[_Tag | None, list[_Tag], list[_Tag]]:
+    raw: str, tags: Sequence[Tag], closings: Sequence[Tag], closed_at: int | None
+) -> tuple[Tag | None, list[Tag], list[Tag]]:
     """The tag that ends the reasoning, the tags before it that end a block and begin the next with
     nothing between them, and its own repetitions after it.
     """
@@ -203,7 +154,7 @@ def _end(
         return None, [], []
     following = {tag.end: after for tag, after in itertools.pairwise(tags)}
 
-    def joined(tag: _Tag) -> _Tag | None:
+    def joined(tag: Tag) -> Tag | None:
         after = following.get(tag.end)
         if after is None or after.family != tag.family or not _touch(raw, tag.end, after.begin):
             return None
@@ -212,7 +163,7 @@ def _end(
     # Where the text is not the ids' text, for which tokenizers that join words differently are
     # known, no tag begins there, and only the text is left to go by.
     told = next((tag for tag in tags if tag.begin == closed_at and not tag.opens), None)
-    last, inner, repeated = None, list[_Tag](), list[_Tag]()
+    last, inner, repeated = None, list[Tag](), list[Tag]()
     for tag in closings:
         if told is not None and tag.begin >= told.begin:
             break
@@ -229,12 +180,12 @@ def _end(
     return last, inner, repeated
 
 
-def _beside_field(raw: str, tags: Sequence[_Tag], field: str, closed_at: int | None) -> Split:
+def _beside_field(raw: str, tags: Sequence[Tag], field: str, closed_at: int | None) -> Split:
     """Put what came in a field of its own together with what the text says."""
     reasoning = _bare(field)
     if not tags or not _touch(raw, 0, tags[0].begin):
         # A server's parser that found no answer leaves the text empty.
-        answer = _unwrapped(raw) or None
+        answer = unwrapped(raw) or None
         return Split(reasoning=reasoning, answer=answer, shape="field")
     again = split_reasoning(raw, closed_at=closed_at)
     parts = dict.fromkeys(filter(None, (reasoning, again.reasoning)))
@@ -242,8 +193,9 @@ def _beside_field(raw: str, tags: Sequence[_Tag], field: str, closed_at: int | N
 
 
 def _bare(field: str) -> str:
-    """A field's reasoning without the tags that some servers leave around it."""
-    tags = list(_find(field))
+    """A field's reasoning without the tags and stops that some servers leave around it."""
+    field = without_stop(field)
+    tags = list(find_tags(field))
     leading = _leading(field, tags)
     begin, end = leading[-1].end if leading else 0, len(field)
     for tag in reversed(tags):
@@ -251,18 +203,6 @@ def _bare(field: str) -> str:
             break
         end = tag.begin
     return field[begin:end].strip()
-
-
-def _unwrapped(text: str) -> str:
-    """An answer without the tags that some teachers put around it."""
-    text = text.strip()
-    for opening, closing in _WRAPPERS:
-        if text.startswith(opening):
-            inner = text[len(opening) :]
-            if inner.endswith(closing):
-                return inner[: -len(closing)].strip()
-            return text if closing in inner else inner.strip()
-    return text
 
 
 def think_tokens(tokenizer: Any) -> tuple[int | None, int] | None:
@@ -274,7 +214,7 @@ def think_tokens(tokenizer: Any) -> tuple[int | None, int] | None:
         ids = tokenizer.encode(tag, add_special_tokens=False)
         return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_token_id else None
 
-    pairs = ((token(opening), token(closing)) for opening, closing in _PAIRS)
+    pairs = ((token(opening), token(closing)) for opening, closing in PAIRS)
     return next(((opening, closing) for opening, closing in pairs if closing is not None), None)
 
 

@@ -121,7 +121,7 @@ def test_what_precedes_a_reasoning_that_never_ends_is_left() -> None:
     [
         "\\boxed{", "\\boxed{}", "\\boxed ", "box ", "\\", "\\(", "\\[ $", "$", "$$ ", "$1$ ",
         "#### ", "answer is ", "answer is\n", "answer ", "answer is not 4\n", "A:\n", "\n", " ",
-        "1,", "{", "}",
+        "1,", "{", "}", "答えは7で、", "ответ: не 4\n", "réponse n'est pas 5, ", "12 不", "1. 5\n",
     ],
 )  # fmt: skip
 def test_time_is_linear_in_the_text(part: str) -> None:

@@ -55,6 +55,14 @@ def am(think: str | None = "Two and two.", **known: str | None) -> dict[str, Any
     return {"messages": [asked, answer]}
 
 
+NEMOTRON = {
+    "uuid": "u", "generator": "DeepSeek-R1-0528", "category": "math", "reasoning": "on",
+    "messages": [
+        {"role": "user", "content": "What is 2+2?", "tool_calls": []},
+        {"role": "assistant", "content": THOUGHT, "tool_calls": []},
+    ],
+    "metadata": '{"expected_answer": "4"}',
+}  # fmt: skip
 # A row in each data set's schema: what its problem is (kind, reference), and its teacher.
 OPENR1 = {
     "problem": "What is 2+2?", "solution": "Add them.", "answer": "4", "problem_type": "Algebra",
@@ -133,6 +141,31 @@ ROWS: list[tuple[str, dict[str, Any], str, str, str]] = [
         "code", '{"inputs": ["1"], "outputs": ["2"]}', R1,
     ),
     ("openmathreasoning", NVIDIA, "math", "4", "QwQ-32B"),
+    (
+        "multilingual-thinking",
+        {"reasoning_language": "German", "messages": [
+            {"role": "system", "content": "Think.", "thinking": None},
+            {"role": "user", "content": "What is 2+2?", "thinking": None},
+            {"role": "assistant", "content": "It is \\boxed{4}.", "thinking": "Two and two."},
+        ]},
+        "open", "", "HuggingFaceH4/Multilingual-Thinking",
+    ),
+    ("nemotron-post-training", NEMOTRON, "math", "4", "DeepSeek-R1-0528"),
+    ("nemotron-post-training", {**NEMOTRON, "metadata": "none", "category": "stem"}, "open", "",
+     "DeepSeek-R1-0528"),
+    (
+        "llama-nemotron-post-training",
+        {"input": [{"role": "user", "content": "What is 2+2?"}], "output": THOUGHT,
+         "category": "math", "generator": "DeepSeek-R1", "reasoning": "on"},
+        "open", "", "DeepSeek-R1",
+    ),
+    (
+        "llama-nemotron-post-training",
+        {"input": "What is 2+2?", "output": THOUGHT, "generator": None}, "open", "",
+        "nvidia/Llama-Nemotron-Post-Training-Dataset",
+    ),
+    ("qwq-longcot-130k", {"problem": "What is 2+2?", "qwq": THOUGHT, "source": "numina"}, "open",
+     "", "Qwen/QwQ-32B-Preview"),
 ]  # fmt: skip
 
 
@@ -291,6 +324,65 @@ def test_a_table_with_a_column_map(tmp_path: Path) -> None:
     assert dropped == {"unreadable": 2}
 
 
+ASKED = {"role": "user", "content": "What is 2+2?"}
+SYSTEM = {"role": "system", "content": "Think."}
+TOLD = {"role": "assistant", "content": THOUGHT}
+APART = {"role": "assistant", "content": "4", "reasoning_content": "Two."}
+PARTS = {
+    "role": "assistant",
+    "content": [{"type": "thinking", "thinking": "Two."}, {"type": "text", "text": "4"}],
+}
+TABLES = [
+    # (the row, the map of its columns, reasonings and answers)
+    ({"prompt": [SYSTEM, ASKED], "response": "4"}, {}, [(None, "4")]),
+    ({"prompt": [ASKED], "response": [APART]}, {}, [("Two.", "4")]),
+    ({"prompt": [ASKED], "response": APART}, {}, [("Two.", "4")]),
+    ({"prompt": [ASKED], "response": [APART, {**APART, "content": "5"}]}, {},
+     [("Two.", "4"), ("Two.", "5")]),
+    ({"prompt": [ASKED], "response": [[APART], [APART | {"content": "5"}]]}, {},
+     [("Two.", "4"), ("Two.", "5")]),
+    ({"prompt": json.dumps([ASKED]), "response": json.dumps([APART])}, {}, [("Two.", "4")]),
+    ({"prompt": "What is 2+2?", "response": '[{"role": 4'}, {}, [(None, '[{"role": 4')]),
+    ({"prompt": "What is 2+2?", "response": [SYSTEM, ASKED, APART]}, {}, [("Two.", "4")]),
+    ({"prompt": "What is 2+2?", "response": [PARTS]}, {}, [("Two.", "4")]),
+    ({"conversations": shared("human", "gpt", "<think>Two.</think>4")},
+     {"prompt": "conversations", "response": "conversations"}, [("Two.", "4")]),
+    ({"prompt": [ASKED], "reward_model": {"ground_truth": "4", "style": "rule"},
+      "extra": {"said": {"answer": "4"}}},
+     {"response": "extra.said.answer", "reference": "reward_model.ground_truth"}, [(None, "4")]),
+]  # fmt: skip
+
+
+# Here a column has values of several types, which Parquet can't.
+MIXED = ({"chat": [ASKED, PARTS]}, {"prompt": "chat", "response": "chat"}, [("Two.", "4")])
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "said", "ending"),
+    [(*case, ending) for case in TABLES for ending in ("jsonl", "parquet")] + [(*MIXED, "jsonl")],
+)
+def test_chats_and_structs_in_any_table(
+    tmp_path: Path, row: Any, columns: dict[str, str], said: Any, ending: str
+) -> None:
+    path = tmp_path / f"rows.{ending}"
+    if ending == "jsonl":
+        jsonl(path, [row])
+    else:
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    ((step,), traces, _) = taken(section("table", str(path), columns=columns))
+    assert step.problem is not None, step.wrong
+    assert step.problem.prompt == "What is 2+2?"
+    assert step.problem.reference == ("4" if "reference" in columns else "")
+    assert [(trace.reasoning, trace.answer) for trace in traces] == said
+
+
+def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "r.jsonl", [{"prompt": "a\ud800", "response": "\U0001f600 \udc00"}])
+    ((step,), (trace,), _) = taken(section("table", path))
+    assert step.problem is not None
+    assert (step.problem.prompt, trace.raw) == ("a\ufffd", "\U0001f600 \ufffd")
+
+
 def test_a_tables_own_names_and_optional_columns(tmp_path: Path) -> None:
     row = {
         "prompt": "p", "response": "<think>a</think>4", "tokens": 7, "finish": "length",
@@ -321,6 +413,8 @@ def test_a_tables_own_names_and_optional_columns(tmp_path: Path) -> None:
         ("limo", {"question": "q", "solution": " ", "answer": "4"}, "no text in solution"),
         ("openmathreasoning", [1, 2], "not a JSON object"),
         ("table", {"prompt": "p", "response": "r", "finish": "eos"}, "finish is 'eos'"),
+        ("table", {"prompt": [ASKED, TOLD, ASKED], "response": "r"}, "2 turns of a user"),
+        ("table", {"prompt": "p", "response": [ASKED, TOLD] * 4}, "one answer, but 8 turns"),
     ],
 )
 def test_a_row_that_can_not_be_read_says_why(

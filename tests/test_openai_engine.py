@@ -90,7 +90,39 @@ FINAL = [
         completion("", message={"content": None, "reasoning": "r"}),
         ("stop", "", "r", None),
     ),
-]
+    (completion("", message={"content": None, "refusal": "no"}), ("stop", "no", None, None)),
+    (completion("x", message={"thinking": "r"}), ("stop", "x", "r", None)),
+    (completion("x", message={"reasoning": True, "thinking": "r"}), ("stop", "x", "r", None)),
+    (completion("x", message={"reasoning": {"content": "r"}}), ("stop", "x", "r", None)),
+    (  # Mistral's chunks
+        completion(message={"content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "r"}], "closed": True},
+            {"type": "text", "text": "x"},
+        ]}),
+        ("stop", "x", "r", None),
+    ),
+    (completion(message={"content": ["x", {"type": "output_text", "text": "y"}]}),
+     ("stop", "xy", None, None)),
+    (  # OpenRouter's details
+        completion("x", message={"reasoning": None, "reasoning_details": [
+            {"type": "reasoning.encrypted", "data": "gAAA"},
+            {"type": "reasoning.summary", "summary": "s"},
+            {"type": "reasoning.text", "text": "r"},
+        ]}),
+        ("stop", "x", "r", None),
+    ),
+    (  # a model that hides its reasoning
+        completion("x", message={"reasoning_details": [
+            {"type": "reasoning.summary", "summary": "s"},
+            {"type": "reasoning.encrypted", "data": "gAAA"},
+        ]}),
+        ("stop", "x", "s", None),
+    ),
+    (completion("x", message={"reasoning_details": [{"type": "reasoning.encrypted", "data": "g"}]}),
+     ("stop", "x", None, None)),
+    (completion("a\ud800b \ud83d\ude00", message={"reasoning": "\udc00"}),
+     ("stop", "a\ufffdb \U0001f600", "\ufffd", None)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "expected"), FINAL)
@@ -167,6 +199,21 @@ def test_what_does_not_pass_is_a_row_that_shows_what_came(name: str) -> None:
     assert found["id0"].raw == ("half" if name == "no finish" else "")  # what came is kept
     assert found["id1"].finish == "stop"
     assert server.times["q0"] == 2
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        completion("half", choice={"finish_reason": None}),
+        completion("half", choice={"finish_reason": {"type": "stop"}}),
+        completion(message={"content": [1]}),
+        completion(message={"content": [{"type": "image_url", "image_url": {"url": "x"}}]}),
+    ],
+)
+def test_what_will_come_again_is_asked_for_twice(broken: Any) -> None:
+    with scripted(lambda *_: reply(broken)) as server:
+        (found,) = ask(served(server.url, retries=8), questions(1)).values()
+    assert (found.finish, server.times) == ("error", {"q0": 2})
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ CASES: list[tuple[str, str, dict[str, Any], str | None, str | None, str]] = [
     ("ids over code", "<think>`</think>4", {"closed_at": 8}, "`", "4", "tags"),
     ("ids: none closes", "<think>a </think> b", {"closed_at": -1}, "a </think> b", None, "tags"),
     ("ids: no reasoning", "a </think> b", {"closed_at": -1}, None, "a </think> b", "missing"),
-    ("ids: a block that is gone on with", "<think></think>\n<think>a</think>4", {"closed_at": 24},
+    ("ids: a block that is reopened", "<think></think>\n<think>a</think>4", {"closed_at": 24},
      "a", "4", "doubled"),
     ("ids that are not of this text", "<think>a</think>4", {"closed_at": 3}, "a", "4", "tags"),
     # -- other teachers' tags, and what surrounds their answers
@@ -138,6 +138,17 @@ CASES: list[tuple[str, str, dict[str, Any], str | None, str | None, str]] = [
     ("full-width bars", "<｜begin_of_thought｜>a<｜end_of_thought｜>4", {}, "a", "4", "tags"),
     ("capitals", "<THINK>a</Think>4", {}, "a", "4", "tags"),
     ("spaces inside", "< think >a</ think >4", {}, "a", "4", "tags"),
+    # -- stops that were left in the text
+    ("ChatML's stop", "<think>a</think>4<|im_end|>", {}, "a", "4", "tags"),
+    ("DeepSeek's stop", "<think>a</think>4\n<｜end▁of▁sentence｜>\n", {}, "a", "4", "tags"),
+    ("two stops", "4<|im_end|>\n<|endoftext|>", {}, None, "4", "missing"),
+    ("a stop in the reasoning", "<think>a<|im_end|>", {}, "a", None, "tags"),
+    ("a stop in the field", "4</s>", {"raw_reasoning": "a<|end|>"}, "a", "4", "field"),
+    ("a stop around a wrapper", "<think>a</think><answer>4</answer><|eot_id|>", {}, "a", "4",
+     "tags"),
+    ("only a stop", "<|im_end|>", {}, None, "", "missing"),
+    ("not at the end", "<|im_end|> ends it", {}, None, "<|im_end|> ends it", "missing"),
+    ("a stop in code", "It is `</s>`", {}, None, "It is `</s>`", "missing"),
 ]  # fmt: skip
 
 
@@ -200,7 +211,7 @@ def test_the_same_text_gives_the_same_parts_by_ids_and_by_text() -> None:
 @pytest.mark.parametrize(
     "piece",
     ["word ", "`a` ", "` ", "<think>", "</think>", "</think><think>", "``` \n", "`</think>` ", "< ",
-     "\n", "[THINK", "~~~\n</think>\n"],
+     "\n", "[THINK", "~~~\n</think>\n", "<|im_end|>\n"],
 )  # fmt: skip
 def test_a_long_text_takes_linear_time(piece: str) -> None:
     def seconds(length: int) -> float:
@@ -248,7 +259,7 @@ def test_think_tokens() -> None:
         ([], None),
         ([1, 5, 2, 6, 2], 2),  # the first
         ([1, 5, 2, 6, 1, 6, 2], 2),
-        ([1, 2, 9, 1, 5, 2, 6], 5),  # 9 is white space: the block goes on
+        ([1, 2, 9, 1, 5, 2, 6], 5),  # 9 is white space: the block continues
         ([1, 2, 1, 5, 2, 6], 4),
         ([1, 5, 2, 9, 1, 5], None),
         ([1, 1, 5, 2, 2, 6], 3),

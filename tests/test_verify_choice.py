@@ -149,6 +149,83 @@ def test_options_may_be_given(choices: Any, reference: str) -> None:
     assert verify(given, "The answer is Rome.", "t").outcome == "incorrect"
 
 
+ANIMALS = ["ox", "cat", "dog", "emu", "fox", "gnu", "hen", "ibis", "jay", "koi"]
+BLOOD = ["A", "AB", "O", "B"]
+PAIR = ["ox", "cat", "dog", "Both A and B"]
+FORMULAS = [r"$\frac12$", r"$\frac13$", r"$\sqrt{2}$", r"$2\pi$"]
+PRICES = ["$2.50", "$3.50"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "choices", "answer", "outcome"),
+    [
+        ("I", ANIMALS, "Option I", "correct"),
+        ("I", ANIMALS, r"\boxed{I}", "correct"),
+        ("I", ANIMALS, r"\boxed{\text{I}}", "correct"),
+        ("I", ANIMALS, "Answer: I", "correct"),
+        ("I", ANIMALS, "I choose I.", "correct"),
+        ("I", ANIMALS, "The answer is I because jays sing.", "correct"),
+        ("I", ANIMALS, "I think it is A.", "incorrect"),
+        ("A", ANIMALS, "I think it is A.", "correct"),
+        ("I", None, r"\boxed{I}", "correct"),
+        ("B", BLOOD, r"\boxed{AB}", "correct"),
+        ("A", BLOOD, r"\boxed{AB}", "incorrect"),
+        ("B", BLOOD, "B", "correct"),
+        ("D", PAIR, r"\boxed{\text{Both A and B}}", "correct"),
+        ("D", PAIR, "The answer is both A and B.", "correct"),
+        ("A", PAIR, "Both A and B", "incorrect"),
+        ("A", FORMULAS, r"\boxed{\frac{1}{2}}", "correct"),
+        ("A", FORMULAS, r"\boxed{\frac12}", "correct"),
+        ("A", FORMULAS, "0.5", "correct"),
+        ("A", FORMULAS, "The answer is 1/2.", "correct"),
+        ("A", FORMULAS, "The answer is 1/3.", "incorrect"),
+        ("C", FORMULAS, r"\boxed{\sqrt2}", "correct"),
+        ("A", PRICES, "2.50", "correct"),
+        ("A", PRICES, r"\boxed{\$2.50}", "correct"),
+        ("A", PRICES, "The answer is $2.5.", "correct"),
+        ("A", PRICES, "3.50", "incorrect"),
+        ("(C) Cecile", None, r"\boxed{\text{Cecile}}", "correct"),
+        ("(C) Cecile", None, "The answer is C.", "correct"),
+        ("(C) Cecile", None, "A is wrong", "incorrect"),
+        ("D", FOUR, "The answer is for sure D, it can't be A or B", "correct"),
+        ("A", FOUR, "The answer is for sure D, it can't be A or B", "incorrect"),
+        ("C", FOUR, "réponse est C non A", "correct"),
+        ("A", FOUR, "réponse est C non A", "incorrect"),
+        ("B", FOUR, "B。不是 A", "correct"),
+        ("A", FOUR, "B。不是 A", "incorrect"),
+        ("C", FOUR, "(C) is wrong.", "incorrect"),
+        ("C", FOUR, "The answer is not C) Paris, but D) Rome.", "incorrect"),
+        ("D", FOUR, "The answer is not C) Paris, but D) Rome.", "correct"),
+        ("A", FOUR, "Ответ: А", "correct"),
+        ("B", FOUR, "Ответ: Б", "correct"),
+        ("B", FOUR, "Ответ: В", "correct"),  # looks like the option's Latin B
+        ("B", {"А": "да", "Б": "нет"}, "Ответ: Б", "correct"),
+        ("B", ["rojo", "verde"], "La respuesta es verde.", "correct"),
+        ("A", ["rojo", "verde"], "La respuesta es verde.", "incorrect"),
+        ("B", ["rojo", "verde"], "La respuesta no es verde.", "incorrect"),
+        ("B", ["rojo", "verde"], "No es verde.", "incorrect"),
+        ("B", ["rouge", "vert"], "Ce n'est pas vert.", "incorrect"),
+        ("B", ["красный", "зелёный"], "Это не зелёный.", "incorrect"),
+        ("B", ["赤", "緑"], "答えは緑ではありません。", "incorrect"),
+        ("B", ["빨강", "초록"], "정답은 초록입니다.", "correct"),
+        ("2", {"1": "a", "2": "b", "3": "c"}, "الإجابة هي ٢", "correct"),
+    ],
+)  # fmt: skip
+def test_labels_and_texts_of_many_kinds_are_read(
+    reference: str, choices: Any, answer: str, outcome: str
+) -> None:
+    given = problem(reference, "Which?", choices=choices)
+    assert verify(given, answer, "t").outcome == outcome
+
+
+def test_cyrillic_labels_count_in_their_order() -> None:
+    prompt = "Столица Франции?\nА) Берлин\nБ) Мадрид\nВ) Париж\nГ) Рим"
+    for reference in ("В", "В) Париж", "Париж", "C"):
+        assert verify(problem(reference, prompt), "Ответ: В", "t").outcome == "correct"
+        assert verify(problem(reference, prompt), r"\boxed{Париж}", "t").outcome == "correct"
+        assert verify(problem(reference, prompt), "Ответ: Б", "t").outcome == "incorrect"
+
+
 @pytest.mark.parametrize("prompt", [
     "Which?\nA. Berlin\nB. Madrid\nC. Paris",
     "Which?\nA) Berlin\nB) Madrid\nC) Paris",

@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from filter.verify.code import code
+from filter.verify.code.blocks import code_blocks
 from filter.verify.code.cases import read_tests
-from filter.verify.code.program import last_program
+from filter.verify.code.program import whole_program
 from tracestill.records import Problem
 
 HUMANEVAL = Path(__file__).parents[2] / "shared/data/HumanEval.jsonl.gz"
@@ -22,9 +23,9 @@ HUMANEVAL = Path(__file__).parents[2] / "shared/data/HumanEval.jsonl.gz"
 needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
 
 
-def problem(reference: Any, prompt: str = "Write a program.") -> Problem:
+def problem(reference: Any, prompt: str = "Write a program.", **meta: Any) -> Problem:
     text = reference if isinstance(reference, str) else json.dumps(reference)
-    return Problem(id="p", prompt=prompt, reference=text, kind="code", source="test")
+    return Problem(id="p", prompt=prompt, reference=text, kind="code", source="test", meta=meta)
 
 
 def fenced(source: str) -> str:
@@ -48,7 +49,7 @@ def judge() -> Any:
         ("~~~py\na\n~~~", "a\n"),
         ("1. so:\n   ```python\n   if a:\n       b\n   ```", "if a:\n    b\n"),
         ("````python\n'''\n```\n'''\n````", "'''\n```\n'''\n"),
-        ("```python\na", "a"),
+        ("```python\na", "a\n"),
         ("```python\r\na\r\n```", "a\n"),
         ("<think>```python\na\n```</think>\n```python\nb\n```", "b\n"),
         ("<think>```python\na\n```</think>\nb", "\nb"),
@@ -57,7 +58,7 @@ def judge() -> Any:
     ],
 )
 def test_the_last_python_block_is_the_program(answer: str, program: str) -> None:
-    assert last_program(answer) == program
+    assert whole_program(code_blocks(answer)) == program
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_the_last_python_block_is_the_program(answer: str, program: str) -> None
         ({"inputs": ["{"], "outputs": ["1"], "fn_name": "f"}, "no JSON"),
         ({"inputs": [1], "outputs": ["1"], "fn_name": "f"}, "no list"),
         ({"test": " ", "entry_point": "f"}, "no tests"),
-        ({"test": "assert f()"}, "entry_point"),
+        ({"test": "assert print()"}, "entry_point"),
     ],
 )
 def test_a_reference_without_usable_tests_is_unverifiable(
@@ -352,5 +353,5 @@ def test_humanevals_own_solutions_are_correct(judge: Any) -> None:
 
 
 def test_livecodebenchs_shape_is_read() -> None:
-    tests = read_tests(json.dumps(ADD), "")
+    tests = read_tests(problem(ADD))
     assert tests.cases == (([1, 2], (3,)), ([3, 4], (7,)))

@@ -131,7 +131,7 @@ HALTS = from_meta("game_of_life_halting", "False")
 PUZZLE = from_meta("puzzle24", "4*8 - 6 - 2", numbers=[4, 8, 6, 2])
 WORD = from_meta("figlet_font", "CONSTELLATION")
 # To all of these the scorers give 1.0.
-WRONG = [
+WRONG: list[tuple[Problem, str]] = [
     (HALTS, "True"),
     (HALTS, "I do not know"),
     (PUZZLE, "6*4*1*1"),
@@ -142,6 +142,30 @@ WRONG = [
     (from_meta("coin_flip", "0.234375"), "0"),
     (from_meta("coin_flip", "0.234375"), "0.2"),
     (from_meta("coin_flip", "6.103515625e-05"), "0"),
+    (from_meta("coin_flip", "0.003173828125"), "0.00317"),
+    (from_meta("coin_flip", "0.003173828125"), "0.003173828126"),
+    (from_meta("decimal_arithmetic", "4.86090396050"), "4.86"),
+    (from_meta("decimal_arithmetic", "4.86090396050"), "4.86090396051"),
+    (from_meta("number_format", "741787256.323", solution=741787256.323), "741787256.32"),
+    (from_meta("pool_matrix", "3.0 5.22\n4.67 2.67"), "3.0 5.22\n4.67 2.68"),
+    (from_meta("word_sorting", "a, b", sorted_words=["a", "b"]), "a, b, c"),
+    (from_meta("letter_jumble", "two words"), "two words more"),
+    (from_meta("survo", "1 2\n3 4", board_size=2, solution=[[1, 2], [3, 4]]), "1 2\n3 4\nor 5"),
+    (
+        from_meta("knights_knaves", "Ann is a sage, and Bo is a fool."),
+        "is Ann a sage, and Bo is a fool.",
+    ),
+    (
+        from_meta("time_intervals", "67 days, 01:04:00", task_type="datetime_tz"),
+        "67 days, 01:04:00, 1",
+    ),
+    (
+        from_meta(
+            "fraction_simplification", "1/2", simplified_numerator=1, simplified_denominator=2
+        ),
+        "1/2 or 7",
+    ),
+    (from_meta("gsm_symbolic", "5"), "not 5"),
     (from_meta("coin_flip", "0.9999694824"), "1"),
     (from_meta("complex_arithmetic", "8.0 + 3.0i", result=[8.0, 3.0]), "nan"),
     (from_meta("number_sorting", "['1.0', '2.0']", direction="ascending"), "[1.5, 2.5]"),
@@ -170,6 +194,14 @@ RIGHT = [
     (from_meta("coin_flip", "0.234375"), "0.2344"),
     (from_meta("coin_flip", "0.9999694824"), "0.99997"),
     (from_meta("coin_flip", "1.0"), "1"),
+    (from_meta("decimal_arithmetic", "4.86090396050"), "4.8609039605"),
+    (from_meta("number_format", "741787256.323", solution=741787256.323), "741,787,256.323"),
+    (from_meta("pool_matrix", "3.0 5.22\n4.67 2.67"), "3 5.222\n4.667 2.67"),
+    (from_meta("word_sorting", "a, b", sorted_words=["a", "b"]), "a,b"),
+    (
+        from_meta("knights_knaves", "Ann is a sage, and Bo is a fool."),
+        "Bo is a fool, and Ann is a sage.",
+    ),
     (from_meta("complex_arithmetic", "8.0 + 3.0i", result=[8.0, 3.0]), "8+3i"),
     (from_meta("number_sorting", "['1.0', '2.0']", direction="ascending"), "[1, 2.00]"),
     (from_meta("game_of_life", GRID), "[[0, 1], [1, 0]]"),
@@ -375,7 +407,16 @@ def test_an_entry_whose_own_answer_its_scorer_refuses_is_reported() -> None:
 
 def test_the_scorer_serves_each_config_with_its_own_options() -> None:
     score = open_scorer()
-    for places, outcome in ((1, "correct"), (4, "incorrect")):
-        config = {"max_num_decimal_places": places, "min_num_decimal_places": 1}
-        entry = {"question": "?", "answer": "1.00", "metadata": {}}
-        assert score(json.dumps(["decimal_arithmetic", config, entry]), "1.05")[0] == outcome
+    for most, outcome in ((10, "correct"), (6, "incorrect")):
+        asked = ["puzzle24", {"min_value": 1, "max_value": most}, PUZZLE.meta["entry"]]
+        assert score(json.dumps(asked), "4*8 - 6 - 2")[0] == outcome
+
+
+def test_what_a_table_holds_as_text_is_read() -> None:
+    (first, *_) = problems("chain_sum")
+    entry = {**first.meta["entry"], "metadata": json.dumps(first.meta["entry"]["metadata"])}
+    meta = {**first.meta, "config": json.dumps(first.meta["config"]), "entry": json.dumps(entry)}
+    stored = dataclasses.replace(first, meta=meta)
+    assert verify(stored, f"\\boxed{{{own_answer(stored)}}}", "t").outcome == "correct"
+    spoiled = dataclasses.replace(first, meta={**meta, "entry": "[]"})
+    assert verify(spoiled, "\\boxed{1}", "t").outcome == "unverifiable"

@@ -66,6 +66,21 @@ def test_what_is_known_to_go_wrong_elsewhere_is_judged_right() -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("name", ["maths_families", "maths_completions"])
+def test_every_family_of_answers_is_judged_right(name: str) -> None:
+    rows = rows_of(f"{name}.jsonl")
+    pairs = [
+        (problem(row["reference"]), row.get("completion") or f"\\boxed{{{row['answer']}}}")
+        for row in rows
+    ]
+    wrong = [
+        (row, judgement.outcome, judgement.detail)
+        for row, judgement in zip(rows, maths_many(pairs), strict=True)
+        if judgement.outcome != row["outcome"]
+    ]
+    assert wrong == []
+
+
 @pytest.mark.parametrize(
     ("reference", "answer", "outcome"),
     [

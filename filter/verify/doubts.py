@@ -42,6 +42,6 @@ def _reference(problem: Problem) -> str | None:
 
 def _unreadable(problem: Problem) -> Iterator[Doubt]:
     try:
-        read_tests(problem.reference, problem.prompt)
+        read_tests(problem)
     except ValueError as error:
         yield Doubt(problem_id=problem.id, outcome="unverifiable", detail=str(error))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any
 
 from generate.importing.row_format import (
     ParsedRow,
@@ -13,48 +12,30 @@ from generate.importing.row_format import (
     RowResponse,
     facts,
     optional,
+    response,
+    text,
     whole,
 )
+from generate.importing.turns import exchange, prompt_in
+from generate.messages import Message, read_message
 from tracestill.records import Kind
 
-_USER, _ASSISTANT = ("user", "human"), ("assistant", "gpt")
-
-
-def _exchange(row: Row, column: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The user's turn and the answer to it, with `content` whichever style of keys they have.
-
-    Raises:
-        ValueError: the row holds anything but one such exchange.
-
-    """
-    messages = row.get(column)
-    if not isinstance(messages, list) or not all(isinstance(turn, dict) for turn in messages):
-        raise ValueError(f"{column} is no list of turns")
-    turns = [
-        {"role": turn.get("from"), "content": turn.get("value"), **turn}
-        for turn in messages
-        if turn.get("role", turn.get("from")) != "system"
-    ]
-    roles = [str(turn["role"]) for turn in turns]
-    if len(turns) != 2 or roles[0] not in _USER or roles[1] not in _ASSISTANT:
-        raise ValueError(f"{column} is not one turn of a user and one answer, but {roles}")
-    if not all(isinstance(turn["content"], str) and turn["content"].strip() for turn in turns):
-        raise ValueError(f"{column} has a turn without text")
-    return turns[0], turns[1]
+_LANGUAGES = {"German": "de", "French": "fr", "Italian": "it", "Spanish": "es"}
 
 
 def _chat(column: str, row: Row) -> ParsedRow:
-    user, answer = _exchange(row, column)
+    user, answer = exchange(row.get(column), column)
     return ParsedRow(
-        prompt=user["content"].strip(),
+        prompt=prompt_in([user], column),
         source=optional(row, "source"),
-        responses=(RowResponse(raw=answer["content"], tokens=whole(row.get("num_tokens"))),),
+        language=optional(row, "language") or "en",
+        responses=(response(read_message(answer), tokens=whole(row.get("num_tokens"))),),
         facts=facts(row, "domain", "difficulty"),
     )
 
 
 def _am(row: Row) -> ParsedRow:
-    user, answer = _exchange(row, "messages")
+    user, answer = exchange(row.get("messages"), "messages")
     known, given = user.get("info") or {}, answer.get("info") or {}
     reference, tests = optional(known, "reference_answer"), optional(known, "test_case")
     source = optional(known, "source")
@@ -65,13 +46,59 @@ def _am(row: Row) -> ParsedRow:
         kind = "math"  # references elsewhere may be any text, which only a judge can compare with
     think, said = optional(given, "think_content"), optional(given, "answer_content")
     # The content holds both parts between tags; their fields are without them.
-    response = RowResponse(raw=said if think else answer["content"], raw_reasoning=think or None)
+    parts = RowResponse(raw=said, raw_reasoning=think)
     return ParsedRow(
-        prompt=user["content"].strip(),
+        prompt=prompt_in([user], "messages"),
         reference=reference,
         kind=kind,
         source=source,
-        responses=(response,),
+        responses=(parts if think else response(read_message(answer)),),
+    )
+
+
+def _multilingual(row: Row) -> ParsedRow:
+    language = _LANGUAGES.get(optional(row, "reasoning_language"), "en")
+    return _chat("messages", {**row, "language": language})
+
+
+def _nemotron(row: Row) -> ParsedRow:
+    user, answer = exchange(row.get("messages"), "messages")
+    category, reference = optional(row, "category"), _expected(optional(row, "metadata"))
+    return ParsedRow(
+        prompt=prompt_in([user], "messages"),
+        reference=reference,
+        kind="math" if reference and category == "math" else "open",
+        source=category,
+        responses=(response(read_message(answer), teacher=optional(row, "generator") or None),),
+        facts=facts(row, "uuid", "reasoning"),
+    )
+
+
+def _expected(metadata: str) -> str:
+    """The reference in a row's metadata, "" where there is none."""
+    try:
+        found = json.loads(metadata) if metadata else {}
+    except ValueError:
+        found = {}
+    return optional(found, "expected_answer") if isinstance(found, dict) else ""
+
+
+def _llama_nemotron(row: Row) -> ParsedRow:
+    said = Message(text=text(row, "output"), reasoning=None)
+    return ParsedRow(
+        prompt=prompt_in(row.get("input"), "input"),
+        source=optional(row, "category"),
+        responses=(response(said, teacher=optional(row, "generator") or None),),
+        facts=facts(row, "reasoning"),
+    )
+
+
+def _qwq(row: Row) -> ParsedRow:
+    # The preview of QwQ wrote no tags: its answer is the end of its reasoning.
+    return ParsedRow(
+        prompt=text(row, "problem"),
+        source=optional(row, "source"),
+        responses=(RowResponse(raw=text(row, "qwq")),),
     )
 
 
@@ -120,5 +147,36 @@ FORMATS = {
         teacher="deepseek-ai/DeepSeek-R1",
         needs=("messages",),
         read=_am,
+    ),
+    "multilingual-thinking": RowFormat(
+        dataset="HuggingFaceH4/Multilingual-Thinking",
+        teacher="HuggingFaceH4/Multilingual-Thinking",  # translated by a model that is not said
+        needs=("messages",),
+        uses=("reasoning_language",),
+        read=_multilingual,
+    ),
+    "nemotron-post-training": RowFormat(
+        dataset="nvidia/Nemotron-Post-Training-Dataset-v1",
+        split="math",
+        teacher="nvidia/Nemotron-Post-Training-Dataset-v1",  # rows name their own
+        needs=("messages",),
+        uses=("category", "generator", "metadata", "reasoning", "uuid"),
+        read=_nemotron,
+    ),
+    "llama-nemotron-post-training": RowFormat(
+        dataset="nvidia/Llama-Nemotron-Post-Training-Dataset",
+        config="SFT",
+        split="math",
+        teacher="nvidia/Llama-Nemotron-Post-Training-Dataset",  # rows name their own
+        needs=("input", "output"),
+        uses=("category", "generator", "reasoning"),
+        read=_llama_nemotron,
+    ),
+    "qwq-longcot-130k": RowFormat(
+        dataset="amphora/QwQ-LongCoT-130K",
+        teacher="Qwen/QwQ-32B-Preview",
+        needs=("problem", "qwq"),
+        uses=("source",),
+        read=_qwq,
     ),
 }

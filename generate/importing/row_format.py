@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from generate.messages import Message
 from tracestill.records import Finish, Kind
 
 Row = Mapping[str, Any]
@@ -46,9 +47,10 @@ class ParsedRow:
 class RowFormat:
     """The format of a data set's rows, which recipes name in `generate.layout`.
 
-    `needs` are the columns that every row has, `uses` those that are read if present; `read` raises
-    ValueError where a row can't be understood. `dataset`, `config` and `split` are where the hub
-    has it, `teacher` is the model that wrote the responses.
+    `needs` are the columns that every row has, `uses` those that are read if present, both with
+    dots where they are fields of structs; `read` raises ValueError where a row can't be understood.
+    `dataset`, `config` and `split` are where the hub has it, `teacher` is the model that wrote the
+    responses.
     """
 
     needs: tuple[str, ...]
@@ -60,6 +62,28 @@ class RowFormat:
     split: str = "train"
 
 
+def response(said: Message, tokens: int = 0, teacher: str | None = None) -> RowResponse:
+    """The response that a message is."""
+    return RowResponse(raw=said.text, raw_reasoning=said.reasoning, tokens=tokens, teacher=teacher)
+
+
+def column_of(name: str, columns: Collection[str]) -> str | None:
+    """The column that holds `name`, which may be a field of a struct (`struct.field`); None where
+    there is none.
+    """
+    top = name.partition(".")[0]
+    return next((column for column in (name, top) if column in columns), None)
+
+
+def value_of(row: Row, name: str) -> Any:
+    """The value in a column, or in a field of a struct; None where there is none."""
+    if name in row or "." not in name:
+        return row.get(name)
+    top, _, rest = name.partition(".")
+    inner = row.get(top)
+    return value_of(inner, rest) if isinstance(inner, Mapping) else None
+
+
 def text(row: Row, column: str) -> str:
     """A column's text, without white space around it.
 
@@ -67,7 +91,7 @@ def text(row: Row, column: str) -> str:
         ValueError: it has none.
 
     """
-    value = row.get(column)
+    value = value_of(row, column)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"no text in {column}")
     return value.strip()
@@ -75,7 +99,7 @@ def text(row: Row, column: str) -> str:
 
 def optional(row: Row, column: str) -> str:
     """A column's value as text, "" where there is none."""
-    value = row.get(column)
+    value = value_of(row, column)
     return "" if value is None else str(value).strip()
 
 

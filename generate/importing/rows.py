@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generate.importing.row_format import Row, RowFormat
+from generate.importing.row_format import Row, RowFormat, column_of
+from generate.messages import whole
 
 _BATCH = 256  # rows of a Parquet file that lie in memory at once
 
@@ -60,7 +61,7 @@ def read_hub(
         except failures as error:
             raise ValueError(
                 f"{dataset} broke off after {number - 1} rows: {_first(error)}; the same command "
-                "begins anew"
+                "starts again"
             ) from error
         if row is None:
             return
@@ -70,7 +71,7 @@ def read_hub(
 
 
 def _check(columns: Any, row_format: RowFormat, name: object) -> None:
-    missing = [column for column in row_format.needs if column not in columns]
+    missing = [name for name in row_format.needs if column_of(name, columns) is None]
     if missing:
         raise ValueError(
             f"{name} has no column {', '.join(missing)}, only {', '.join(columns)}; name another "
@@ -88,8 +89,9 @@ def _parquet(file: Path, row_format: RowFormat) -> Iterator[Line]:
         with pq.ParquetFile(file, pre_buffer=False) as opened:
             there = opened.schema_arrow.names
             _check(there, row_format, file)
-            wanted = [name for name in (*row_format.needs, *row_format.uses) if name in there]
-            for batch in opened.iter_batches(_BATCH, columns=wanted):
+            names = (*row_format.needs, *row_format.uses)
+            wanted = dict.fromkeys(filter(None, (column_of(name, there) for name in names)))
+            for batch in opened.iter_batches(_BATCH, columns=list(wanted)):
                 for row in batch.to_pylist():
                     number += 1
                     yield Line(f"{file.name}, row {number}", row)
@@ -117,6 +119,8 @@ def _jsonl(file: Path, row_format: RowFormat) -> Iterator[Line]:
         place = f"{file.name}, line {number}"
         try:
             row = json.loads(line)
+            if b"\\ud" in line.lower():
+                row = json.loads(whole(json.dumps(row, ensure_ascii=False)))
         except (ValueError, RecursionError) as error:
             yield Line(place, {}, f"not JSON: {_first(error)}")
             continue

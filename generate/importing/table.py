@@ -12,9 +12,10 @@ from generate.importing.row_format import (
     RowFormat,
     RowResponse,
     optional,
-    text,
+    value_of,
     whole,
 )
+from generate.importing.turns import answers_in, prompt_in
 from tracestill.records import Finish
 
 COLUMNS = (
@@ -45,9 +46,8 @@ def table(columns: Mapping[str, str]) -> RowFormat:
 
 
 def _read(named: Mapping[str, str], row: Row) -> ParsedRow:
-    said = row.get(named["response"])
-    thought = row.get(named["reasoning"])
-    answers = said if isinstance(said, list) else [said]
+    answers = answers_in(value_of(row, named["response"]), named["response"])
+    thought = value_of(row, named["reasoning"])
     thoughts = thought if isinstance(thought, list) else [thought] * len(answers)
     if not answers or len(thoughts) != len(answers):
         raise ValueError(f"{len(answers)} responses, but {len(thoughts)} reasonings")
@@ -56,22 +56,22 @@ def _read(named: Mapping[str, str], row: Row) -> ParsedRow:
         raise ValueError(f"finish is {finish!r}: it is stop, length or error")
     responses = []
     for number, (answer, reasoning) in enumerate(zip(answers, thoughts, strict=True)):
-        if not isinstance(answer, str):
+        if answer is None:
             error = f"response {number} is no text"
             responses.append(RowResponse(raw="", finish="error", error=error))
             continue
         responses.append(
             RowResponse(
-                raw=answer,
-                raw_reasoning=reasoning if isinstance(reasoning, str) else None,
+                raw=answer.text,
+                raw_reasoning=reasoning if isinstance(reasoning, str) else answer.reasoning,
                 finish=cast(Finish, finish),
-                tokens=whole(row.get(named["tokens"])) if len(answers) == 1 else 0,
+                tokens=whole(value_of(row, named["tokens"])) if len(answers) == 1 else 0,
                 teacher=optional(row, named["teacher"]) or None,
             )
         )
     reference = optional(row, named["reference"])
     return ParsedRow(
-        prompt=text(row, named["prompt"]),
+        prompt=prompt_in(value_of(row, named["prompt"]), named["prompt"]),
         reference=reference,
         kind="math" if reference else "open",
         source=optional(row, named["source"]),

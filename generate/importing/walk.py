@@ -30,7 +30,7 @@ from tracestill.records.identity import normalise_prompt
 
 Status = Literal["new", "more", "held_out", "unreadable"]
 
-VERSION = 1  # part of the fingerprint: raise it when rows are read differently
+VERSION = 2  # part of the fingerprint: raise it when rows are read differently
 
 _FORMATS = chats.FORMATS | solved.FORMATS
 _PATIENCE = 100  # rows in a row from the beginning that can't be read, until the layout is wrong

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from generate.engine import Usage
+from generate.messages import read_message
 from generate.served.limits import retry_after
 from generate.served.transport import Reply
 from tracestill.records import Finish
@@ -35,8 +37,8 @@ _PASSING = frozenset({408, 409, 425})
 _BUSY = frozenset({429, 503, 529})
 _GATEWAY = frozenset({502, 504, 520, 524})  # the server behind the gateway may have answered
 
-_FINISHES: dict[str | None, Finish] = {"stop": "stop", "eos": "stop", "length": "length"}
-_CUT_OFF = frozenset({None, "error", "abort", "insufficient_system_resource"})
+_FINISHES: dict[str, Finish] = {"stop": "stop", "eos": "stop", "length": "length"}
+_CUT_OFF = frozenset({"error", "abort", "insufficient_system_resource"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,8 @@ class Failure:
     """Seconds that the server asks to be left alone (`Retry-After`)."""
     broken: bool = False
     """Whether the server seems to be at fault, not the request."""
+    lasting: bool = False
+    """Whether a retry is likely to bring the same, so that one is enough."""
     counts: bool = True
     """Whether it uses up one of the request's retries."""
     answer: Answer | None = None
@@ -138,10 +142,7 @@ def _classify(
 def read_json(reply: Reply, scrub: Scrub) -> dict[str, Any] | Failure:
     """The JSON object of a reply, or what went wrong."""
     text = functools.cache(lambda: reply.body.decode(errors="replace"))
-    try:
-        found = msgspec.json.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        found = None
+    found = _decoded(reply.body)
     if reply.status != 200:
         why = f"status {reply.status}: {_shown(text(), scrub)}"
         wait = retry_after(reply.retry_after)
@@ -151,6 +152,18 @@ def read_json(reply: Reply, scrub: Scrub) -> dict[str, Any] | Failure:
         return Failure(kind="passing", why=why, broken=True, maybe_billed=True)
     failure = _read_error(found, lambda: _shown(text(), scrub))
     return found if failure is None else _with_usage(failure, found)
+
+
+def _decoded(body: bytes) -> Any:
+    """The JSON of a body, None where it is none."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        return json.loads(body)  # slower, but it reads half a surrogate pair
+    except (ValueError, RecursionError):
+        return None
 
 
 def _with_usage(failure: Failure, body: Any) -> Failure:
@@ -203,21 +216,22 @@ def read_reply(reply: Reply, scrub: Scrub) -> Answer | Failure:
         return unreadable("no choices came")
     choice = choices[0]
     message = choice.get("message") or {"content": choice.get("text")}
-    content = message.get("content") if isinstance(message, dict) else message
-    if not isinstance(content, str | None):
-        return unreadable("the content is no text")
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    try:
+        said = read_message(message if isinstance(message, dict) else {"content": message})
+    except (ValueError, RecursionError):
+        return dataclasses.replace(unreadable("the content is no text"), lasting=True)
     reason = choice.get("finish_reason")
-    finish = _FINISHES.get(reason, "error")
+    reason = reason if isinstance(reason, str) else None
+    finish = _FINISHES.get(reason or "", "error")
     answer = Answer(
-        raw=content or "",
-        raw_reasoning=reasoning if isinstance(reasoning, str) else None,
+        raw=said.text,
+        raw_reasoning=said.reasoning,
         token_ids=ids if isinstance(ids := choice.get("token_ids"), list) else None,
         finish=finish,
         error=None if finish != "error" else f"the endpoint ended it with {reason!r}",
         usage=_usage(found),
     )
-    if choice.get("error") or reason in _CUT_OFF:
+    if choice.get("error") or reason is None or reason in _CUT_OFF:
         why = f"the endpoint broke off (finish_reason {reason!r})"
-        return dataclasses.replace(unreadable(why), answer=answer)
+        return dataclasses.replace(unreadable(why), answer=answer, lasting=reason is None)
     return answer

@@ -36,15 +36,20 @@ def result_of(state: RetryCallState) -> Failure:
 @dataclass(slots=True)
 class StopAfter:
     """Ends a request after so many retries that failed. An overloaded server is waited for, however
-    often it refuses, until `replicas.PATIENCE` is over; a failed connection is no attempt.
+    often it refuses, until `replicas.PATIENCE` is over; a failed connection is no attempt. What is
+    likely to come again (`Failure.lasting`) is paid for twice at most.
     """
 
     retries: int
     failures: int = 0
+    lasting: int = 0
 
     def __call__(self, state: RetryCallState) -> bool:
         """Whether the attempt that failed was the last."""
         failure = result_of(state)
         self.failures += failure.counts
+        self.lasting += failure.lasting
+        if self.lasting > 1:
+            return True
         waited = (state.seconds_since_start or 0.0) > replicas.PATIENCE
         return self.failures > self.retries and (failure.kind == "passing" or waited)

@@ -107,6 +107,10 @@ LayoutName = Literal[
     "bespoke-stratos-17k",
     "am-deepseek-r1-distilled",
     "openmathreasoning",
+    "multilingual-thinking",
+    "nemotron-post-training",
+    "llama-nemotron-post-training",
+    "qwq-longcot-130k",
     "table",
 ]
 

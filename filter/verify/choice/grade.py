@@ -5,10 +5,21 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
-from filter.verify.choice.options import Options, find_options, match_text, plain, without_lists
-from filter.verify.choice.phrases import Mention, Reading, find_mentions, read_list
-from filter.verify.choice.words import CUE, EXCEPTION, RETRACTED, Grammar, grammar
+from filter.phrases import languages_of, phrases
+from filter.verify.choice.grammar import Grammar, grammar
+from filter.verify.choice.mentions import Mention, Reading, find_mentions, read_list
+from filter.verify.choice.options import (
+    Options,
+    find_options,
+    labelled_in_cyrillic,
+    latin_labels,
+    match_text,
+    normalise,
+    plain,
+    without_lists,
+)
 from filter.verify.grading import Grade, Grader
 from tracestill.records import Problem
 
@@ -22,11 +33,6 @@ _GOLD = re.compile(r"\(?(?P<label>[A-Za-z1-9])(?:\)?[.:]|\)|(?=\s*$))(?P<text>.*
 _GOLD_SET = re.compile(
     r"[\[({]?\s*['\"]?[A-Z]['\"]?(?:(?:\s*(?:,|;|、|和|and|&)\s*|\s*)['\"]?[A-Z]['\"]?)+\s*[\])}]?"
 )
-_NEGATED = re.compile(
-    r"\b(?:not|no|isn't|never|can't|cannot|nicht|kein\w*|or|oder|if|wenn|would|were"
-    r"|could|might|may|könnte|wrong|incorrect|false|falsch)\b|n't|不|或|错|如果",
-    re.I,
-)
 
 
 def choice() -> Grader:
@@ -35,15 +41,18 @@ def choice() -> Grader:
     The reference is a label (`C`, `(C)`, `3` where the options are numbered), several (`AC`,
     `A, C`), or an option's text. The options are `Problem.meta["choices"]` (texts, or label to
     text), else those in the prompt; where there are none the letter alone decides. Of the answer
-    the text after the last `</think>` counts, and there the last `\boxed{…}` or stated answer in
-    English, German or Chinese, else a lone letter, an option's text, or the one option that
-    is not ruled out. `extracted` is the label, or several joined by commas. An answer that names
-    several options, or wavers, is `incorrect`; a reference that is no option is `unverifiable`.
+    the text after the last `</think>` counts, and there the last `\boxed{…}` or answer that is
+    stated in one of the languages of `phrases.yaml`, else a lone letter, an option's text, or the
+    one option that is not ruled out. `extracted` is the label, or several joined by commas. An
+    answer that names several options, or wavers, is `incorrect`; a reference that is no option is
+    `unverifiable`.
     """
 
     def grade(problem: Problem, answer: str | None) -> Grade:
-        options = find_options(problem)
-        gold = _gold(problem.reference, options)
+        ordered = labelled_in_cyrillic(problem)
+        reference = latin_labels(problem.reference, ordered=ordered)
+        options = find_options(problem) or _option_of(reference)
+        gold = _gold(reference, options)
         if not gold:
             return Grade(
                 outcome="unverifiable",
@@ -59,8 +68,12 @@ def choice() -> Grader:
         text = (answer or "").rpartition("</think>")[2]
         if not text.strip():
             return Grade(outcome="incorrect", detail="no answer")
-        asks_exception = EXCEPTION.search(problem.prompt) is not None
-        reading, detail = _decide(text, options, grammar(labels), asks_exception)
+        text = latin_labels(text, ordered=ordered)
+        if len(text) > _HEAD + _TAIL:
+            text = f"{text[:_HEAD]}\n\n{text[-_TAIL:]}"
+        marked = _mark_boxes(text)
+        words = grammar(labels, languages_of(marked))
+        reading, detail = _decide(marked, options, words, _asks_exception(problem.prompt))
         if reading is None:
             return Grade(outcome="incorrect", detail=detail)
         chosen = ",".join(sorted(reading.labels))
@@ -73,6 +86,20 @@ def choice() -> Grader:
         return Grade(outcome="incorrect", extracted=chosen, detail=detail)
 
     return grade
+
+
+@lru_cache(maxsize=1024)
+def _asks_exception(prompt: str) -> bool:
+    """Whether a prompt asks for the exception: there "A is wrong" is a reason to choose A."""
+    asks = phrases("except", languages_of(prompt))
+    return re.search(rf"{asks}|\bNOT\b", prompt) is not None
+
+
+def _option_of(reference: str) -> Options:
+    """The one option that a reference with label and text tells of, such as `(C) Paris`."""
+    match = _GOLD.fullmatch(plain(reference).strip())
+    text = match["text"].strip() if match else ""
+    return {match["label"].upper(): text} if match and text and match["label"].isalpha() else {}
 
 
 def _gold(reference: str, options: Options) -> frozenset[str]:
@@ -128,15 +155,12 @@ def _decide(
     text: str, options: Options, words: Grammar, asks_exception: bool
 ) -> tuple[Reading | None, str]:
     """The options that the text settles on, and how that was found."""
-    if len(text) > _HEAD + _TAIL:
-        text = f"{text[:_HEAD]}\n\n{text[-_TAIL:]}"
-    marked = _mark_boxes(text)
-    bold = {re.sub("[()]", "", label) for label in _BOLD.findall(marked)}
-    cleaned = without_lists(plain(marked), options)
+    bold = {re.sub("[()]", "", label) for label in _BOLD.findall(text)}
+    cleaned = without_lists(plain(text), options)
     mentions = find_mentions(cleaned, options, words)
     if asks_exception:
         mentions = [m for m in mentions if m.how not in ("verdict", "ruled out")]
-    chosen = _settle(cleaned, mentions)
+    chosen = _settle(cleaned, mentions, words)
     out = frozenset[str]().union(
         *(m.labels for m in mentions if m.how in ("rejected", "ruled out"))
     )
@@ -146,7 +170,7 @@ def _decide(
         return Reading(labels=chosen.labels, end=0, undecided=chosen.undecided), chosen.how
     lines = [line.strip() for line in cleaned.splitlines() if line.strip()]
     lone = _lone(lines, options, words)
-    if lone is not None:
+    if lone is not None and not lone[0].labels & out:
         return lone
     wavering = [m for m in mentions if m.how == "wavering"]
     if wavering:
@@ -155,18 +179,18 @@ def _decide(
         return Reading(labels=left, end=0, undecided=len(left) != 1 or left == among), "wavering"
     if len(bold) == 1 and not bold & out:
         return Reading(labels=frozenset(bold), end=0), "the only label in bold"
-    label = _text_in(lines[-1], options) if lines else None
+    label = _text_in(lines[-1], options, words) if lines else None
     if label is not None and label not in out:
         return Reading(labels=frozenset(label), end=0), "option text in the last line"
     left = frozenset(options) - out
-    if out and len(left) == 1:
+    if out and len(left) == 1 < len(options):
         return Reading(labels=left, end=0), "the others are ruled out"
     return None, "no answer found"
 
 
-def _settle(text: str, mentions: Sequence[Mention]) -> Mention | None:
+def _settle(text: str, mentions: Sequence[Mention], words: Grammar) -> Mention | None:
     """The mention that decides: the last answer named, unless it was taken back."""
-    retracted = max((match.end() for match in RETRACTED.finditer(text)), default=-1)
+    retracted = max((match.end() for match in words.retracted.finditer(text)), default=-1)
     last_no: dict[str, int] = {}
     last_out: dict[str, int] = {}
     for mention in mentions:
@@ -183,7 +207,7 @@ def _settle(text: str, mentions: Sequence[Mention]) -> Mention | None:
             out = last_out.get(label, -1)
             if last_no.get(label, -1) > mention.at:
                 return False
-            if out > mention.at and CUE.search(text, mention.at, out):
+            if out > mention.at and words.cue.search(text, mention.at, out):
                 return False
         return True
 
@@ -192,12 +216,12 @@ def _settle(text: str, mentions: Sequence[Mention]) -> Mention | None:
     if not passing:
         return named[-1] if named else None
     last = passing[-1]
-    if named and not (last.at > named[-1].at and CUE.search(text, named[-1].at, last.at)):
+    if named and not (last.at > named[-1].at and words.cue.search(text, named[-1].at, last.at)):
         return named[-1]
     labels = last.labels
     if last.how == "verdict":  # "A is correct. C is correct.": both are chosen
         for earlier in reversed(passing[:-1]):
-            if earlier.how != "verdict" or CUE.search(text, earlier.at, last.at):
+            if earlier.how != "verdict" or words.cue.search(text, earlier.at, last.at):
                 break
             labels |= earlier.labels
     return Mention(at=last.at, how=last.how, labels=labels, undecided=last.undecided)
@@ -220,8 +244,9 @@ def _lone(lines: Sequence[str], options: Options, words: Grammar) -> tuple[Readi
 def _lone_line(line: str, options: Options, words: Grammar) -> Reading | None:
     line = line.strip("*•>#- ")[:_LINE]
     label = match_text(line, options)
-    if label:
+    if label and line.strip(" .()[]").upper() not in options:
         return Reading(labels=frozenset(label), end=len(line))
+    line = line[words.option.match(line).end() :]  # type: ignore[union-attr]
     spaced = ",".join(line.split()) if re.fullmatch(r"(?:\(?\w\)?\s+)+\(?\w\)?", line) else line
     reading = read_list(spaced.strip("⟦⟧\"'"), 0, words)
     if reading is None:
@@ -230,15 +255,20 @@ def _lone_line(line: str, options: Options, words: Grammar) -> Reading | None:
     other = match_text(rest.strip(" .:)("), options)
     if other and other not in reading.labels:  # "C. 41", where 41 is the text of B
         return Reading(labels=reading.labels | {other}, end=len(line), undecided=True)
-    stopped = spaced[reading.end - 1] in ")]" or re.match(r"[.:]|\s[(–—-]", rest)
+    stopped = spaced[reading.end - 1] in ")]" or re.match(r"[.:。]|\s[(–—-]", rest)
     if len(reading.labels) == 1 and stopped:  # "C. Paris is the capital"
-        return reading
+        own = normalise(options.get(min(reading.labels), "")).casefold()
+        pause = re.match(r"\s?[.,;。，]\s*", rest)
+        if pause and words.negation.match(rest, pause.end()):  # "C, not B"
+            return reading
+        if normalise(rest).casefold().lstrip(".:)(–—-").startswith(own):
+            return reading
     return None if rest.strip(" .:)!。,⟧\"'") else reading
 
 
-def _text_in(line: str, options: Options) -> str | None:
+def _text_in(line: str, options: Options, words: Grammar) -> str | None:
     """The one option whose text the line contains as whole words."""
-    if _NEGATED.search(line) or len(line) > 2000:
+    if words.doubt.search(line) or len(line) > 2000:
         return None
     hits: dict[str, str] = {}
     for label, option in options.items():

@@ -6,9 +6,11 @@ import re
 import string
 import unicodedata
 from collections.abc import Mapping
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from filter.phrases import ascii_digits
 from tracestill.records import Problem
 
 Options = Mapping[str, str]
@@ -51,12 +53,27 @@ _MARK = re.compile(
     re.MULTILINE,
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:/\d+)?|[-+]?\\frac\{\d+\}\{\d+\}")
+_NUMBER = re.compile(
+    r"(?P<sign>[-+]?)(?:(?P<number>\d+(?:\.\d+)?)(?:/(?P<over>\d+))?"
+    r"|\\frac\{(?P<top>\d+)\}\{(?P<under>\d+)\})"
+)
+_BARE_FRACTION = re.compile(r"\\frac\s?(\w)\s?(\w)")
+_BARE_ROOT = re.compile(r"\\sqrt\s?(\w)")
+
+_ORDERED = {
+    letter: label
+    for alphabet in ("АБВГДЕЖЗИК", "ΑΒΓΔΕ", "أبجده", "कखगघङ")
+    for letter, label in zip(alphabet, "ABCDEFGHIJ", strict=False)
+}
+_LOOK_ALIKES = {"В": "B", "С": "C", "Е": "E"}
+_LETTER = "АБВГДЕЖЗИКСΑΒΓΔΕأبجدهकखगघङ"
+_FOREIGN = re.compile(rf"(?<![\wऀ-ॿ])(?:[{_LETTER}](?![\wऀ-ॿ])|[абвгдежзик](?=\)))")
+_CYRILLIC_LABEL = re.compile(r"(?<!\w)[Бб][.):]")
 
 
 def plain(text: str) -> str:
     """Text without what only changes its look: width, bold, fonts, math signs."""
-    text = text.translate(_WIDTHS).replace("\\\\", "\n")
+    text = ascii_digits(text.translate(_WIDTHS)).replace("\\\\", "\n")
     for _ in range(2):  # fonts within fonts
         text = _STYLE.sub(r"\1", text)
     text = text.replace("<answer>", "\nAnswer: ").replace("</answer>", "\n")
@@ -75,10 +92,14 @@ def find_options(problem: Problem) -> Options:
     if isinstance(given, (list, tuple)):
         given = dict(zip(string.ascii_uppercase, given, strict=False))
     if isinstance(given, dict) and given:
-        labelled = {str(label).strip("(). ").upper(): str(text) for label, text in given.items()}
+        labelled = {
+            latin_labels(str(label).strip("(). ").upper(), ordered=True): str(text)
+            for label, text in given.items()
+        }
         if all(re.fullmatch("[A-Z1-9]", label) for label in labelled):
             return labelled
-    runs = option_runs(plain(problem.prompt))
+    ordered = labelled_in_cyrillic(problem)
+    runs = option_runs(latin_labels(plain(problem.prompt), ordered=ordered))
     letters = [run for run in runs if "A" in run]
     # Numbered lines are often statements that the lettered options are about.
     return (letters or runs or [{}])[-1]
@@ -148,24 +169,27 @@ def _spans(text: str, run: list[tuple[str, int, int]], stop: int) -> dict[str, S
 
 def normalise(text: str) -> str:
     """An option's text without differences that mean nothing: looks, spaces, the last stop."""
-    text = plain(text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    text = plain(text.replace("\\$", "")).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     text = text.replace("\\%", "%").replace("{,}", ",").replace("−", "-")
     text = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), text)
+    text = _BARE_ROOT.sub(r"\\sqrt{\1}", _BARE_FRACTION.sub(r"\\frac{\1}{\2}", text))
     return "".join(text.split()).strip("\"'“”‘’«»„.,;。").strip()
 
 
 def match_text(text: str, options: Options) -> str | None:
-    """The label of the one option with this text: in this case, in any, or a number without
-    its option's unit. None where no option or more than one fits.
+    """The label of the one option with this text: in this case, in any, a number of the same value
+    (`1/2`, `0.5`), or one without its option's unit. None where no option or more than one fits.
     """
     wanted = normalise(text)
     if not wanted or len(text) > 2000:
         return None
     forms = {label: _form(option) for label, option in options.items()}
+    value = _value(wanted)
     for same in (
         lambda form: form == wanted,
         lambda form: form.casefold() == wanted.casefold(),
-        lambda form: _NUMBER.fullmatch(wanted) is not None and _value(form) == wanted,
+        lambda form: value is not None and _value(form) == value,
+        lambda form: value is not None and _value(_without_unit(form)) == value,
     ):
         labels = [label for label, form in forms.items() if same(form)]
         if labels:
@@ -176,8 +200,38 @@ def match_text(text: str, options: Options) -> str | None:
 _form = lru_cache(maxsize=1024)(normalise)
 
 
-def _value(form: str) -> str | None:
+def _value(form: str) -> Fraction | None:
+    number = _NUMBER.fullmatch(form)
+    if number is None or len(form) > 100:
+        return None
+    over = number["over"] or number["under"] or "1"
+    if not int(over):
+        return None
+    value = Fraction(number["number"] or number["top"]) / int(over)
+    return -value if number["sign"] == "-" else value
+
+
+def _without_unit(form: str) -> str:
     """The number that an option's text begins with, where only a unit follows."""
     number = _NUMBER.match(form)
     unit = form[number.end() :] if number else ""
-    return number.group() if number and re.fullmatch(r"[^\d=<>+*/^-]{1,20}\d?", unit) else None
+    return number.group() if number and re.fullmatch(r"[^\d=<>+*/^-]{1,20}\d?", unit) else ""
+
+
+def latin_labels(text: str, *, ordered: bool) -> str:
+    """The text with labels of other alphabets as Latin letters, one for one: `Б` is B.
+
+    Of Cyrillic ones those that look Latin (`В`, `С`) are what they look like, unless the options
+    are `ordered`: labelled in Cyrillic.
+    """
+    if text.isascii():
+        return text
+    letters = _ORDERED if ordered else _ORDERED | _LOOK_ALIKES
+    return _FOREIGN.sub(lambda found: letters.get(found[0].upper(), found[0]), text)
+
+
+def labelled_in_cyrillic(problem: Problem) -> bool:
+    """Whether the problem's options are labelled `А`, `Б`, `В`, `Г`."""
+    choices = problem.meta.get("choices")
+    keys = choices.get("label", choices) if isinstance(choices, dict) else ()
+    return "Б" in keys or _CYRILLIC_LABEL.search(problem.prompt) is not None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from filter.verify.code.blocks import code_blocks
 from filter.verify.code.bubblewrap import NoSandboxError, SandboxError
-from filter.verify.code.cases import read_tests
+from filter.verify.code.cases import StdinTests, read_tests
 from filter.verify.code.local import local
-from filter.verify.code.program import last_program
+from filter.verify.code.program import whole_program
 from filter.verify.code.remote import remote
 from filter.verify.code.service import UnjudgedError
 from filter.verify.grading import Grade, Grader
@@ -20,14 +21,18 @@ _ATTEMPTS = 2
 def code(seconds: float = 6.0, sandbox: Sandbox = BUBBLEWRAP) -> Grader:
     """A grader of programs in Python against the tests in `Problem.reference`, JSON text:
 
-    - `{"inputs": […], "outputs": […]}`: texts that the program reads and prints;
-    - the same with `"fn_name"`: arguments and values of that function, or of the method of a
-      class `Solution`;
+    - `{"inputs": […], "outputs": […]}`: texts that the program reads and prints; or a list of
+      `{"input", "output"}`, as LiveCodeBench, TACO and code_contests publish them;
+    - the same with `"fn_name"` (in LiveCodeBench `func_name`, also in `Problem.meta`): arguments
+      and values of that function, or of the method of a class `Solution`;
     - `{"test": "…", "entry_point": "…"}`: HumanEval's `check`; the program may also be the body
-      that completes `"prompt"`, else the problem's prompt.
+      that completes `"prompt"`, else the problem's prompt;
+    - `{"test_list": […]}`: MBPP's asserts; `{"plus_input": […], "canonical_solution": "…"}`:
+      EvalPlus's rows.
 
-    The program is the answer's last code block. Only one that passes all tests is correct; each
-    test, or HumanEval's check as a whole, has `seconds` of wall time (LiveCodeBench gives 6).
+    The program is made of the answer's code blocks (docs/verify.md). Only one that passes all tests
+    is correct; each test, or HumanEval's check as a whole, has `seconds` of wall time
+    (LiveCodeBench gives 6). Numbers are compared exactly, unless `Problem.meta` has a `tolerance`.
     Programs run in the sandbox (docs/sandbox.md), in one that never holds an expected value; where
     it is missing or fails, the outcome is `unverifiable`.
     """
@@ -35,16 +40,17 @@ def code(seconds: float = 6.0, sandbox: Sandbox = BUBBLEWRAP) -> Grader:
 
     def grade(problem: Problem, answer: str | None) -> Grade:
         try:
-            tests = read_tests(problem.reference, problem.prompt)
+            tests = read_tests(problem)
         except ValueError as error:
             return Grade(outcome="unverifiable", detail=str(error))
-        source = last_program(answer or "")
+        blocks = code_blocks(answer or "")
+        source = whole_program(blocks) if isinstance(tests, StdinTests) else "\n".join(blocks)
         if not source.strip():
             return Grade(outcome="incorrect", detail="no program found")
         trouble = ""
         for _ in range(_ATTEMPTS):
             try:
-                failure = find(tests, source)
+                failure = find(tests, blocks)
             except (NoSandboxError, UnjudgedError) as error:
                 none = "no sandbox: " if isinstance(error, NoSandboxError) else ""
                 return Grade(outcome="unverifiable", extracted=source, detail=f"{none}{error}")

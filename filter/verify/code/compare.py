@@ -2,61 +2,85 @@
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from decimal import Decimal
 from typing import Any
 
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
+# With a zero before other digits it is no number but text: a bit string, an id, a time.
+_DECIMAL = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
 
 _cut = reprlib.Repr()  # values may be huge, and nested without end
 _cut.maxlevel = _cut.maxlist = _cut.maxdict = 20
 _cut.maxstring = _cut.maxlong = _cut.maxother = 200
 
 
-def difference(found: str, expected: str) -> str | None:
+def difference(found: str, expected: str, tolerance: float = 0.0) -> str | None:
     """Where an output first differs from the expected one; None if it does not.
 
     As in LiveCodeBench: whitespace around the text and around each line does not count, and there
     are as many lines; two lines are the same as text, or where both hold only numbers, and those
-    are equal as decimals, exactly.
+    are equal as decimals, exactly. With a `tolerance` lines are the same where each of their words
+    is, and numbers where they differ by no more than that, absolutely or relatively.
     """
     ours, theirs = found.strip().split("\n"), expected.strip().split("\n")
     for number, (our, their) in enumerate(zip(ours, theirs, strict=False), 1):
-        if our.strip() != their.strip() and not _same_numbers(our, their):
+        if our.strip() != their.strip() and not _same_words(our, their, tolerance):
             return f"line {number} is {short(our.strip())}, expected {short(their.strip())}"
     if len(ours) != len(theirs):
         return f"{len(ours)} lines, expected {len(theirs)}"
     return None
 
 
-def _same_numbers(found: str, expected: str) -> bool:
+def _same_words(found: str, expected: str, tolerance: float) -> bool:
     ours, theirs = found.split(), expected.split()
     if len(ours) != len(theirs) or not ours:
         return False
     return all(
-        _DECIMAL.fullmatch(our) and _DECIMAL.fullmatch(their) and Decimal(our) == Decimal(their)
+        _same_numbers(our, their, tolerance)
+        or (our == their and (tolerance > 0 or our.isdecimal()))
         for our, their in zip(ours, theirs, strict=True)
     )
 
 
-def same_value(packed: Any, expected: Any) -> bool:
+def _same_numbers(found: str, expected: str, tolerance: float) -> bool:
+    if not (_DECIMAL.fullmatch(found) and _DECIMAL.fullmatch(expected)):
+        return False
+    return Decimal(found) == Decimal(expected) or _near(float(found), float(expected), tolerance)
+
+
+def _near(found: float, expected: float, tolerance: float) -> bool:
+    try:
+        return tolerance > 0 and math.isclose(found, expected, rel_tol=tolerance, abs_tol=tolerance)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def same_value(packed: Any, expected: Any, tolerance: float = 0.0) -> bool:
     """Whether a value (as `inside.wire.pack` made it, or as a program forged it) is the expected
     one, which came from JSON.
 
     Types count, but a tuple is a list, an integer equals a float of its value, and an integer as
-    a dict's key is its text, since JSON has no other. Floats are equal exactly, NaN never.
+    a dict's key is its text, since JSON has no other. NaN equals nothing, and numbers are equal
+    exactly, unless there is a `tolerance`: then a float in either place may differ by that,
+    absolutely or relatively.
     """
     if expected is None or isinstance(expected, (bool, str)):
         return type(packed) is type(expected) and bool(packed == expected)
     if isinstance(expected, (int, float)):
         number = _number(packed)
-        return number is not None and number == expected
+        if number is None or number == expected:
+            return number is not None
+        floats = isinstance(number, float) or isinstance(expected, float)
+        return floats and _near(number, expected, tolerance)
     match packed:
         case ["list" | "tuple", list(items)] if isinstance(expected, list):
-            return len(items) == len(expected) and all(map(same_value, items, expected))
+            return len(items) == len(expected) and all(
+                same_value(item, one, tolerance) for item, one in zip(items, expected, strict=True)
+            )
         case ["dict", list(pairs)] if isinstance(expected, dict):
-            return len(pairs) == len(expected) and _same_items(pairs, expected)
+            return len(pairs) == len(expected) and _same_items(pairs, expected, tolerance)
     return False
 
 
@@ -74,13 +98,13 @@ def _number(packed: Any) -> int | float | None:
     return None
 
 
-def _same_items(pairs: list[Any], expected: dict[str, Any]) -> bool:
+def _same_items(pairs: list[Any], expected: dict[str, Any], tolerance: float) -> bool:
     left = dict(expected)
     for pair in pairs:
         match pair:
             case [str() | int() as key, value] if not isinstance(key, bool):
                 name = str(key)
-                if name not in left or not same_value(value, left.pop(name)):
+                if name not in left or not same_value(value, left.pop(name), tolerance):
                     return False
             case _:
                 return False
@@ -93,6 +117,9 @@ def show(packed: Any, depth: int = 8) -> str:
         case ["float", str(text)]:
             number = _number(packed)
             return short(text if number is None else number)
+        case ["int", str(text)]:
+            number = _number(packed)
+            return short(text if number is None or len(text) > 100 else number)
         case ["object", str(name)]:
             return short(f"<{name} object>")
         case ["list" | "tuple", list(items)] if len(items) <= 20:

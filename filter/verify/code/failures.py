@@ -6,15 +6,15 @@ from typing import Any
 
 from filter.verify.code.compare import difference, same_value, short, show
 from filter.verify.code.dialogue import Run, describe, exception_pair
-from filter.verify.code.inside.wire import Message
+from filter.verify.code.inside.wire import Message, pack
 
 
-def run_failure(run: Run, expected: str, seconds: float) -> str | None:
+def run_failure(run: Run, expected: str, tolerance: float, seconds: float) -> str | None:
     """Why a run that had `seconds` did not print what is expected; None if it did."""
     failure = describe(run.ending, seconds)
     if failure is None:
         try:
-            return difference(run.output.decode(), expected)
+            return difference(run.output.decode(), expected, tolerance)
         except UnicodeDecodeError:
             return "the output is no UTF-8"
     if run.ending.code > 0 and not run.ending.why and run.errors.strip():
@@ -27,14 +27,14 @@ def load_failure(message: Message) -> str | None:
     return _raised(message["raised"]) if "raised" in message else None
 
 
-def value_failure(reply: Message, expected: tuple[Any, ...]) -> str | None:
+def value_failure(reply: Message, expected: tuple[Any, ...], tolerance: float) -> str | None:
     """Why a reply to a call is none of the values that are expected; None if it is one."""
     if "raised" in reply:
         return _raised(reply["raised"])
     value = reply.get("value")
-    if "value" in reply and any(same_value(value, one) for one in expected):
+    if "value" in reply and any(same_value(value, one, tolerance) for one in expected):
         return None
-    return f"{show(value)}, expected {short(expected[0])}"
+    return f"{show(value)}, expected {show(pack(expected[0]))}"
 
 
 def check_failure(message: Message) -> str | None:

@@ -1,54 +1,116 @@
-"""Find the program in an answer."""
+"""Make a program of the blocks of code in an answer."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterable, Sequence
 
-_FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<ticks>`{3,}|~{3,})[ \t]*(?P<label>[\w+.#-]*)[^`]*")
-_PYTHON = frozenset({"python", "python3", "py", "py3"})
+from filter.verify.code.blocks import parse
+
+_READS = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\(0|\bos\.read\b|\bfileinput\b")
+_FUTURE = re.compile(r"^from __future__ .*\n", re.MULTILINE)
+_RETURNS = re.compile(r"^\s*(?:return|yield)\b", re.MULTILINE)
+_SILENT = (
+    ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign,
+    ast.AnnAssign, ast.AugAssign,
+)  # fmt: skip
 
 
-def last_program(answer: str) -> str:
-    """The program in the text after the last `</think>`: its last code block labelled as Python,
-    else its last one without a label, else all of it, which may yet be no program. A block that
-    is not closed extends to the end.
+def whole_program(blocks: Sequence[str]) -> str:
+    """The program in the blocks of an answer to a problem with inputs and outputs: the last block
+    that does something with its input, else the last that does something, after those
+    definitions in other blocks that it needs. So neither a function that is explained in a block
+    of its own is lost, nor is an example of its use taken for the program.
     """
-    text = answer.rpartition("</think>")[2]
-    found: dict[bool, str] = {}
-    for label, content in _blocks(text):
-        if label in _PYTHON or not label:
-            found[bool(label)] = content
-    return found.get(True, found.get(False, text))
+    trees = [parse(block) for block in blocks]
+    if len(blocks) == 1 or isinstance(trees[-1], SyntaxError):
+        return blocks[-1]
+    programs = [
+        _after(_definitions(tree, zip(blocks, trees, strict=True)), block)
+        for block, tree in zip(blocks, trees, strict=True)
+        if isinstance(tree, ast.Module) and not all(map(_silent, tree.body))
+    ]
+    reading = [program for program in programs if _READS.search(program)]
+    return (reading or programs or blocks)[-1]
 
 
-def _blocks(text: str) -> list[tuple[str, str]]:
-    """Fenced code blocks, each as its label in lower case and its content."""
-    blocks: list[tuple[str, str]] = []
-    opened: re.Match[str] | None = None
-    lines: list[str] = []
-    for line in text.replace("\r\n", "\n").split("\n"):
-        fence = _FENCE.fullmatch(line)
-        if opened is None:
-            opened, lines = fence, []
-        elif fence and not fence["label"] and fence["ticks"].startswith(opened["ticks"]):
-            blocks.append((opened["label"].lower(), "\n".join(lines) + "\n"))
-            opened = None
-        else:
-            lines.append(line.removeprefix(opened["indent"]))
-    if opened is not None:
-        blocks.append((opened["label"].lower(), "\n".join(lines)))
-    return blocks
+def _after(definitions: str, block: str) -> str:
+    """A block after definitions, which `from __future__` must not follow."""
+    return definitions + _FUTURE.sub("", block) if definitions else block
 
 
-def with_prompt(prompt: str, program: str, name: str) -> list[str]:
-    """The ways to read a program for a prompt that ends in a function's head: after the prompt,
-    whose imports and helpers it may need, else alone; where it does not define the function, it
-    is the body. The first that compiles counts.
+def _silent(statement: ast.stmt) -> bool:
+    """Whether a statement only defines something, or is a docstring."""
+    docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return docstring or isinstance(statement, _SILENT)
+
+
+def _definitions(
+    program: ast.Module, blocks: Iterable[tuple[str, ast.Module | SyntaxError]]
+) -> str:
+    """The source of those definitions in blocks that a program needs and does not hold."""
+    others = [
+        (statement, _defined(statement), block)
+        for block, tree in blocks
+        if isinstance(tree, ast.Module) and tree is not program
+        for statement in tree.body
+        if _silent(statement)
+    ]
+    own = {name for statement in program.body for name in _defined(statement)}
+    needed = _used(program) - own
+    chosen: set[int] = set()
+    found = True
+    while found:
+        found = False
+        for number, (statement, names, _) in enumerate(others):
+            if number not in chosen and not names.isdisjoint(needed):
+                chosen.add(number)
+                needed |= _used(statement) - own
+                found = True
+    return "".join(_source(*others[number][::2]) for number in sorted(chosen))
+
+
+def _defined(statement: ast.stmt) -> set[str]:
+    """The names that a statement defines in its module."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    names: set[str] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.alias):
+            names.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def _used(tree: ast.AST) -> set[str]:
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
+
+
+def _source(statement: ast.stmt, block: str) -> str:
+    decorators = getattr(statement, "decorator_list", [])
+    begin = min(node.lineno for node in (statement, *decorators))
+    return "\n".join(block.split("\n")[begin - 1 : statement.end_lineno]) + "\n"
+
+
+def with_prompt(prompt: str, blocks: Sequence[str], name: str) -> list[str]:
+    """What to load, in order, for a prompt that ends in the head of the function `name`: what
+    precedes that head, whose imports and helpers are needed, and the blocks. Where none of them
+    defines the function, the last is its body.
     """
-    defined = re.search(
-        rf"^(?:async\s+)?def\s+{re.escape(name)}\b|^{re.escape(name)}\s*=", program, re.M
+    head = re.search(rf"^(?:async\s+)?def\s+{re.escape(name)}\b", prompt, re.MULTILINE)
+    defines = re.compile(
+        rf"^\s*(?:async\s+)?def\s+{re.escape(name)}\b|^{re.escape(name)}\s*=", re.MULTILINE
     )
-    if defined:
-        return [f"{prompt}\n{program}", program]
-    indented = "\n".join(f"    {line}" for line in program.split("\n"))
-    return [prompt + program, prompt + indented, program]
+    if head is None or any(map(defines.search, blocks)):
+        before = prompt[: head.start()] if head else prompt
+        return [*([before] if isinstance(parse(before), ast.Module) else []), *blocks]
+    body = next(filter(_RETURNS.search, reversed(blocks)), blocks[-1])
+    indented = "\n".join(f"    {line}" for line in body.split("\n"))
+    for whole in (prompt + body, prompt + indented, f"{prompt}    {body}"):
+        tree = parse(whole)
+        if isinstance(tree, ast.Module) and not any(isinstance(s, ast.Return) for s in tree.body):
+            return [whole]
+    return [body]

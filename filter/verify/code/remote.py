@@ -1,7 +1,7 @@
 """Judge programs at a server that runs a text once and gives back what it printed.
 
 A job that ran is over: nothing can be asked of it. So all inputs or calls that fit in a program's
-time go into one. A test that is code, which calls the program and goes on with what it gets, can't
+time go into one. A test that is code, which calls the program and uses what it returns, can't
 be judged so without putting both into one machine, where the program could reach the test.
 """
 
@@ -11,10 +11,11 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from filter.verify.code.asserts import CheckTests
 from filter.verify.code.bubblewrap import Ending, NoSandboxError
-from filter.verify.code.cases import CallTests, CheckTests, StdinTests, Tests
+from filter.verify.code.cases import CallTests, StdinTests, Tests
 from filter.verify.code.dialogue import ProgramError, read_message
 from filter.verify.code.e2b import e2b
 from filter.verify.code.failures import load_failure, run_failure, value_failure
@@ -22,6 +23,7 @@ from filter.verify.code.inside.runner import Job
 from filter.verify.code.inside.wire import pack
 from filter.verify.code.jobs import calls, runs, silence
 from filter.verify.code.piston import piston
+from filter.verify.code.program import whole_program
 from filter.verify.code.sandboxfusion import sandboxfusion
 from filter.verify.code.service import Service, UnjudgedError
 from tracestill.recipe.sandbox import Sandbox
@@ -34,8 +36,9 @@ _SERVICES: dict[str, Callable[[Sandbox], Service]] = {
 _REST_SECONDS = 20.0
 
 
-def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, str], str | None]:
-    """A function that says why a program fails tests at a server; None where it passes.
+def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, Sequence[str]], str | None]:
+    """A function that says why the blocks of code in an answer fail tests at a server; None where
+    they pass.
 
     It raises
         NoSandboxError: the server fails, or does not keep programs apart.
@@ -45,7 +48,7 @@ def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, str], str | Non
     service = _SERVICES[sandbox.service](sandbox)
     check = _ServerCheck()
 
-    def failure(tests: Tests, source: str) -> str | None:
+    def failure(tests: Tests, blocks: Sequence[str]) -> str | None:
         if isinstance(tests, CheckTests):
             raise UnjudgedError(
                 f"the test is code that talks with the program while it runs, which {service.name} "
@@ -56,8 +59,8 @@ def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, str], str | Non
                 check.run(service, seconds)
         try:
             if isinstance(tests, StdinTests):
-                return _stdin_failure(service, tests, source, seconds)
-            return _call_failure(service, tests, source, seconds)
+                return _stdin_failure(service, tests, whole_program(blocks), seconds)
+            return _call_failure(service, tests, blocks, seconds)
         except ProgramError as error:
             return str(error)
         except NoSandboxError:
@@ -121,7 +124,7 @@ def _stdin_failure(service: Service, tests: StdinTests, source: str, seconds: fl
         found = runs(service, execute, source, [text for text, _ in tests.cases], seconds)
         for number, (_, expected) in enumerate(tests.cases, 1):
             try:
-                failure = run_failure(next(found), expected, seconds)
+                failure = run_failure(next(found), expected, tests.tolerance, seconds)
             except ProgramError as error:
                 failure = str(error)
             if failure is not None:
@@ -129,9 +132,11 @@ def _stdin_failure(service: Service, tests: StdinTests, source: str, seconds: fl
     return None
 
 
-def _call_failure(service: Service, tests: CallTests, source: str, seconds: float) -> str | None:
+def _call_failure(
+    service: Service, tests: CallTests, blocks: Sequence[str], seconds: float
+) -> str | None:
     count, number = len(tests.cases), 0
-    job: Job = {"mode": "calls", "sources": [source], "prelude": True, "name": tests.name}
+    job: Job = {"mode": "calls", "sources": [*blocks], "prelude": True, "name": tests.name}
     with service.open() as execute:
         while number < count:
             messages = [{"arguments": pack(arguments)} for arguments, _ in tests.cases[number:]]
@@ -139,7 +144,8 @@ def _call_failure(service: Service, tests: CallTests, source: str, seconds: floa
             if said.lines and (failure := load_failure(read_message(said.lines[0]))):
                 return failure
             for line in said.lines[1:]:
-                failure = value_failure(read_message(line), tests.cases[number][1])
+                expected = tests.cases[number][1]
+                failure = value_failure(read_message(line), expected, tests.tolerance)
                 number += 1
                 if failure is not None:
                     return f"test {number} of {count}: {failure}"

@@ -21,10 +21,10 @@ def reasoning_gym(seconds: float = 5.0) -> Grader:
     r"""A grader that scores what stands in the answer's last `\boxed{…}`.
 
     `Problem.meta` holds `family`, `config` and `entry` (`question`, `answer`, `metadata`), as
-    reasoning-gym made them or as JSON gave them back. Only a score of 1 is correct, and only where
-    it is deserved: see `filter.verify.gym.checks`. The scorers run in processes of their own for
-    at most `seconds` an answer; one that raises or takes longer gives `error`. What some of them
-    would evaluate as Python is checked first: see `filter.verify.gym.guard`.
+    reasoning-gym made them, as JSON gave them back, or as JSON text. Only a score of 1 is correct,
+    and only where it is deserved: see `filter.verify.gym.checks`. The scorers run in processes of
+    their own for at most `seconds` an answer; one that raises or takes longer gives `error`. What
+    some of them would evaluate as Python is checked first: see `filter.verify.gym.guard`.
     """
     return lambda problem, answer: reasoning_gym_many([(problem, answer)], seconds=seconds)[0]
 
@@ -49,11 +49,11 @@ def own_answer(problem: Problem) -> str | None:
     """The answer that the problem's entry holds, or its example of one where several are right;
     None where it holds none.
     """
-    entry = problem.meta.get("entry", {})
+    entry = _read(_read(problem.meta).get("entry", {}))
     if entry.get("answer") is not None:
         return str(entry["answer"])
     for name in _EXAMPLES:
-        example = entry.get("metadata", {}).get(name)
+        example = _read(entry.get("metadata", {})).get(name)
         if example:
             return example if isinstance(example, str) else json.dumps(example)
     return None
@@ -61,7 +61,8 @@ def own_answer(problem: Problem) -> str | None:
 
 def _decide(problem: Problem, answer: str | None) -> Grade | Question:
     """What to ask the scorer, or a grade where there is nothing to ask."""
-    lacking = [name for name in _META if name not in problem.meta]
+    meta = _read(problem.meta)
+    lacking = [name for name in _META if name not in meta]
     if lacking:
         detail = f"the problem's meta has no {' and no '.join(lacking)}"
         return Grade(outcome="unverifiable", detail=detail)
@@ -72,11 +73,27 @@ def _decide(problem: Problem, answer: str | None) -> Grade | Question:
         detail = f"the answer is longer than {_MAX_ANSWER} characters"
         return Grade(outcome="incorrect", extracted=extracted[:_MAX_ANSWER], detail=detail)
     try:
-        asked = json.dumps([problem.meta[name] for name in _META], default=_plain)
+        config, entry = _read(meta["config"]), _read(meta["entry"])
+        if "metadata" in entry:
+            entry = {**entry, "metadata": _read(entry["metadata"])}
+        asked = json.dumps([meta["family"], config, entry], default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
         detail = f"the problem's meta is not JSON: {error}"
         return Grade(outcome="unverifiable", extracted=extracted, detail=detail)
     return Question(extracted=extracted, arguments=(asked, extracted))
+
+
+def _read(value: Any) -> dict[str, Any]:
+    """An object that a table may hold as JSON text.
+
+    Raises:
+        ValueError: it is no object.
+
+    """
+    found = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(found, dict):
+        raise ValueError("an object was expected")
+    return found
 
 
 def _boxed(text: str) -> str | None:

@@ -23,6 +23,7 @@ _ONE: Monomial = (1, 0, ())
 _MAX_TERMS = 200
 _MAX_BITS = 20_000
 _MAX_WORK = 400_000  # bits times products in one multiplication: some milliseconds
+_MAX_SHOWN = 400  # characters
 _MAX_RADICAND = 10**8
 _PI_DIGITS = Decimal(
     "3.14159265358979323846264338327950288419716939937510582097494459230781640628621"
@@ -82,7 +83,10 @@ def divide(a: Ratio, b: Ratio) -> Ratio:
     if len(b.top) == 1 and b.bottom == _UNIT and _ONE in b.top:
         factor = b.top[_ONE]
         return Ratio({key: value / factor for key, value in a.top.items()}, a.bottom)
-    return Ratio(_times(a.top, b.bottom), _times(a.bottom, b.top))
+    top, bottom = _times(a.top, b.bottom), _times(a.bottom, b.top)
+    if len(top) == 1 and top.keys() == bottom.keys():
+        return number(next(iter(top.values())) / next(iter(bottom.values())))
+    return Ratio(top, bottom)
 
 
 def power(a: Ratio, exponent: Fraction) -> Ratio:
@@ -157,6 +161,25 @@ def variables(a: Ratio) -> set[str]:
         for name, _ in powers
         if name != PI
     }
+
+
+def canonical(a: Ratio) -> str | None:
+    """A text that is the same for equal polynomials only; None where a is no polynomial, or a long
+    one: such texts name variables, which may stand in further ones.
+    """
+    if not _constant(a.bottom):
+        return None
+    scale = a.bottom[_ONE]
+    shown = repr(sorted((key, str(value / scale)) for key, value in a.top.items()))
+    return shown if len(shown) < _MAX_SHOWN else None
+
+
+def without_constant(a: Ratio) -> tuple[Ratio, Fraction]:
+    """The polynomial a without its rational term, and that term."""
+    if not _constant(a.bottom):
+        raise TooDearError("no polynomial")
+    rest = {key: value / a.bottom[_ONE] for key, value in a.top.items() if key != _ONE}
+    return Ratio(rest, _UNIT), a.top.get(_ONE, Fraction(0)) / a.bottom[_ONE]
 
 
 def approximate(a: Ratio) -> Decimal | None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from fractions import Fraction
 
 from filter.verify.maths.algebra import (
-    PI,
     TooDearError,
-    approximate,
-    divide,
     equal,
     multiply,
     number,
     proportional,
-    rational,
     variable,
     variables,
 )
+from filter.verify.maths.assignments import are_roots, assigned, in_order
 from filter.verify.maths.forms import (
     Based,
     Clock,
@@ -28,16 +24,13 @@ from filter.verify.maths.forms import (
     Huge,
     Matrix,
     Nothing,
+    Proportion,
     Scalar,
     Union,
     Words,
-    assigns,
     difference,
 )
-from filter.verify.maths.units import Unit, same_dimension
-
-# A decimal of so many digits stands for what it is the rounding of: 0.333333 for 1/3.
-_ROUNDED_DIGITS = 6
+from filter.verify.maths.scalars import same_scalar
 
 
 def same(gold: Form, answer: Form) -> bool | None:
@@ -51,6 +44,20 @@ def same(gold: Form, answer: Form) -> bool | None:
 def _same(gold: Form, answer: Form) -> bool | None:
     if gold is None or answer is None:
         return None
+    named, other = assigned(gold), assigned(answer)
+    if named and other:
+        if named.keys() == other.keys():
+            return _same_items(list(named.values()), [other[n] for n in named], ordered=True)
+        if isinstance(gold, Equation) or isinstance(answer, Equation):
+            return False
+    for names, form in ((named, answer), (other, gold)):
+        if names and not assigned(form) and (values := _values(form, len(names))) is not None:
+            if are_roots(names) and isinstance(form, Group) and form.opens != "(":
+                continue
+            stated = gold if names is named else answer
+            given = tuple(names.values()) if isinstance(stated, Equation) else in_order(names)
+            pair = (given, values)
+            return _same_items(*(pair if names is named else pair[::-1]), ordered=True)
     if isinstance(answer, Equation):
         return _same_equation(gold, answer)
     if isinstance(gold, Equation):
@@ -59,11 +66,13 @@ def _same(gold: Form, answer: Form) -> bool | None:
         computes = all(isinstance(side, Scalar) and not variables(side.value) for side in ends)
         return _same(gold.sides[-1], answer) if gold.names or computes else False
     if isinstance(gold, Scalar) and isinstance(answer, Scalar):
-        return _same_scalar(gold, answer)
+        return same_scalar(gold, answer)
     if isinstance(gold, Matrix | Group) and isinstance(answer, Matrix | Group):
         return _same_group(gold, answer)
     if isinstance(gold, Union) and isinstance(answer, Union):
         return _same_items(gold.parts, answer.parts, ordered=False)
+    if isinstance(gold, Proportion) and isinstance(answer, Proportion):
+        return _same_proportion(gold.terms, answer.terms)
     if isinstance(gold, Clock) and isinstance(answer, Clock):
         return _same_clock(gold, answer)
     if isinstance(gold, Clock) and isinstance(answer, Scalar) and not gold.half:
@@ -84,6 +93,14 @@ def _same(gold: Form, answer: Form) -> bool | None:
     if isinstance(gold, Union) or isinstance(answer, Union):
         return None
     return False
+
+
+def _values(form: Form, count: int) -> Sequence[Form] | None:
+    """The items of a tuple, a column or a bare list of so many; None where it is none."""
+    row = _as_group(form) if isinstance(form, Group | Matrix) else None
+    if row is None or row.opens == "{" or len(row.items) != count:
+        return None
+    return row.items
 
 
 def _as_ratio(clock: Clock) -> Scalar:
@@ -126,7 +143,13 @@ def _same_equation(gold: Form, answer: Equation) -> bool | None:
         return last
     if gold.names and answer.names and gold.first == answer.first:
         return _same(gold.sides[-1], answer.sides[-1])
+    if [len(gold.sides), len(answer.sides)] == [2, 2]:
+        for ends in (answer.sides, answer.sides[::-1]):
+            if _same_items(gold.sides, ends, ordered=True):
+                return True
     sides = (gold.sides[0], gold.sides[-1], answer.sides[0], answer.sides[-1])
+    if gold.names and answer.names and (sides[0] is None or sides[2] is None):
+        return False  # two names that differ, such as P(X = 1) and P(X = 2)
     if any(side is None for side in sides):
         return None
     if not all(isinstance(side, Scalar) for side in sides):
@@ -137,14 +160,29 @@ def _same_equation(gold: Form, answer: Equation) -> bool | None:
     return None
 
 
+def _same_proportion(gold: Sequence[Form], answer: Sequence[Form]) -> bool | None:
+    """Whether the terms are the same up to a common factor."""
+    a = [term.value for term in gold if isinstance(term, Scalar)]
+    b = [term.value for term in answer if isinstance(term, Scalar)]
+    if len(gold) != len(answer):
+        return False
+    if len(a) != len(gold) or len(b) != len(gold):
+        return None
+    return all(equal(multiply(a[0], y), multiply(x, b[0])) for x, y in zip(a, b, strict=True))
+
+
 def _same_group(gold: Group | Matrix, answer: Group | Matrix) -> bool | None:
     if isinstance(gold, Matrix) and isinstance(answer, Matrix):
         if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
             return False
         return _same_items(sum(gold.rows, ()), sum(answer.rows, ()), ordered=True)
+    for one, other in ((gold, answer), (answer, gold)):
+        if isinstance(one, Matrix) and isinstance(other, Group) and _is_rows(other):
+            rows = [item for item in other.items if isinstance(item, Group)]
+            return _same(one, Matrix(tuple(row.items for row in rows)))
     # A vector may be written in a row.
-    row, other = _as_group(gold), _as_group(answer)
-    return False if row is None or other is None else _same_row(row, other)
+    row, column = _as_group(gold), _as_group(answer)
+    return False if row is None or column is None else _same_row(row, column)
 
 
 def _same_row(gold: Group, answer: Group) -> bool | None:
@@ -159,9 +197,16 @@ def _same_row(gold: Group, answer: Group) -> bool | None:
     if set(brackets) == {"()", ""}:
         # `1, 3` may be the roots of what `(1, 3)` is the interval between; `x = 1, y = 3` is not.
         bare = answer if answer.opens == "" else gold
-        if len(gold.items) > 2 or assigns(bare):
+        if len(bare.items) > 2:
             return _same_items(gold.items, answer.items, ordered=True)
     return False
+
+
+def _is_rows(form: Group) -> bool:
+    """Whether a matrix is written as a list of its rows."""
+    return form.opens in ("[", "(") and all(
+        isinstance(item, Group) and item.opens == form.opens for item in form.items
+    )
 
 
 def _as_group(form: Group | Matrix) -> Group | None:
@@ -213,62 +258,3 @@ def _distinct(items: Sequence[Form]) -> list[Form]:
         if not any(_same(other, item) for other in kept):
             kept.append(item)
     return kept
-
-
-def _same_scalar(gold: Scalar, answer: Scalar) -> bool:
-    if gold.unit is None or answer.unit is None:
-        return _same_value(gold, answer) or _same_angle(gold, answer)
-    if not same_dimension(gold.unit, answer.unit):
-        return _same_angle(gold, answer)
-    if gold.unit.dimension != answer.unit.dimension:
-        return _same_value(gold, answer)
-    factor = answer.unit.size / gold.unit.size
-    if factor == 1:
-        return _same_value(gold, answer)
-    return equal(gold.value, multiply(answer.value, number(factor)))
-
-
-def _same_angle(gold: Scalar, answer: Scalar) -> bool:
-    """Whether one is an angle in degrees and the other the same in radians."""
-    for one, other in ((gold, answer), (answer, gold)):
-        if _is(one.unit, "angle") and (other.unit is None or _is(other.unit, "radian")):
-            turn = divide(multiply(one.value, variable(PI)), number(180))
-            if equal(turn, other.value) and one.value.top:
-                return True
-    return False
-
-
-def _is(unit: Unit | None, dimension: str) -> bool:
-    return unit is not None and unit.dimension == dimension
-
-
-def _same_value(gold: Scalar, answer: Scalar) -> bool:
-    if equal(gold.value, answer.value):
-        return True
-    if (gold.decimals is None) == (answer.decimals is None):
-        return False
-    rounded, exact = (gold, answer) if gold.decimals is not None else (answer, gold)
-    shown = rational(rounded.value)
-    assert shown is not None
-    assert rounded.decimals is not None
-    if len(str(abs(shown.numerator * 10**rounded.decimals // shown.denominator))) < _ROUNDED_DIGITS:
-        return False
-    full = rational(exact.value)
-    if full is not None and _terminates(full.denominator):
-        return False
-    value = approximate(exact.value)
-    if value is None or rounded.decimals > 50:
-        return False
-    step = Decimal(1).scaleb(-rounded.decimals)
-    try:
-        roundings = {value.quantize(step, mode) for mode in (ROUND_HALF_UP, ROUND_DOWN)}
-    except ArithmeticError:  # more digits than a decimal's context holds
-        return False
-    return any(Fraction(rounding) == shown for rounding in roundings)
-
-
-def _terminates(denominator: int) -> bool:
-    for factor in (2, 5):
-        while denominator % factor == 0:
-            denominator //= factor
-    return denominator == 1

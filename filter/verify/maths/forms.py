@@ -87,16 +87,20 @@ class Huge:
     digits: str
 
 
-Form = Scalar | Based | Clock | Words | Nothing | Group | Union | Matrix | Equation | Huge | None
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """A ratio of three terms or more."""
+
+    terms: tuple[Form, ...]
+
+
+Form = (
+    Scalar | Based | Clock | Words | Nothing | Group | Union | Matrix | Equation | Huge | Proportion
+    | None
+)  # fmt: skip
 """None: not understood."""
 
 
 def difference(a: Ratio, b: Ratio) -> Ratio:
     """The difference a - b."""
     return add(a, negate(b))
-
-
-def assigns(group: Group) -> bool:
-    """Whether a list gives each of several names a value: `x = 1, y = 2`."""
-    names = [item.first for item in group.items if isinstance(item, Equation) and item.names]
-    return len(names) == len(group.items) == len(set(names)) > 1

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from filter.boxes import boxed_answer, percent_after_box
+from filter.boxes import boxed_answer, boxes, percent_after_box
 from filter.extract import after_reasoning, explicitly_stated, final_answer
 from filter.verify.grading import Grade, Grader, Pair, Question, grade_with_workers
 from filter.verify.maths.compare import same
-from filter.verify.maths.forms import Form, Scalar
+from filter.verify.maths.forms import Form, Group, Scalar
 from filter.verify.maths.guard import too_dear
+from filter.verify.maths.names import is_spelt, is_text
 from filter.verify.maths.normalise import clean, squeeze
 from filter.verify.maths.read_forms import is_list_of_triples, read, read_decimal_comma
 from filter.verify.pool import shared_pool
@@ -25,6 +26,19 @@ _COMMAND_OR_FUNCTION = re.compile(
     r"\\[A-Za-z]+(?:\{[a-z]*matrix\})?|(?:a|ar|arc)?(?:sinh?|cosh?|tanh?|cot|sec|csc)|sqrt|floor|ceil"
 )
 _PROSE = re.compile(r"[A-Za-z]{4,}")
+# What tables hold where they have no answer.
+_PLACEHOLDERS = frozenset(
+    {
+        "", "?", "-", "--", "---", "...", "[]", "n/a", "nan", "null", "notfound",
+        "not found", "no answer", "no answer found", "answer not found", "unknown", "proof",
+        "the proof", "see proof", "see solution", "see the solution", "see explanation",
+        "proof omitted",
+        "to be proved", "to be proven", "proved", "proven", "omitted", "tbd", "qed", "q.e.d.",
+    }
+)  # fmt: skip
+_JSON_TEXT = re.compile(r""""((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'""")
+_JSON_LIST = re.compile(rf"\[\s*(?:{_JSON_TEXT.pattern})(?:\s*,\s*(?:{_JSON_TEXT.pattern}))*\s*\]")
+_FENCED = re.compile(r"```\w*\n([^\n`]{1,200})\n```")
 _DOUBLED = re.compile(r"\\\\[A-Za-z]")
 _SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
 
@@ -38,6 +52,8 @@ class Gold:
     cleaned: str
     squeezed: str
     triples: bool
+    is_word: bool
+    is_placeholder: bool
     form: Form
 
 
@@ -72,12 +88,21 @@ def maths_many(
 def _decide(problem: Problem, answer: str | None) -> Grade | Question:
     """A grade without math-verify, or what to ask it."""
     reference = problem.reference
+    gold = _gold(reference)
+    if gold.is_placeholder:
+        return Grade(outcome="unverifiable", detail=f"the reference holds no answer: {reference!r}")
     if not answer:
         return Grade(outcome="incorrect", detail="no answer found")
+    answer = _FENCED.sub(r"\1", answer) if "```" in answer else answer
     extracted = final_answer(answer)
-    found = _compare(_gold(reference), answer, extracted)
+    found = _compare(gold, answer, extracted)
     if isinstance(found, Question) or found.outcome == "correct" or not extracted:
         return found
+    if isinstance(gold.form, Group) and gold.form.opens in ("", "{"):
+        # Each answer of a list may have its own box.
+        contents = list(dict.fromkeys(boxes(after_reasoning(answer))))[-len(gold.form.items) :]
+        if len(contents) > 1 and same(gold.form, read(clean(", ".join(contents)))):
+            return Grade(outcome="correct", extracted=", ".join(contents), detail="equal")
     # A percent sign may stand in the box, after it, or be left to the question.
     references = [reference]
     if percent_after_box(reference):
@@ -103,10 +128,10 @@ def _compare(gold: Gold, answer: str, extracted: str | None) -> Grade | Question
             extracted=extracted[:_MAX_ANSWER],
             detail=f"the answer is longer than {_MAX_ANSWER} characters",
         )
-    cleaned = clean(extracted)
+    cleaned = clean(_listed(extracted))
     if cleaned == gold.cleaned or squeeze(cleaned) == gold.squeezed:
         return Grade(outcome="correct", extracted=extracted, detail="same text")
-    verdict = same(gold.form, read(cleaned, triples_are_lists=gold.triples))
+    verdict = _verdict(gold, extracted, cleaned)
     if verdict or _same_with_comma(gold, cleaned):
         return Grade(outcome="correct", extracted=extracted, detail="equal")
     whole = _whole(gold, answer, extracted)
@@ -125,6 +150,29 @@ def _compare(gold: Gold, answer: str, extracted: str | None) -> Grade | Question
         detail = f"the answer is too costly to evaluate: {dear}"
         return Grade(outcome="error", extracted=extracted, detail=detail)
     return Question(extracted=extracted, arguments=(gold.cleaned, cleaned))
+
+
+def _verdict(gold: Gold, extracted: str, cleaned: str) -> bool | None:
+    """Whether the answer's form is the reference's; None where the forms can't tell."""
+    is_word = gold.is_word or is_text(extracted)
+    form = gold.form if is_word == gold.is_word else read(gold.cleaned, is_word=True)
+    verdict = same(form, read(cleaned, triples_are_lists=gold.triples, is_word=is_word))
+    if verdict or (cleaned.isascii() and not _PROSE.search(cleaned)):
+        return verdict
+    # `\boxed{\text{The answer is } 7}` states an answer within the box.
+    stated = explicitly_stated(cleaned)
+    if not stated or stated == cleaned:
+        return verdict
+    return same(form, read(clean(stated), triples_are_lists=gold.triples)) or verdict
+
+
+def _listed(text: str) -> str:
+    """`["2", "5"]`, a list as JSON or Python shows it, as `2, 5`; any other text as it is."""
+    if not _JSON_LIST.fullmatch(text):
+        return text
+    # Read without a JSON parser, to which `\\f` of an unescaped `\\frac` is a form feed.
+    items = [match[1] or match[2] or "" for match in _JSON_TEXT.finditer(text)]
+    return ", ".join(items).replace("\\\\", "\\")
 
 
 def _same_with_comma(gold: Gold, cleaned: str) -> bool:
@@ -148,23 +196,26 @@ def _whole(gold: Gold, answer: str, extracted: str | None) -> Grade:
 
 @lru_cache(maxsize=4096)
 def _gold(reference: str) -> Gold:
-    whole = reference.strip()
+    whole = _listed(reference.strip())
     if _DOUBLED.search(whole) and not _SINGLE.search(whole):
         whole = whole.replace("\\\\", "\\")  # escaped once too often on its way here
     boxed = boxed_answer(whole)
-    if boxed is None and whole.startswith("\\boxed{"):  # a reference that was cut
+    if not boxed and whole.startswith("\\boxed{"):  # a reference that was cut
         whole = whole.removeprefix("\\boxed{")
-    text = (explicitly_stated(whole) or whole) if boxed is None else boxed
+    text = boxed or explicitly_stated(whole) or whole
     formulas = _FORMULAS.findall(text)
     if formulas and _PROSE.search(_FORMULAS.sub("", text)):
         text = formulas[0] if len(formulas) == 1 else ", ".join(formulas)
     cleaned = clean(text)
     triples = is_list_of_triples(cleaned)
+    is_word = is_text(text) or is_spelt(cleaned)
     return Gold(
         whole=whole,
         text=text,
         cleaned=cleaned,
         squeezed=squeeze(cleaned),
         triples=triples,
-        form=read(cleaned, triples_are_lists=triples),
+        is_word=is_word,
+        is_placeholder=cleaned.strip("[]<>()_").casefold() in _PLACEHOLDERS,
+        form=read(cleaned, triples_are_lists=triples, is_word=is_word),
     )

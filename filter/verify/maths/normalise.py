@@ -38,15 +38,25 @@ _CHARACTERS = {
     ord("。"): ".",
     ord("€"): r"\euro ",
     ord("£"): r"\pound ",
+    ord("¥"): r"\yen ",
+    ord("￥"): r"\yen ",
+    ord("₹"): r"\rupee ",
+    ord("₽"): r"\ruble ",
+    ord("₩"): r"\won ",
+    ord("₺"): r"\lira ",
+    ord("₫"): r"\dong ",
 }  # fmt: skip
+_UNIT_IN_BRACKETS = re.compile(r"(?<=\d) ?\(([^\W\da-zA-Z_]{1,12})\)$")
 _ROOT = re.compile(r"√\s*(?:(\d+|[a-zA-Z])|\(([^()]*)\)|(?=\{))")
 _POWERS = re.compile(r"\^(-)?\{(\d)\}(?:\^\{(\d)\})*")
 _DIGIT = re.compile(r"\d")
+_MONEY_AFTER = re.compile(r"[-\d.,]+ \$")
 
 _FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SIZES = re.compile(
-    r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|biggl?|biggr?|Biggl?|Biggr?|displaystyle|textstyle"
-    r"|limits|rm|bf|it)(?![a-zA-Z])\s?\.?(?=\s*(?:[^.\d\s]|\s|$|\d))"
+    r"\\(?:(?:left|right|bigl?|bigr?|Bigl?|Bigr?|biggl?|biggr?|Biggl?|Biggr?)(?![a-zA-Z])\s?\.?"
+    r"|(?:displaystyle|textstyle|limits|tiny|small|normalsize|[lL]arge|LARGE|[hH]uge|rm|bf|it|tt|sf)"
+    r"(?![a-zA-Z]))(?=\s*(?:[^.\d\s]|\s|$|\.?\d))"
 )
 _SPACES = re.compile(
     r"(?<!\\)\\(?:[,;:! ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|hspace\{[^{}]*\})|~|\s+"
@@ -54,10 +64,32 @@ _SPACES = re.compile(
 _THOUSANDS_MARKED = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!)\s?(?=\d{3}(?!\d))")
 _WRAPPED = re.compile(
     r"\\(?:text|mathrm|mathbf|textbf|textit|textrm|mbox|mathit|boldsymbol|operatorname\*?|bm|hbox"
-    r"|textnormal|mathsf|mathcal|ensuremath|emph)\s*\{([^{}]*)\}"
+    r"|textnormal|texttt|textsf|mathsf|mathcal|ensuremath|emph)\s*\{([^{}]*)\}"
 )
+# What only shows its content: with braces that hold none the braces go as well.
+_COLOUR = r"\\(?:textcolor|color|colorbox)(?:\[[^\]]*\])?\s?\{[^{}]*\}"
+_SHOWN = re.compile(
+    rf"{_COLOUR}|\\(?:underline|text|textbf|textit|mathrm|mathbf|boldsymbol|mbox|bm)(?=\s?\{{)"
+)
+_COLOURED = re.compile(
+    rf"(?:{_COLOUR}|\\underline)\s?\{{([^{{}}]*)\}}|\{{\s?{_COLOUR}([^{{}}]*)\}}"
+)
+# Markdown and quotes around the whole answer.
+_MARKED = re.compile(
+    r"```\w*\s(?P<fenced>.*?)```|(?P<mark>`{1,3}|__|\*\*|\*|\"|'|_)(?P<marked>.+)(?P=mark)"
+    r"|[\u201c\u300c\u3010\u00ab](?P<quoted>.+)[\u201d\u300d\u3011\u00bb]",
+    re.DOTALL,
+)
+_MARKS = frozenset("`_*\"'\u201c\u300c\u3010\u00ab")
+_TWO_DOLLARS = re.compile(r"\\\$([^$]*)\\\$")
+_SYSTEM = re.compile(r"\\begin\{(?:cases|aligned)\}(.*)\\end\{(?:cases|aligned)\}", re.DOTALL)
 _PERCENT = re.compile(r"(?<=[\d}]) ?(?:percent(?:age)?|pct)(?![a-zA-Z])")
-_ABOUT = re.compile(r"(?:approximately|approx\.?|about|roughly|exactly|\\approx|=) ?(?=\S)")
+_ABOUT = re.compile(r"(?:约|大约|approximately|approx\.?|about|roughly|exactly|\\approx|=) ?(?=\S)")
+_PHRASE = re.compile(
+    r"(?:(?:so|thus|hence|therefore),? )?(?:the )?(?:final |correct )?(?:answer|result)s?"
+    r"(?: ?[:=] ?| is:? | are:? )(?!not )(?=\S)",
+    re.IGNORECASE,
+)
 _DOLLARS = re.compile(r"\\\$|(?<!\\)\$")
 _DISPLAY = re.compile(r"\\[\[\]()]")
 _SIMPLE_BRACES = re.compile(r"([\^_])\{([0-9a-zA-Z])\}")
@@ -67,7 +99,8 @@ _COMMANDS = (
     ("\\neq", "\\ne"), ("\\times", "\\cdot "), ("\\ast", "\\cdot "), ("\\degrees", "^\\circ "),
     ("\\degree", "^\\circ "), ("\\deg", "^\\circ "), ("\\varnothing", "\\emptyset "),
     ("\\div", "/"), ("\\%", "%"), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"), ("\\lbrack", "["),
-    ("\\rbrack", "]"), ("\\colon", ":"), ("\\mid", "|"), ("\\dots", "\\ldots"),
+    ("\\rbrack", "]"), ("\\colon", ":"), ("\\mid", "|"), ("\\lvert", "|"),
+    ("\\rvert", "|"), ("\\vert", "|"), ("\\dots", "\\ldots"),
     ("^{\\circ}", "^\\circ "), ("^{^\\circ}", "^\\circ "),
     ("\\overline{", "\\bar{"), ("\\dot{", "\\bar{"), ("\\lt", "<"), ("\\gt", ">"), ("**", "^"),
 )  # fmt: skip
@@ -79,6 +112,7 @@ def clean(text: str) -> str:
     Text in `\text{…}` and its like stands bare between spaces; a dollar that is money becomes
     `\usd`. Takes time linear in the text.
     """
+    text = _unmarked(text.replace("~", " ").strip())
     if not text.isascii():
         text = _ascii(text)
     if "\\" in text:
@@ -86,9 +120,13 @@ def clean(text: str) -> str:
         text = _SIZES.sub("", text)
         text = _THOUSANDS_MARKED.sub("", text)
         for _ in range(3):
-            text, count = _WRAPPED.subn(r" \1 ", text)
-            if not count:
+            text, wrapped = _WRAPPED.subn(r" \1 ", text)
+            text, coloured = _COLOURED.subn(r" \1\2 ", text)
+            if not wrapped + coloured:
                 break
+        text = _SHOWN.sub("", text)
+        if text.count("\\begin") == 1:
+            text = _SYSTEM.sub(lambda m: m[1].replace("\\\\", ", ").replace("&", ""), text)
         text = _DISPLAY.sub("", text) if "\\\\" not in text else text
         text = _SPACES.sub(" ", text)
         for command, replacement in _COMMANDS:
@@ -102,10 +140,13 @@ def clean(text: str) -> str:
     if "p" in text:
         text = _PERCENT.sub("%", text)
     text = _SIMPLE_BRACES.sub(r"\1\2", text)
-    text = " ".join(text.split())
+    text = _unmarked(" ".join(text.split()))
     about = _ABOUT.match(text)
     if about:
         text = text[about.end() :]
+    phrase = _PHRASE.match(text)
+    if phrase:
+        text = text[phrase.end() :]
     while text.endswith((".", ",", ";", ":", "=")) and not text.endswith("\\ldots"):
         text = text[:-1].rstrip()
     return text
@@ -125,11 +166,28 @@ def _braced(match: re.Match[str]) -> str:
     return f"\\frac{{{b if a is None else a}}}{{{d if c is None else c}}}"
 
 
+def _unmarked(text: str) -> str:
+    """A text without the Markdown or the quotes that stand around all of it."""
+    for _ in range(3):
+        match = _MARKED.fullmatch(text) if text[:1] in _MARKS else None
+        if match is None:
+            break
+        inner: str = match["fenced"] or match["marked"] or match["quoted"] or ""
+        if match["mark"] and match["mark"] in inner:
+            break
+        text = inner.strip()
+    return text
+
+
 def _money(text: str) -> str:
     r"""Drop the dollars that delimit formulas; `\$`, and one before a number alone, is money."""
+    whole = _TWO_DOLLARS.fullmatch(text.strip())
+    if whole:  # delimiters that were escaped
+        return whole[1]
     alone = text.count("$") - text.count("\\$") == 1
     place = text.find("$")
-    if alone and "\\$" not in text and _DIGIT.match(text[place + 1 : place + 2].strip() or "x"):
+    before = _DIGIT.match(text[place + 1 : place + 2]) or _MONEY_AFTER.fullmatch(text)
+    if alone and "\\$" not in text and before:
         return text.replace("$", r"\usd ")
     return _DOLLARS.sub(lambda match: r"\usd " if len(match.group()) == 2 else "", text)
 
@@ -139,5 +197,7 @@ def _ascii(text: str) -> str:
     text = text.translate(_CHARACTERS)
     text = _POWERS.sub(lambda m: f"^{{{m[1] or ''}{''.join(_DIGIT.findall(m.group()))}}}", text)
     text = unicodedata.normalize("NFKC", text)
+    text = "".join(str(unicodedata.decimal(c, c)) for c in text)  # digits of any script
     # Marks of direction and other characters that a reader does not see.
+    text = _UNIT_IN_BRACKETS.sub(r" \1", text)
     return "".join(c for c in text if c.isascii() or unicodedata.category(c) not in ("Cf", "Cc"))

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 
-from filter.verify.maths.algebra import Ratio, negate
-from filter.verify.maths.forms import (
-    Equation,
-    Form,
-    Group,
-    Matrix,
-    Nothing,
-    Scalar,
-    Union,
-    Words,
-    assigns,
-)
+from filter.verify.maths.algebra import TooDearError, divide
+from filter.verify.maths.assignments import assigned
+from filter.verify.maths.forms import Equation, Form, Group, Nothing, Proportion, Scalar, Words
+from filter.verify.maths.matrices import read_matrix
+from filter.verify.maths.names import applied, read_name
 from filter.verify.maths.normalise import squeeze
 from filter.verify.maths.read_scalars import read_notation, read_plain, read_scalar
-from filter.verify.maths.reading import read_value
+from filter.verify.maths.real_sets import joined, read_real_set, with_usual_brackets
 
 _MAX_LENGTH = 3_000
 _MAX_ITEMS = 200
 
 _GROUPED = re.compile(r"((?:\\usd|\\euro|\\pound)? ?[+-]?)(\d{1,3}(?:,\d{3})+(?!\d))([^,]*)")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[ \\^%][^\d,]*)?")
 _ALL_TRIPLES = re.compile(r"[1-9]\d\d(?:,[1-9]\d\d)+")
 _NOTHING = re.compile(
     r"\\emptyset|\\\{\s?\\\}|(?:there (?:is|are) )?no (?:real |such |integer |valid )?"
     r"(?:solutions?|roots?|values?|numbers?|integers?)(?: exists?)?|none|empty set|the empty set",
     re.IGNORECASE,
 )
-_MATRIX = re.compile(r"\\begin\{([pbvB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _MEMBER = re.compile(r"[a-zA-Z](?:_\w|_\{\w+\})?\s?(?:\\in(?![a-zA-Z])|:)\s?(?=[(\[\\])")
-_RELATION = re.compile(r"<=|>=|!=|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<|>|=")
-_ORDERS = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "\\le": "<=", "\\ge": ">="}
+_INEQUALITY = re.compile(r"<|>|!=|\\(?:le|ge|ne|not)(?![a-zA-Z])")
+_BRACKETED = re.compile(r"\([^()]*\)")
+_SAYS_SET = re.compile(_INEQUALITY.pattern + r"|\\mathbb|\\R(?![a-zA-Z])|\breals?\b")
+_COLON = re.compile(r"[\d)}]\s?:|[a-z]\s?:\s?[a-z]")
 _CONNECTIVE = re.compile(
     r"(?<![A-Za-z\\])(?:and|or|und|oder)(?![a-z])|\\(?:lor|land|vee|wedge)(?![a-zA-Z])|;"
 )
+_INNER = r"[a-zA-Z0-9, =<>\-/\\{}]"
 _NAMING = re.compile(
-    r"(?:[a-zA-Z]'*|\\[a-zA-Z]+|_\w|_\{[^{}]*\}|\{[A-Za-z]+\}|[ +|*:/]|\([a-zA-Z0-9, ]*\)|\\cdot)+"
-    r"|[A-Za-z][A-Za-z ,']*"
+    r"(?:[a-zA-Z]'*|\\[a-zA-Z]+(?![a-zA-Z])|_\w|_\{[^{}]*\}|\{[A-Za-z]+\}|[ +|*:/]"
+    rf"|\((?:{_INNER}|\({_INNER}*\))*\))+|[A-Za-z][A-Za-z ,']*"
 )
 _ARGUMENT = re.compile(r"(?<=^[A-Za-z])\([a-z]\)$")
 _VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\w|_\{\w+\})?'*(?:\([a-zA-Z, ]+\))?")
@@ -54,30 +48,27 @@ def is_list_of_triples(cleaned: str) -> bool:
     return _ALL_TRIPLES.fullmatch(cleaned) is not None
 
 
-@cache
-def _infinity() -> Ratio:
-    """The value that stands for infinity."""
-    value = read_value("\\infty")
-    assert value is not None
-    return value
-
-
 def read_decimal_comma(cleaned: str) -> Form:
     """The number that `3,14` is where the comma separates decimals."""
     return read(cleaned.replace(",", ".")) if _DECIMAL_COMMA.fullmatch(cleaned) else None
 
 
-def read(cleaned: str, *, triples_are_lists: bool = False) -> Form:
+def read(cleaned: str, *, triples_are_lists: bool = False, is_word: bool = False) -> Form:
     """The form of a cleaned text (`normalise.clean`); None where it is not understood.
 
-    `triples_are_lists` reads `100,200` as two numbers.
+    `triples_are_lists` reads `100,200` as two numbers, `is_word` letters as a word and no product.
     """
     plain = read_plain(cleaned, triples_are_lists=triples_are_lists)
     if plain is not None:
         return plain
     if len(cleaned) > _MAX_LENGTH or not cleaned:
         return None
-    return _read(cleaned, triples_are_lists, 0)
+    if is_word and (word := read_name(cleaned, is_word=True)):
+        return word
+    try:
+        return _read(applied(with_usual_brackets(cleaned)), triples_are_lists, 0)
+    except TooDearError:
+        return None
 
 
 def _read(text: str, triples: bool, depth: int) -> Form:
@@ -89,14 +80,19 @@ def _read(text: str, triples: bool, depth: int) -> Form:
         return plain
     if _NOTHING.fullmatch(text):
         return Nothing()
-    form = read_notation(text) or _read_matrix(text, triples, depth)
+    form = read_notation(text) or read_name(text)
+    if form is None and "\\begin" in text:
+        matrix = read_matrix(text, lambda entry: _read(entry, triples, depth + 1))
+        return matrix or _read_relation(text, triples, depth)
+    if form is None and _SAYS_SET.search(text):
+        form = read_real_set(text)
+    if form is None and _COLON.search(text):
+        form = _read_proportion(text, triples, depth)
     if form is not None:
         return form
     member = _MEMBER.match(text)
     if member:
         return _read(text[member.end() :], triples, depth + 1)
-    if "\\begin" in text:
-        return None
     if not triples:
         grouped = _GROUPED.fullmatch(text)
         if grouped:
@@ -108,7 +104,7 @@ def _read(text: str, triples: bool, depth: int) -> Form:
     if "\\cup" in text or " U " in text:
         parts = _split(text.replace(" U ", "\\cup "), "\\cup")
         if len(parts) > 1:
-            return Union(tuple(_read(part, triples, depth + 1) for part in parts))
+            return joined([_read(part, triples, depth + 1) for part in parts])
     items = [item for item in _split(text, ",") if item.strip()]
     if len(items) > 1:
         return _list(items, "", "", triples, depth)
@@ -126,60 +122,33 @@ def _read(text: str, triples: bool, depth: int) -> Form:
     return read_scalar(text)
 
 
-def _read_matrix(text: str, triples: bool, depth: int) -> Form:
-    match = _MATRIX.fullmatch(text)
-    if match is None or "\\begin" in match[2]:
-        return None
-    rows = [row for row in match[2].split("\\\\") if row.strip()]
-    if len(rows) > 20:
-        return None
-    return Matrix(
-        tuple(tuple(_read(cell, triples, depth + 1) for cell in row.split("&")) for row in rows)
-    )
-
-
 def _read_relation(text: str, triples: bool, depth: int) -> Form:
     exact, approximately, rounded = text.partition("\\approx")
     if approximately and exact.strip():
         named = _VARIABLE.fullmatch(exact.strip())
         return _read(rounded if named else exact, triples, depth + 1)
-    marks = list(_RELATION.finditer(text))
-    if not marks or len(marks) > 8:
+    sides = [side.strip() for side in _split(text, "=")]
+    if not 2 <= len(sides) <= 9 or not all(sides) or _INEQUALITY.search(_BRACKETED.sub("", text)):
         return None
-    edges = [0, *(edge for mark in marks for edge in mark.span()), len(text)]
-    sides = [text[edges[i] : edges[i + 1]].strip() for i in range(0, len(edges), 2)]
-    signs = [mark.group() for mark in marks]
-    if any(not side for side in sides):
-        return None
-    if all(sign == "=" for sign in signs):
-        forms = tuple(_read(side, triples, depth + 1) for side in sides)
-        first = squeeze(sides[0])
-        first = "y" if first == "f(x)" else _ARGUMENT.sub("", first)
-        names = _NAMING.fullmatch(sides[0]) is not None and sides[0] not in ("e", "\\pi", "i")
-        return Equation(forms, names, first)
-    if any(sign not in _ORDERS for sign in signs):
-        return None
-    return _interval(sides, [_ORDERS[sign] for sign in signs])
+    # `AB = 5` names a length; `AB + BC = AC` is a sum of lengths, which commute.
+    names = _NAMING.fullmatch(sides[0]) is not None and sides[0] not in ("e", "\\pi", "i")
+    forms = tuple(_read(side, triples, depth + 1) for side in sides)
+    first = squeeze(sides[0])
+    first = "y" if first == "f(x)" else _ARGUMENT.sub("", first)
+    return Equation(forms, names, first)
 
 
-def _interval(sides: list[str], signs: list[str]) -> Form:
-    """The interval that `a < x ≤ b` says x lies in."""
-    if {sign[0] for sign in signs} == {">"}:
-        sides = sides[::-1]
-        signs = [sign.replace(">", "<") for sign in signs[::-1]]
-    if {sign[0] for sign in signs} != {"<"}:
+def _read_proportion(text: str, triples: bool, depth: int) -> Form:
+    terms = _split(text, ":")
+    if len(terms) < 2 or "=" in text or not all(term.strip() for term in terms):
         return None
-    place = 1 if len(sides) == 3 else next((i for i in (0, 1) if _VARIABLE.fullmatch(sides[i])), -1)
-    if len(sides) > 3 or place < 0 or not _VARIABLE.fullmatch(sides[place]):
-        return None
-    low: Form = Scalar(negate(_infinity()))
-    high: Form = Scalar(_infinity())
-    opens, closes = "(", ")"
-    if place > 0:
-        low, opens = read_scalar(sides[place - 1]), "[" if signs[place - 1] == "<=" else "("
-    if place < len(sides) - 1:
-        high, closes = read_scalar(sides[place + 1]), "]" if signs[place] == "<=" else ")"
-    return Group(opens, closes, (low, high))
+    forms = tuple(_read(term, triples, depth + 1) for term in terms)
+    if len(forms) > 2:
+        return Proportion(forms)
+    match forms:
+        case (Scalar(a), Scalar(b)) if b.top:
+            return Scalar(divide(a, b))
+    return None
 
 
 def _read_bracketed(text: str, triples: bool, depth: int) -> Form:
@@ -189,8 +158,6 @@ def _read_bracketed(text: str, triples: bool, depth: int) -> Form:
         opens, closes, inner = text[0], text[-1], text[1:-1]
     elif text[0] == "{" and text[-1] == "}":
         opens, closes, inner = "{", "}", text[1:-1]
-    elif text.startswith("\\langle") and text.endswith("\\rangle"):
-        opens, closes, inner = "(", ")", text[7:-7]
     else:
         return None
     items = [item for item in _split(_CONNECTIVE.sub(",", inner), ",") if item.strip()]
@@ -214,14 +181,11 @@ def _read_tuples(text: str, triples: bool, depth: int) -> Form:
     names: list[str] | None = None
     tuples: list[Form] = []
     for part in parts:
-        form = _read(part, triples, depth + 1)
-        if not isinstance(form, Group) or not assigns(form):
+        named = assigned(_read(part, triples, depth + 1))
+        if named is None or (names is not None and sorted(names) != sorted(named)):
             return None
-        equations = [item for item in form.items if isinstance(item, Equation)]
-        if names is not None and names != [equation.first for equation in equations]:
-            return None
-        names = [equation.first for equation in equations]
-        tuples.append(Group("(", ")", tuple(equation.sides[-1] for equation in equations)))
+        names = names or list(named)
+        tuples.append(Group("(", ")", tuple(named[name] for name in names)))
     return Group("", "", tuple(tuples))
 
 

@@ -9,7 +9,7 @@ from filter.verify.maths.algebra import number
 from filter.verify.maths.forms import Based, Clock, Form, Huge, Scalar, Words
 from filter.verify.maths.normalise import squeeze
 from filter.verify.maths.reading import read_value
-from filter.verify.maths.units import read_unit
+from filter.verify.maths.units import LETTER, LETTERS, read_unit
 
 _PLAIN = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?|([+-]?)\.(\d+)")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
@@ -30,7 +30,6 @@ _BASES = {
 }  # fmt: skip
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s?(?:([aApP])\.?\s?(?:[mM]\.?)?)?")
 _HOUR = re.compile(r"(\d{1,2})\s?([aApP])\.?\s?[mM]\.?")
-_RATIO = re.compile(r"(\d+)\s?:\s?(\d+)")
 _COUNTS = {
     word: value
     for value, word in enumerate(
@@ -41,10 +40,12 @@ _COUNTS = {
     )
 }  # fmt: skip
 _SHORT_WORDS = frozenset({"yes", "no", "odd"})
-_WORDS = re.compile(r"[A-Za-z][A-Za-z'\-]*(?:[ ,]+[A-Za-z'\-]+)*")
+_WORDS = re.compile(rf"{LETTER}(?:{LETTERS}|['\-])*(?:[ ,]+(?:{LETTERS}|['\-])+)*")
+_MONEY_NAMES = "usd|euro|pound|yen|rupee|ruble|won|lira|dong"
+_MONEY = tuple(f"\\{name}" for name in _MONEY_NAMES.split("|"))
 _UNIT_AFTER = re.compile(
-    r"(?P<unit>\\usd|\\euro|\\pound|\^\s?\\circ(?: ?[CF](?![a-zA-Z]))?"
-    r"|(?<![\\A-Za-z])[A-Za-z][A-Za-z \-/'.]*(?:\^\s?[23])?)$"
+    rf"(?P<unit>\\(?:{_MONEY_NAMES})|\^\s?\\circ(?: ?[CF](?![a-zA-Z]))?"
+    rf"|(?<!\\)(?<!{LETTER}){LETTER}(?:{LETTERS}|[ \-/'.])*(?:\^\s?[23])?)$"
 )
 
 
@@ -65,7 +66,7 @@ def read_plain(text: str, *, triples_are_lists: bool = False) -> Form:
 
 
 def read_notation(text: str) -> Form:
-    """A number in a base, a time, a ratio, a mixed or scientific number, or one in words."""
+    """A number in a base, a time, a mixed or scientific number, or one in words."""
     based = _BASED.fullmatch(text)
     if (
         based
@@ -82,9 +83,6 @@ def read_notation(text: str) -> Form:
     hour = _HOUR.fullmatch(text)
     if hour:
         return Clock(int(hour[1]), 0, hour[2].lower())
-    ratio = _RATIO.fullmatch(text)
-    if ratio and len(text) < 40 and int(ratio[2]):
-        return Scalar(number(Fraction(int(ratio[1]), int(ratio[2]))))
     mixed = _MIXED.fullmatch(text)
     if mixed and "-" not in text[1:] and len(text) < 60 and int(mixed[3]):
         part = Fraction(int(mixed[2]), int(mixed[3]))
@@ -111,7 +109,7 @@ def read_scalar(text: str) -> Form:
         return plain
     unit = None
     rest = text
-    for money in ("\\usd", "\\euro", "\\pound"):
+    for money in _MONEY:
         if rest.startswith(money):
             unit, rest = read_unit(money), rest[len(money) :].strip()
         elif rest.startswith(("-" + money, "- " + money)):
@@ -120,7 +118,8 @@ def read_scalar(text: str) -> Form:
         after = _UNIT_AFTER.search(rest)
         if after and after.start():
             # A letter right after a number, as in `2k`, is a factor and no unit.
-            gap = rest[after.start() - 1] in " }" or len(after["unit"].strip()) > 1
+            name = after["unit"].strip()
+            gap = rest[after.start() - 1] in " }" or len(name) > 1 or not name.isascii()
             name = after["unit"].lstrip("^ ")
             name = "\\circ" if name.startswith("\\circ") else name
             found = read_unit(name) if gap else None
@@ -133,7 +132,8 @@ def read_scalar(text: str) -> Form:
         return Scalar(inner.value, unit, inner.decimals) if inner else None
     if value is not None:
         return Scalar(value)
-    if _WORDS.fullmatch(text) and any(len(word) > 3 for word in re.split(r"[^A-Za-z]+", text)):
+    words = re.split(r"[\W\d_]+", text)
+    if _WORDS.fullmatch(text) and any(len(w) > 3 or not w.isascii() for w in words):
         return Words(" ".join(text.casefold().replace("-", " ").split()))
     if re.fullmatch(r"\(?[A-Z]\)?", text):
         return Words(text.strip("()"))

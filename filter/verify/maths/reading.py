@@ -5,14 +5,14 @@ leaves to sympy.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
-from math import comb, factorial
+from itertools import pairwise
 
 from filter.verify.maths.algebra import (
     PI,
     Ratio,
     TooDearError,
     add,
+    canonical,
     divide,
     multiply,
     negate,
@@ -21,31 +21,20 @@ from filter.verify.maths.algebra import (
     rational,
     square_root,
     variable,
+    variables,
 )
+from filter.verify.maths.factorials import binomial, exponential, factorial_of, large_factorial
+from filter.verify.maths.tokens import Unreadable, decimal_value, repeating_value, tokens
 
 _MAX_LENGTH = 600
 _MAX_DEPTH = 40
-_MAX_DIGITS = 4_000  # int() of more is refused by Python, for its cost
-_MAX_FACTORIAL = 500
 
-_TOKEN = re.compile(
-    r"\s*(?:(?P<repeat>\d*\.\d*\\bar\{\d+\})|(?P<number>\d+(?:\.\d+)?|\.\d+)(?:\.(?=\s|$))?"
-    r"|(?P<command>\\[a-zA-Z]+)|(?P<word>[a-zA-Z]+)|(?P<mark>[-+*/^_(){}\[\]!%']))"
-)
 _GREEK = re.compile(
     r"\\(?:alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma"
     r"|tau|(?:var)?phi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Sigma|Phi|Psi|Omega|ell)"
 )
-_FUNCTIONS = re.compile(
-    r"a?(?:sin|cos|tan|cot|sec|csc)h?|arc[a-z]*|log|ln|lg|exp|max|min|gcd|lcm|mod|det|sqrt|abs|sgn"
-    r"|floor|ceil|lim|inf|sup|re|im|arg|or|and|is|if|no|to|of|in|for|all|any|not",
-    re.IGNORECASE,
-)
+_FUNCTION_NAMES = {*"fghpqFGHPQRST", "\\phi", "\\varphi", "\\sigma", "\\tau", "\\mu"}
 _STARTS = frozenset({"number", "repeat", "word", "command"})
-
-
-class Unreadable(TooDearError):  # noqa: N818  (no error of anybody's)
-    """Text that this reader does not understand."""
 
 
 def read_value(text: str) -> Ratio | None:
@@ -53,41 +42,16 @@ def read_value(text: str) -> Ratio | None:
     if len(text) > _MAX_LENGTH:
         return None
     try:
-        reader = _Reader(_tokens(text))
+        reader = _Reader(tokens(text))
         value = reader.sum()
-        reader.end()
+        reader.end(value)
     except TooDearError:
         return None
     return value
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    place = 0
-    while place < len(text):
-        match = _TOKEN.match(text, place)
-        if match is None:
-            if text[place:].isspace():
-                break
-            raise Unreadable(text[place])
-        kind = match.lastgroup
-        assert kind is not None
-        value = match[kind]
-        place = match.end()
-        if kind == "word":
-            if value == "pi":
-                found.append(("command", PI))
-                continue
-            if value == "sqrt":
-                found.append(("command", "\\sqrt"))
-                continue
-            if len(value) > 3 or (len(value) > 1 and _FUNCTIONS.fullmatch(value)):
-                raise Unreadable(value)
-            found.extend(("word", letter) for letter in value)
-            continue
-        found.append((kind, value))
-    found.append(("end", ""))
-    return found
+def _is_factorial(text: str, mark: str) -> bool:
+    return mark == "!" and text.isdigit() and len(text) < 7
 
 
 class _Reader:
@@ -97,8 +61,14 @@ class _Reader:
         self._tokens = tokens
         self._place = 0
         self._depth = 0
+        self._largest = max(
+            (int(text) for (_, text), (_, mark) in pairwise(tokens) if _is_factorial(text, mark)),
+            default=0,
+        )
 
-    def end(self) -> None:
+    def end(self, value: Ratio) -> None:
+        if variables(large_factorial(self._largest)) & variables(value):
+            raise Unreadable("factorial")
         if self._tokens[self._place][0] != "end":
             raise Unreadable(self._tokens[self._place][1])
 
@@ -138,7 +108,7 @@ class _Reader:
                 self._take()
                 value = divide(value, self._factor(signed=True))
             elif kind in _STARTS or mark in ("(", "{", "["):
-                if kind in ("number", "repeat"):
+                if kind in ("number", "repeat") and self._tokens[self._place - 1][1] != "!":
                     raise Unreadable("two numbers side by side")
                 value = multiply(value, self._factor(signed=False))
             else:
@@ -156,17 +126,13 @@ class _Reader:
         while self._peek() in ("^", "!", "%"):
             mark = self._take()[1]
             if mark == "^":
-                exponent = rational(self._exponent())
-                if exponent is None:
-                    raise Unreadable("exponent")
-                value = power(value, exponent)
+                exponent = self._exponent()
+                known = rational(exponent)
+                value = exponential(value, exponent) if known is None else power(value, known)
             elif mark == "%":
                 value = divide(value, number(100))
             else:
-                n = rational(value)
-                if n is None or n.denominator != 1 or not 0 <= n <= _MAX_FACTORIAL:
-                    raise Unreadable("factorial")
-                value = number(factorial(n.numerator))
+                value = factorial_of(value, self._largest)
         return value
 
     def _exponent(self) -> Ratio:
@@ -177,7 +143,9 @@ class _Reader:
             return negate(self._exponent())
         kind, text = self._take()
         if kind == "number":
-            return _decimal(text)
+            return decimal_value(text)
+        if kind == "word" and text != "i":
+            return variable(text)
         raise Unreadable("exponent")
 
     def _group(self) -> Ratio:
@@ -207,7 +175,7 @@ class _Reader:
         if kind == "number":
             return self._mixed(text)
         if kind == "repeat":
-            return _repeating(text)
+            return repeating_value(text)
         if text == "\\frac":
             top = self._argument()
             return divide(top, self._argument())
@@ -216,18 +184,34 @@ class _Reader:
                 raise Unreadable("root")
             if self._tokens[self._place][0] == "number" and self._peek().isdigit():
                 # `\sqrt12` is the root of 1, twice, to TeX, and of 12 to whoever wrote it
-                return square_root(_decimal(self._take()[1]))
+                return square_root(decimal_value(self._take()[1]))
             return square_root(self._argument())
         if text == "\\binom":
-            n, k = rational(self._argument()), rational(self._argument())
-            if n is None or k is None or n.denominator != 1 or k.denominator != 1:
-                raise Unreadable("binomial")
-            if not 0 <= k <= n <= _MAX_FACTORIAL:
-                raise Unreadable("binomial")
-            return number(comb(n.numerator, k.numerator))
+            return binomial(self._argument(), self._argument())
         if kind == "word" or text == PI or text == "\\infty" or _GREEK.fullmatch(text):
-            return variable(self._name(text))
+            name = self._name(text)
+            return self._applied(name) if self._is_applied(text) else variable(name)
         raise Unreadable(text)
+
+    def _is_applied(self, letter: str) -> bool:
+        """Whether the bracket after a letter holds an argument: always after f and g, after other
+        names of functions where it is one symbol (`P(x)`) or a function's value (`h(f(x))`).
+        """
+        if letter not in _FUNCTION_NAMES or self._peek() != "(":
+            return False
+        following = [text for _, text in self._tokens[self._place + 1 : self._place + 3]]
+        return (
+            letter in "fg"
+            or (following[0] in _FUNCTION_NAMES and following[1:] == ["("])
+            or (following[1:] == [")"] and following[0] not in ("+", "-"))
+        )
+
+    def _applied(self, name: str) -> Ratio:
+        argument = self._group()
+        shown = canonical(argument)
+        if shown is None:
+            raise Unreadable("argument")
+        return variable(f"{name}({shown})")
 
     def _name(self, text: str) -> str:
         while self._peek() in ("_", "'"):
@@ -251,7 +235,7 @@ class _Reader:
 
     def _mixed(self, text: str) -> Ratio:
         r"""A number, with a fraction of numbers after it as in `1\frac{4}{5}` their sum."""
-        value = _decimal(text)
+        value = decimal_value(text)
         if self._peek() == "_":
             raise Unreadable("base")
         if self._peek() == "\\frac" and text.isdigit():
@@ -262,20 +246,3 @@ class _Reader:
                 return add(value, fraction)
             self._place = place
         return value
-
-
-def _decimal(text: str) -> Ratio:
-    if len(text) > _MAX_DIGITS:
-        raise Unreadable("digits")
-    return number(int(text) if text.isdigit() else Fraction(text))
-
-
-def _repeating(text: str) -> Ratio:
-    head, _, period = text.partition("\\bar{")
-    period = period.rstrip("}")
-    whole, _, fixed = head.partition(".")
-    if len(text) > _MAX_DIGITS:
-        raise Unreadable("digits")
-    scale = 10 ** len(fixed)
-    value = Fraction(int((whole or "0") + fixed), scale)
-    return number(value + Fraction(int(period), scale * (10 ** len(period) - 1)))

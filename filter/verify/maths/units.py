@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,59 +23,31 @@ class Unit:
     sure: bool = True
 
 
-def _table() -> dict[str, tuple[str, Fraction]]:
-    rows: list[tuple[str, str, str]] = [
-        ("length", "1/1000", "mm millimeter millimetre"),
-        ("length", "1/100", "cm centimeter centimetre"),
-        ("length", "1/10", "dm decimeter decimetre"),
-        ("length", "1", "m meter metre"),
-        ("length", "1000", "km kilometer kilometre"),
-        ("length", "254/10000", "inch inches"),
-        ("length", "3048/10000", "ft foot feet"),
-        ("length", "9144/10000", "yd yard"),
-        ("length", "1609344/1000", "mi mile"),
-        ("mass", "1/1000000", "mg milligram"),
-        ("mass", "1/1000", "g gram gramme"),
-        ("mass", "1", "kg kilogram"),
-        ("mass", "1000", "tonne"),
-        ("mass", "45359237/100000000", "lb pound"),
-        ("mass", "45359237/1600000000", "oz ounce"),
-        ("time", "1/1000", "ms millisecond"),
-        ("time", "1", "s sec second"),
-        ("time", "60", "min minute"),
-        ("time", "3600", "h hr hour"),
-        ("time", "86400", "day"),
-        ("time", "604800", "week"),
-        ("months", "1", "month"),
-        ("months", "12", "year yr"),
-        ("volume", "1/1000", "ml mL milliliter millilitre"),
-        ("volume", "1", "L liter litre"),
-        ("money", "1", "usd dollar"),
-        ("money", "1/100", "cent"),
-        ("euros", "1", "euro eur"),
-        ("sterling", "1", "sterling gbp"),
-        ("angle", "1", "\\circ degree deg"),
-        ("radian", "1", "rad radian"),
-        ("speed", "1", "mph"),
-        ("speed of km", "1", "kph km/h kmh"),
-        ("newton", "1", "N newton"),
-        ("joule", "1", "J joule"),
-        ("watt", "1", "W watt"),
-        ("volt", "1", "V volt"),
-        ("hertz", "1", "Hz hertz"),
-        ("kelvin", "1", "K kelvin"),
-        ("unit", "1", "unit"),
-    ]
+_TABLE = Path(__file__).with_name("units.yaml")
+
+
+@cache
+def _units() -> dict[str, tuple[str, Fraction]]:
+    """The dimension and the size of each word in `units.yaml`."""
+    import yaml
+
+    table: dict[str, dict[str | int, str]] = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
     return {
-        word: (dimension, Fraction(size)) for dimension, size, words in rows
+        word: (dimension, Fraction(size))
+        for dimension, sizes in table.items()
+        for size, words in sizes.items()
         for word in words.split()
-    }  # fmt: skip
+    }
 
 
-_UNITS = _table()
-_POWERS = {"square": 2, "sq": 2, "cubic": 3}
+_POWERS = {"square": 2, "sq": 2, "cubic": 3, "平方": 2, "立方": 3}
+# A letter of any script; the vowel signs of some are no letters to `re`.
+LETTER = r"[^\W\d_]"
+LETTERS = r"(?:[^\W\d_]|[\u0300-\u036f\u0900-\u0965\u0980-\u0dff\u0e31-\u0e4e])"
+_NAME = re.compile(rf"{LETTER}(?:{LETTERS}|[ \-/'])*")
 _PARTS = re.compile(
-    r"^(?:(square|sq\.?|cubic) )?(.+?)\.?(?:\s?\^\s?\{?([23])\}?)?(?: (squared|cubed))?$"
+    r"^(?:(square|sq\.?|cubic|平方|立方)(?: |(?<=方)))?(.+?)\.?(?:\s?\^\s?\{?([23])\}?)?"
+    r"(?: (squared|cubed))?$"
 )
 
 
@@ -93,15 +67,17 @@ def read_unit(text: str) -> Unit | None:
     found = _known(name)
     if found is not None:
         return Unit(found[0], found[1] ** power, power, sure=len(name) > 1)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z \-/']*", name) or len(name) < 3:
+    if not _NAME.fullmatch(name) or (name.isascii() and len(name) < 3):
         return None
     return Unit(_stem(name), power=power)
 
 
 def _known(name: str) -> tuple[str, Fraction] | None:
-    for candidate in (name, name.removesuffix("s"), name.lower(), name.lower().removesuffix("s")):
-        if candidate in _UNITS and (len(name) > 1 or candidate == name):
-            return _UNITS[candidate]
+    units = _units()
+    for word in (name, name.lower()):
+        for candidate in (word, *(word.removesuffix(end) for end in ("s", "es", "en"))):
+            if candidate in units and (len(name) > 1 or candidate == name):
+                return units[candidate]
     return None
 
 
@@ -122,8 +98,10 @@ def same_dimension(a: Unit, b: Unit) -> bool:
         phrase, listed = (a, b) if _is_listed(b) else (b, a)
         known = _known(phrase.dimension.split()[0]) if not _is_listed(phrase) else None
         return known is not None and known == (listed.dimension, listed.size)
+    if a.dimension.isascii() != b.dimension.isascii():
+        return True  # words of two scripts contradict nothing: one may translate the other
     return bool(set(a.dimension.split()) & set(b.dimension.split()))
 
 
 def _is_listed(unit: Unit) -> bool:
-    return any(unit.dimension == dimension for dimension, _ in _UNITS.values())
+    return any(unit.dimension == dimension for dimension, _ in _units().values())

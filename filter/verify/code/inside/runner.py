@@ -27,7 +27,9 @@ RECURSION = 50_000  # as deep as LiveCodeBench's runner allows
 
 
 class Job(TypedDict, total=False):
-    """What to do in a process: `name` and `prompt` only for the modes that have them."""
+    """What to do in a process. `sources` are texts to run one after another in the same module;
+    only `calls` has several. `name` and `prompt` are for the modes that have them.
+    """
 
     mode: Literal["program", "calls", "check"]
     sources: list[str]
@@ -40,13 +42,12 @@ def run(job: Job) -> None:
     """Do a job and end the process. `job["mode"]` is one of
 
     - `program`: run the program with its input on 0 and its output on 1;
-    - `calls`: load the program, then answer calls of the function `name` on the channel;
+    - `calls`: load the sources, then answer calls of the function `name` on the channel;
     - `check`: load `prompt` and the test, where `name` is a stand-in that sends each call over
       the channel, and call `check` with it, if there is one; the last line says how it ended.
-
-    Its source is the first of `sources` that compiles.
     """
     sys.setrecursionlimit(RECURSION)
+    sys.set_int_max_str_digits(0)  # a problem may want a number of any length
     module = types.ModuleType("__main__" if job["mode"] == "program" else "solution")
     sys.modules[module.__name__] = module
     namespace = module.__dict__
@@ -69,52 +70,58 @@ def run(job: Job) -> None:
 
 
 def _program(job: Job, namespace: dict[str, Any]) -> None:
-    exec(_compile(job["sources"]), namespace)
+    [source] = job["sources"]
+    exec(compile(source, "program.py", "exec"), namespace)
 
 
 def _calls(job: Job, namespace: dict[str, Any]) -> None:
     channel = _Channel()
     namespace.pop(job["name"], None)  # operator.add is not the program's add
     try:
-        exec(_compile(job["sources"]), namespace)
-        function = _find(namespace, job["name"])
+        function = _load(job["sources"], namespace, job["name"])
     except BaseException as error:
         channel.send({"raised": _describe(error)})
         return
     channel.send({"loaded": True})
     while (request := channel.receive()) is not None:
         try:
-            reply = {"value": wire.pack(function(*wire.unpack(request["arguments"])))}
-            channel.send(reply)
+            named = wire.unpack(request.get("named")) or {}
+            value = function(*wire.unpack(request["arguments"]), **named)
+            channel.send({"value": wire.pack(value)})
         except BaseException as error:
             channel.send({"raised": _describe(error)})
 
 
-def _compile(sources: list[str]) -> types.CodeType:
-    """The first that compiles."""
-    for source in sources[:-1]:
-        with contextlib.suppress(SyntaxError):
-            return compile(source, "program.py", "exec")
-    return compile(sources[-1], "program.py", "exec")
-
-
-def _find(namespace: dict[str, Any], name: str) -> Callable[..., Any]:
-    """The function of that name, a method of that name where the class is `Solution`."""
+def _load(sources: list[str], namespace: dict[str, Any], name: str) -> Callable[..., Any]:
+    """The function of that name, or the method of that name of a class `Solution`. Where an example
+    of its use fails after it was defined, it can be called all the same.
+    """
+    failure: BaseException | None = None
+    for source in sources:
+        try:
+            exec(compile(source, "program.py", "exec"), namespace)
+        except SyntaxError as error:
+            failure = error
+            if f"def {name}" in source:  # an earlier version of it does not count
+                namespace.pop(name, None)
+                namespace.pop("Solution", None)
+        except BaseException as error:
+            failure = error
     if name in namespace:
         found: Callable[..., Any] = namespace[name]
         return found
-    if "Solution" in namespace:
+    if hasattr(namespace.get("Solution"), name):
         method: Callable[..., Any] = getattr(namespace["Solution"](), name)
         return method
-    raise NameError(f"name {name!r} is not defined")
+    raise failure or NameError(f"name {name!r} is not defined")
 
 
 def _check(job: Job, namespace: dict[str, Any]) -> None:
     channel = _Channel()
     [source] = job["sources"]
 
-    def candidate(*arguments: Any) -> Any:
-        channel.send({"arguments": wire.pack(arguments)})
+    def candidate(*arguments: Any, **named: Any) -> Any:
+        channel.send({"arguments": wire.pack(arguments), "named": wire.pack(named)})
         reply = channel.receive()
         assert reply is not None
         if "raised" in reply:

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from filter.verify.choice.grammar import BOX, Grammar
 from filter.verify.choice.options import Options, match_text
-from filter.verify.choice.words import (
-    AFTER_ARTICLE,
-    BOX,
-    DENIED,
-    END,
-    FILLER,
-    JOIN,
-    LEAD,
-    NEGATION,
-    OPEN,
-    PICK,
-    PREDICATE,
-    SUBJECT,
-    THUS,
-    VOID,
-    WAVER,
-    Grammar,
-)
 
 _LINE = 1000  # characters of a line in which an option's text is looked for
 
@@ -79,7 +62,7 @@ def _boxes(text: str, options: Options, words: Grammar) -> Iterator[Mention]:
         for part in match.group().split("⟦")[1:]:
             content = part.partition("⟧")[0]
             reading = read(content, 0, options, words)
-            if reading and not reading.denied and not OPEN.match(content, reading.end):
+            if reading and not reading.denied and not words.open.match(content, reading.end):
                 labels |= reading.labels
                 undecided = undecided or reading.undecided
         if labels:
@@ -87,38 +70,47 @@ def _boxes(text: str, options: Options, words: Grammar) -> Iterator[Mention]:
             separate = match.group().count("⟦") > 1 and re.search(r"⟧\s*(?:or|/)", match.group())
             yield Mention(
                 at=match.start(),
-                how="rejected" if DENIED.search(before) else "boxed",
+                how="rejected" if words.denied.search(before) else "boxed",
                 labels=frozenset(labels),
                 undecided=undecided or bool(separate),
             )
 
 
 def _leads(text: str, lower: str, options: Options, words: Grammar) -> Iterator[Mention]:
-    for pattern in (LEAD, PICK, THUS):
+    for pattern in (words.lead, words.pick, words.thus):
         at = 0
         while match := pattern.search(lower, at):
             at = max(match.end(), at + 1)
             before = text[max(0, match.start() - 60) : match.start()]
-            named = match.groupdict()
-            if pattern is LEAD and _is_no_lead(text, match, before, words):
+            if pattern is words.lead and _is_no_lead(text, match, before, words):
                 at = match.end("noun")  # another noun may lie between this one and the verb
                 continue
             # In passing only a label counts: the words after "so" may well be an option's text.
-            reading = read(text, match.end(), options if pattern is LEAD else {}, words)
-            if reading is None or VOID.search(before) or OPEN.match(text, reading.end):
+            reading = read(text, match.end(), options, words, by_text=pattern is words.lead)
+            if reading is None or words.void.search(before) or words.open.match(text, reading.end):
                 continue
-            how: How = "concluded" if pattern is THUS else "stated"
+            how: How = "concluded" if pattern is words.thus else "stated"
             undecided = reading.undecided
-            perhaps = named.get("perhaps") or named.get("zh_perhaps")
-            no = named.get("no") or named.get("zh_no") or named.get("bare_no") or reading.denied
-            if no or (pattern is PICK and DENIED.search(before)):
+            perhaps = _group(match, "perhaps")
+            if (
+                _group(match, "deny")
+                or reading.denied
+                or (pattern is words.pick and words.denied.search(before))
+            ):
                 how, undecided = "rejected", False
             elif perhaps:
-                also = re.search("also|auch", perhaps, re.IGNORECASE) is not None
+                also = re.search("also|auch", perhaps) is not None
                 how, undecided = ("stated" if also else "wavering"), True
-            elif how == "concluded" and not END.match(text, reading.end):
+            elif how == "concluded" and not words.ends.match(text, reading.end):
                 continue
             yield Mention(at=match.start(), how=how, labels=reading.labels, undecided=undecided)
+
+
+def _group(match: re.Match[str], name: str) -> str | None:
+    """What the group of that name matched, or one whose name has a number besides."""
+    return next(
+        (one for key, one in match.groupdict().items() if one and key.startswith(name)), None
+    )
 
 
 def _is_no_lead(text: str, match: re.Match[str], before: str, words: Grammar) -> bool:
@@ -129,31 +121,31 @@ def _is_no_lead(text: str, match: re.Match[str], before: str, words: Grammar) ->
     if all_of_them and not re.search(r"(?:correct|right|true)\s+$", before, re.IGNORECASE):
         return True
     gap = text[match.start("gap") : match.end("gap")]
-    return any(_labels(gap, atom) for atom in words.atom.finditer(gap))
+    return any(_labels(gap, atom, words) for atom in words.atom.finditer(gap))
 
 
 def _verdicts(text: str, lower: str, words: Grammar) -> Iterator[Mention]:
-    for match in PREDICATE.finditer(lower):
+    for match in words.predicate.finditer(lower):
         begin = max(0, match.start() - 150)
         subject = words.subject.search(text[begin : match.start()])
         if subject is None:
             continue
         at = begin + subject.start()
         reading = read_list(text, begin + subject.start("list"), words, whole=True)
-        if reading is None or VOID.search(text[max(0, at - 60) : at]):
+        if reading is None or words.void.search(text[max(0, at - 60) : at]):
             continue
-        bad = any(match[name] for name in ("bad", "de_bad", "zh_bad"))
-        denied = any(match[name] for name in ("no", "de_no"))
-        denied = denied or DENIED.search(text[max(0, at - 20) : at]) is not None
+        bad = _group(match, "bad") is not None
+        denied = _group(match, "deny") is not None
+        denied = denied or words.denied.search(text[max(0, at - 20) : at]) is not None
         how: How = "ruled out" if bad != denied else "verdict"
-        if match["perhaps"]:
+        if _group(match, "perhaps"):
             how = "wavering"
-        elif how == "verdict" and (match["noun"] or match["it_is"]):
+        elif how == "verdict" and (_group(match, "noun") or match["it_is"]):
             how = "stated"
         undecided = reading.undecided or how == "wavering"
         yield Mention(at=at, how=how, labels=reading.labels, undecided=undecided)
     for match in words.row.finditer(text):
-        labels = _labels(text, words.atom.match(text, match.start("label")))
+        labels = _labels(text, words.atom.match(text, match.start("label")), words)
         yield Mention(
             at=match.start(),
             how="verdict" if match["good"] or match["tick"] else "ruled out",
@@ -161,20 +153,25 @@ def _verdicts(text: str, lower: str, words: Grammar) -> Iterator[Mention]:
         )
 
 
-def read(text: str, at: int, options: Options, words: Grammar) -> Reading | None:
-    """The options that are named from `at` on: labels, else an option's text. None: neither."""
-    begin = FILLER.match(text, at).end()  # type: ignore[union-attr]
-    negation = NEGATION.match(text, begin)
+def read(
+    text: str, at: int, options: Options, words: Grammar, *, by_text: bool = True
+) -> Reading | None:
+    """The options that are named from `at` on: labels, else (`by_text`) an option's text. None:
+    neither.
+    """
+    begin = words.filler.match(text, at).end()  # type: ignore[union-attr]
+    negation = words.negation.match(text, begin)
     if negation:
-        begin = FILLER.match(text, negation.end()).end()  # type: ignore[union-attr]
-    waver = WAVER.match(text, begin)
+        begin = words.filler.match(text, negation.end()).end()  # type: ignore[union-attr]
+    waver = words.waver.match(text, begin)
     if waver:
-        begin = FILLER.match(text, waver.end()).end()  # type: ignore[union-attr]
+        begin = words.filler.match(text, waver.end()).end()  # type: ignore[union-attr]
     line = text[begin : begin + _LINE].partition("\n")[0]
     listed = read_list(text, begin, words)
     rest = line[listed.end - begin :].strip(" .:)(,⟧–—-") if listed else ""
-    # Text that is more than a label goes first: "B vitamins" may be the text of option A.
-    if options and (listed is None or rest):
+    # Text that is more than a label goes first: "B vitamins" may be the text of option A, and "AB"
+    # that of another.
+    if by_text and options and (listed is None or rest or len(listed.labels) > 1):
         raw = text[at : begin + len(line)].lstrip(" \n:=⟦")
         label = match_text(line.strip(" ⟧"), options) or match_text(raw.strip(" ⟧"), options)
         if label:
@@ -185,20 +182,26 @@ def read(text: str, at: int, options: Options, words: Grammar) -> Reading | None
                 denied=negation is not None,
             )
         if listed is None:
-            listed = _read_text(begin, (line, raw), options)
+            listed = _read_text(begin, (line, raw, words.after.sub("", line)), options)
     if listed is None:
         return None
     labels, undecided = listed.labels, listed.undecided or waver is not None
-    if len(labels) == 1:
+    if len(labels) == 1 and (own := options.get(min(labels))):
+        told = re.compile(r"[\s.:)]{0,3}" + re.escape(own), re.IGNORECASE).match(text, listed.end)
+        listed = replace(listed, end=told.end()) if told else listed
+    denied = negation is not None or words.denies.match(text, listed.end) is not None
+    if by_text and len(labels) == 1:
         other = match_text(rest, options)
         if other and other not in labels:  # "C. 41", where 41 is the text of B
             labels, undecided = labels | {other}, True
-    return Reading(labels=labels, end=listed.end, undecided=undecided, denied=negation is not None)
+    return Reading(labels=labels, end=listed.end, undecided=undecided, denied=denied)
 
 
 def _read_text(at: int, lines: tuple[str, ...], options: Options) -> Reading | None:
     """The option whose text is the beginning of one of the lines, up to where a sentence ends."""
     for line in lines:
+        if label := match_text(line, options):
+            return Reading(labels=frozenset(label), end=at + len(line))
         for mark in ("⟧", ". ", "。", ";", " because ", " since ", " (", " as ", ",", ":"):
             cut, found, rest = line.partition(mark)
             if found and (label := match_text(cut, options)):
@@ -210,20 +213,20 @@ def _read_text(at: int, lines: tuple[str, ...], options: Options) -> Reading | N
 def read_list(text: str, at: int, words: Grammar, whole: bool = False) -> Reading | None:
     """Labels in a row: `A`, `A and C`, `A, B or C`, `AC`. `whole`: they are a subject."""
     match = words.atom.match(text, at)
-    labels = _labels(text, match)
+    labels = _labels(text, match, words)
     if match is None or not labels:
         return None
     end, undecided = match.end(), False
-    while join := JOIN.match(text, end):
+    while join := words.join.match(text, end):
         match = words.atom.match(text, join.end())
-        more = _labels(text, match)
-        if match is None or not more or (not whole and SUBJECT.match(text, match.end())):
+        more = _labels(text, match, words)
+        if match is None or not more or (not whole and words.is_subject.match(text, match.end())):
             break
         labels, end, undecided = labels | more, match.end(), undecided or bool(join["or"])
     return Reading(labels=labels, end=end, undecided=undecided)
 
 
-def _labels(text: str, match: re.Match[str] | None) -> frozenset[str]:
+def _labels(text: str, match: re.Match[str] | None, words: Grammar) -> frozenset[str]:
     """The labels in a match of `Grammar.atom`; none where it is an article, a pronoun, a word."""
     if match is None:
         return frozenset()
@@ -231,6 +234,6 @@ def _labels(text: str, match: re.Match[str] | None) -> frozenset[str]:
     if len(found) > 1 and list(found) != sorted(set(found)):
         return frozenset()
     bare = match.group() == found
-    if bare and found in ("A", "I") and not AFTER_ARTICLE.match(text, match.end()):
+    if bare and found in ("A", "I") and not words.article.match(text, match.end()):
         return frozenset()
     return frozenset(found)
