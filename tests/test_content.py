@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -92,3 +95,33 @@ def test_a_branch_of_the_hub_is_the_commit_that_it_is_at(
     )
     (references / "main").write_text("b" * 40)
     assert model_fingerprint("some/model", None) != at_a
+
+
+def test_a_hub_that_is_not_reached_leaves_the_cache_to_decide(tmp_path: Path) -> None:
+    references = tmp_path / "models--some--model" / "refs"
+    references.mkdir(parents=True)
+    (references / "main").write_text("a" * 40)
+    code = (
+        "from tracestill.records.content import hub_commit; print(hub_commit('some/model', None))"
+    )
+    nowhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True,
+        env={**os.environ, **nowhere, "HF_HUB_CACHE": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.strip() == "a" * 40, done.stderr
+
+
+def test_the_hub_is_asked_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import HfApi, constants
+
+    asked: list[str] = []
+
+    def model_info(self: HfApi, model: str, **_: object) -> SimpleNamespace:
+        asked.append(model)
+        return SimpleNamespace(sha="c" * 40)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(HfApi, "model_info", model_info)
+    assert [hub_commit("asked/once", None) for _ in range(3)] == ["c" * 40] * 3
+    assert asked == ["asked/once"]

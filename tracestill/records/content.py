@@ -6,6 +6,7 @@ so that weights are read once.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable
@@ -97,20 +98,28 @@ def hub_commit(model: str, revision: str | None) -> str | None:
     """The commit that a branch or tag of a hub's model is now; as the cache on this machine has it
     where the hub can't be asked, None where that has none.
     """
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
     if revision is not None and len(revision) == 40:
         return revision
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            return HfApi().model_info(model, revision=revision, timeout=10).sha
-        except (HfHubHTTPError, OSError):
-            pass  # unreachable, or gated: what is here decides
+    if not constants.HF_HUB_OFFLINE and (commit := _commit_at_hub(model, revision)):
+        return commit
     repository = repo_folder_name(repo_id=model, repo_type="model")
     reference = Path(constants.HF_HUB_CACHE) / repository / "refs" / (revision or "main")
     return reference.read_text().strip() if reference.is_file() else None
+
+
+@functools.cache
+def _commit_at_hub(model: str, revision: str | None) -> str | None:
+    """As the hub says it, asked once a process: each stage's fingerprint wants to know."""
+    import httpx2
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().model_info(model, revision=revision, timeout=10).sha
+    except (httpx2.HTTPError, OSError):  # unreachable, or gated: what is here decides
+        return None
 
 
 def model_name(model: str) -> str:

@@ -16,6 +16,7 @@ from tracestill.records import (
     OnProgress,
     Problem,
     StageResult,
+    Trace,
     file_fingerprint,
     open_table,
     read_table,
@@ -97,15 +98,10 @@ def grade_of(recipe: Recipe, run: Path) -> Grade:
     """
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
     kept = set(open_table(run / "filter", "kept", Kept).column("trace_id"))
-    asked = {trace: problems[problem] for trace, problem in _problem_ids(run) if trace in kept}
-    return partial(_grade, asked, read_sandbox(recipe.filter.sandbox))
-
-
-def _problem_ids(run: Path) -> Any:
-    from tracestill.records import Trace
-
     traces = open_table(run / "generate", "traces", Trace)
-    return zip(traces.column("id"), traces.column("problem_id"), strict=True)
+    ids = zip(traces.column("id"), traces.column("problem_id"), strict=True)
+    asked = {trace: problems[problem] for trace, problem in ids if trace in kept}
+    return partial(_grade, asked, read_sandbox(recipe.filter.sandbox))
 
 
 def _grade(
