@@ -49,7 +49,7 @@ test: $(READY) ## the tests, in less than 10 minutes on two cores
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY) ## the tests that run for minutes
-	$(BIN)/python -m pytest -m slow -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m slow --timeout 3600 -n auto --maxprocesses 4 --dist worksteal
 
 test-hub: $(READY) ## the shipped templates with real tokenizers, from the hub
 	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -m hub

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -129,9 +130,13 @@ class Terminal:
         self.seen = ""
 
     def until(self, text: str, after: int = 0) -> None:
+        """Read until `text` was shown, behind the first `after` characters. A read may bring more
+        than was waited for: what comes next may have been read by now.
+        """
         deadline = time.monotonic() + 60
         while text not in self.seen[after:]:
-            assert time.monotonic() < deadline, self.seen
+            readable, _, _ = select.select([self._fd], [], [], max(0, deadline - time.monotonic()))
+            assert readable, f"no {text!r} in {self.seen!r}"
             self.seen += os.read(self._fd, 4096).decode(errors="replace")
 
     def type(self, text: str) -> None:
@@ -144,7 +149,7 @@ def test_in_a_terminal_reasoning_is_dim_and_ctrl_c_stops_an_answer(run: Path) ->
     terminal.type(QUESTION.format("3 + 4 + 5 + 1 + 2 + 6") + "\n")
     terminal.until("boxed")
     assert "\x1b[2m" in terminal.seen
-    terminal.until("> ", len(terminal.seen))
+    terminal.until("> ", terminal.seen.index("boxed"))
     # The untrained end of a turn: nothing but Ctrl-C stops it.
     endless = Terminal(str(run), "--temperature", "5", "--max-tokens", "900")
     endless.until("> ")
