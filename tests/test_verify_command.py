@@ -205,10 +205,10 @@ def test_a_target_that_cannot_be_written_is_one_line(tmp_path: Path, target: str
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_many_rows_pass_through_a_chunk_at_a_time(tmp_path: Path, suffix: str) -> None:
-    essay = row("", "city " * 400, kind="open")  # 20 MB of text in all
+    essay = row("", "city " * 400, kind="open")  # 10 MB of text in all
     rows = [
         essay | {"id": str(n)} if n % 2 else row(str(n), f"The answer is {'CB'[n % 4 // 2]}.")
-        for n in range(20_000)
+        for n in range(10_000)
     ]
     source, target = write(tmp_path / f"in{suffix}", rows), tmp_path / f"out{suffix}"
     del rows
@@ -217,10 +217,10 @@ def test_many_rows_pass_through_a_chunk_at_a_time(tmp_path: Path, suffix: str) -
     counts = verify_file(source, target, {}, progress=done_so_far.append)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert counts == {"correct": 5_000, "incorrect": 5_000, "unverifiable": 10_000}
-    assert len(done_so_far) > 10
+    assert counts == {"correct": 2_500, "incorrect": 2_500, "unverifiable": 5_000}
+    assert len(done_so_far) > 5
     assert peak < 10_000_000
-    assert [r["id"] for r in read(target)] == [str(n) for n in range(20_000)]
+    assert [r["id"] for r in read(target)] == [str(n) for n in range(10_000)]
 
 
 def test_tests_of_code_reach_the_verifier_as_json(
