@@ -133,11 +133,6 @@ class Bubblewrap:
         finally:
             os.close(null)
 
-    @property
-    def control(self) -> int:
-        """A descriptor that is readable when the job has ended."""
-        return self._control.fileno()
-
     def start(self, job: Job, descriptors: list[int], seconds: float) -> None:
         """Start a job (see `inside.runner.run`) that may take `seconds`, with the descriptors
         for its standard input, output and errors and its channel.

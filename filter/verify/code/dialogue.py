@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import selectors
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from filter.verify.code.bubblewrap import GRACE, Bubblewrap, Ending, memory_file
-from filter.verify.code.inside.runner import Job
+from filter.verify.code.bubblewrap import Bubblewrap, Ending, memory_file
+from filter.verify.code.inside.runner import FILE_BYTES, Job
 from filter.verify.code.inside.wire import Message
 
-OUTPUT_BYTES = 16 * 2**20
 MESSAGE_BYTES = 8 * 2**20
 MESSAGE_LISTS = 10**6  # more of them take longer to read than a limit of time may be outlived
 _TAIL_BYTES = 2048
@@ -37,53 +33,29 @@ class Run:
 
 
 def run_program(sandbox: Bubblewrap, source: str, text: str, seconds: float) -> Run:
-    """Run a program with a text as its input for at most `seconds`.
+    """Run a program with a text as its input for at most `seconds`. What it prints goes to files in
+    memory, which a limit of the kernel keeps from growing.
 
     Raises:
         SandboxError: the sandbox failed.
 
     """
     job: Job = {"mode": "program", "sources": [source], "prelude": True}
-    output, errors = bytearray(), bytearray()
-    with contextlib.ExitStack() as stack:
-        stdin = stack.enter_context(_closing(memory_file(text.encode(errors="surrogatepass"))))
-        null = stack.enter_context(_closing(os.open(os.devnull, os.O_RDWR)))
-        from_out, out = os.pipe()
-        stack.enter_context(_closing(from_out))
-        from_err, err = os.pipe()
-        stack.enter_context(_closing(from_err))
-        with _closing(out), _closing(err):
-            sandbox.start(job, [stdin, out, err, null], seconds)
-        selector = stack.enter_context(selectors.DefaultSelector())
-        for descriptor in (from_out, from_err, sandbox.control):
-            selector.register(descriptor, selectors.EVENT_READ)
-        end, too_much, ended = time.monotonic() + seconds + GRACE, False, False
-        while not ended and (left := end - time.monotonic()) > 0:
-            for key, _ in selector.select(left):
-                if key.fd == sandbox.control:
-                    ended = True
-                elif not (part := os.read(key.fd, _PART)):
-                    selector.unregister(key.fd)
-                elif key.fd == from_err:
-                    errors = (errors + part)[-_TAIL_BYTES:]
-                else:
-                    output += part
-                    if len(output) > OUTPUT_BYTES and not too_much:
-                        too_much = True
-                        sandbox.stop()
-                        selector.unregister(key.fd)
+    given = memory_file(text.encode(errors="surrogatepass"))
+    with (
+        open(given, "rb") as stdin,
+        open(os.memfd_create("output", os.MFD_CLOEXEC), "w+b") as out,
+        open(os.memfd_create("errors", os.MFD_CLOEXEC), "w+b") as err,
+        open(os.devnull, "r+b", buffering=0) as null,
+    ):
+        sandbox.start(job, [file.fileno() for file in (stdin, out, err, null)], seconds)
         ending = sandbox.ending()
-        # All that was written is there now. What may still hold a pipe open, though no process
-        # does, is not to be waited for: a descriptor under way in a socket that nobody has.
-        for descriptor, kept in ((from_out, output), (from_err, errors)):
-            os.set_blocking(descriptor, False)
-            with contextlib.suppress(BlockingIOError):
-                while len(kept) <= OUTPUT_BYTES and (part := os.read(descriptor, _PART)):
-                    kept += part
-    if len(output) > OUTPUT_BYTES:
+        output = os.pread(out.fileno(), FILE_BYTES + 1, 0)
+        size = os.fstat(err.fileno()).st_size
+        errors = os.pread(err.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+    if len(output) > FILE_BYTES:
         ending = Ending(code=ending.code, why="output")
-    tail = bytes(errors[-_TAIL_BYTES:]).decode(errors="replace")
-    return Run(output=bytes(output), errors=tail, ending=ending)
+    return Run(output=output, errors=errors.decode(errors="replace"), ending=ending)
 
 
 class Dialogue:
@@ -94,8 +66,8 @@ class Dialogue:
         self._channel, theirs = socket.socketpair()
         self._seconds = seconds
         self._rest = b""
-        with theirs, _closing(os.open(os.devnull, os.O_RDWR)) as null:
-            sandbox.start(job, [null, null, null, theirs.fileno()], seconds)
+        with theirs, open(os.devnull, "r+b", buffering=0) as null:
+            sandbox.start(job, [*[null.fileno()] * 3, theirs.fileno()], seconds)
 
     def send(self, message: Message, end: float) -> None:
         """Send a message.
@@ -212,16 +184,8 @@ def describe(ending: Ending, seconds: float) -> str | None:
         case "memory":
             return "used too much memory"
         case "output":
-            return f"printed more than {OUTPUT_BYTES >> 20} MB"
+            return f"printed more than {FILE_BYTES >> 20} MB"
     # One that was told to end may have been dying of something else, which its code tells.
     if ending.code < 0 and (ending.why, ending.code) != ("told", -signal.SIGKILL):
         return f"was killed by signal {-ending.code}"
     return f"ended with code {ending.code}" if ending.code > 0 else None
-
-
-@contextlib.contextmanager
-def _closing(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -1,19 +1,20 @@
-"""Jobs for a server: run a program with each input, or call its function with each of some
-arguments. What comes back is data, which a program may have written in the host's place.
+"""A server as a `judging.Machine`: a job runs a program with all inputs, or calls its function with
+all arguments. What comes back is data, which a program may have written itself.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from filter.verify.code.bubblewrap import MEMORY, Ending, NoSandboxError
 from filter.verify.code.bundle import bundle
-from filter.verify.code.dialogue import ProgramError, Run, describe
+from filter.verify.code.dialogue import ProgramError, Run, describe, read_message
 from filter.verify.code.inside.host import END, HostJob
 from filter.verify.code.inside.runner import Job
 from filter.verify.code.inside.wire import Message
@@ -24,121 +25,114 @@ _START_SECONDS = 3.0  # for two interpreters, on a machine that has other things
 _TRIES = 3
 
 
-def runs(
-    service: Service, execute: Execute, source: str, texts: Sequence[str], seconds: float
-) -> Iterator[Run]:
-    """Run a program with each input, for at most `seconds` each.
+class _Result(msgspec.Struct, frozen=True):
+    """What a job's host says of a run (`output` in base64), or of a process with its lines."""
 
-    Raises (here and in `calls`):
+    code: int
+    why: Literal["", "time", "output", "told"]
+    output: bytes = b""
+    errors: str = ""
+    lines: list[str] = []
+
+    @property
+    def ending(self) -> Ending:
+        return Ending(code=self.code, why=self.why)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What was opened at a service for one program.
+
+    Its functions raise
         ProgramError: the program brought down what runs it, or wrote in its place.
         NoSandboxError: the server fails.
         UnjudgedError: the server can't do it.
 
     """
-    run: Job = {"mode": "program", "sources": [source], "prelude": True}
-    done = 0
-    while done < len(texts):
-        job: HostJob = {"run": run, "inputs": list(texts[done:])}
-        for result in _results(service, execute, job, seconds):
-            yield _run(result)
-            done += 1
+
+    service: Service
+    execute: Execute
+
+    def runs(self, source: str, texts: Sequence[str], seconds: float) -> Generator[Run, None, None]:
+        """A run of the program with each text; those that a job had no time for get another."""
+        run: Job = {"mode": "program", "sources": [source], "prelude": True}
+        done = 0
+        while done < len(texts):
+            for result in self._results({"run": run, "inputs": list(texts[done:])}, seconds):
+                if result.why == "output":
+                    raise ProgramError(_TOO_MUCH)
+                yield Run(output=result.output, errors=result.errors, ending=result.ending)
+                done += 1
+
+    def replies(
+        self, job: Job, messages: Sequence[Message], seconds: float
+    ) -> Generator[Message, None, None]:
+        """The lines of a process, and of another for the messages that it had no time for."""
+        done = 0
+        while done < len(messages):
+            host_job: HostJob = {"run": job, "messages": list(messages[done:])}
+            result = self._results(host_job, seconds)[0]
+            for line in result.lines[bool(done) :]:  # the first says that it is ready
+                yield read_message(line)
+            done += len(result.lines) - 1
+            if len(result.lines) < 2:
+                raise ProgramError(_silence(result.ending, seconds))
+
+    def _results(self, job: HostJob, seconds: float) -> list[_Result]:
+        """The results, at least one, of a job, or of only the first of its inputs or messages where
+        all are more than the server takes at once.
+        """
+        service = self.service
+        job |= {"seconds": seconds, "memory": MEMORY, "bytes": OUTPUT_BYTES}
+        rows: list[Any] = job["inputs"] if "inputs" in job else job["messages"]
+        program = bundle(job)
+        while len(program) > service.largest and len(rows) > 1:
+            del rows[len(rows) // 2 :]
+            program = bundle(job)
+        if len(program) > service.largest:
+            raise UnjudgedError(
+                f"a test is larger than {service.name} takes ({service.largest} bytes)"
+            )
+        for _ in range(_TRIES):
+            reply = self.execute(program, seconds + _START_SECONDS)
+            lines = reply.output.split("\n")[:-1]  # the last is cut, or empty
+            results = [_opened(line) for line in lines if line != END]
+            if results:
+                return results
+            if reply.ending.why == "output":
+                raise UnjudgedError(f"{service.name} cuts what programs print: {service.cut}")
+            code = reply.ending.code
+            # Its host began, or was killed (a shell's word for a signal is above 128).
+            if lines or reply.ending.why or code < 0 or code > 128:
+                raise ProgramError(_silence(reply.ending, seconds))
+            if code:  # its host failed before it had begun: a program can kill it, but not this
+                words = reply.errors.strip().split("\n")[-1][:120]
+                raise NoSandboxError(
+                    f"{service.name} does not run a program as it should "
+                    f"({words or _silence(reply.ending, seconds)}): {service.start}"
+                )
+        raise NoSandboxError(
+            f"{service.name} gives back nothing of what programs print: {service.cut}"
+        )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """The lines that a process sent, and how it ended: `told` where all its messages were read."""
-
-    lines: list[str]
-    ending: Ending
+_TOO_MUCH = f"printed more than {OUTPUT_BYTES >> 20} MB"
 
 
-def calls(
-    service: Service,
-    execute: Execute,
-    run: Job,
-    messages: Sequence[Message],
-    seconds: float,
-) -> Said:
-    """Start a process and send it a message for each that it sends, all in `seconds`; only the
-    first messages where all are more than the server takes at once.
-    """
-    job: HostJob = {"run": run, "messages": list(messages)}
-    result = _results(service, execute, job, seconds)[0]
-    lines = result.get("lines")
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise ProgramError("the value is unreadable")
-    return Said(lines=lines, ending=_ending(result))
-
-
-def silence(ending: Ending, seconds: float) -> str:
-    """Why a process sent no more."""
+def _silence(ending: Ending, seconds: float) -> str:
+    """Why a process said no more."""
     if ending.why == "output":
         return "the value is too large"
     return describe(ending, seconds) or "it ended without an answer"
 
 
-def _results(service: Service, execute: Execute, job: HostJob, seconds: float) -> list[Message]:
-    """The results, at least one, of a job, or of only the first of its inputs or messages where all
-    are more than the server takes at once.
-    """
-    job |= {"seconds": seconds, "memory": MEMORY, "bytes": OUTPUT_BYTES}
-    rows: list[Any] = job["inputs"] if "inputs" in job else job["messages"]
-    program = bundle(job)
-    while len(program) > service.largest and len(rows) > 1:
-        del rows[len(rows) // 2 :]
-        program = bundle(job)
-    if len(program) > service.largest:
-        raise UnjudgedError(f"a test is larger than {service.name} takes ({service.largest} bytes)")
-    for _ in range(_TRIES):
-        reply = execute(program, seconds + _START_SECONDS)
-        lines = reply.output.split("\n")[:-1]  # the last is cut, or empty
-        whole = bool(lines) and lines[-1] == END
-        results = [_opened(line) for line in lines if line != END]
-        if results:
-            return results
-        if reply.ending.why == "output":
-            raise UnjudgedError(f"{service.name} cuts what programs print: {service.cut}")
-        code = reply.ending.code
-        if whole or reply.ending.why or code < 0 or code > 128:  # a shell's word for a signal
-            raise ProgramError(silence(reply.ending, seconds))
-        if code:  # its host failed before it had begun: a program can kill it, but not this
-            words = reply.errors.strip().split("\n")[-1][:120]
-            raise NoSandboxError(
-                f"{service.name} does not run a program as it should "
-                f"({words or silence(reply.ending, seconds)}): {service.start}"
-            )
-    raise NoSandboxError(f"{service.name} gives back nothing of what programs print: {service.cut}")
-
-
-def _opened(line: str) -> Message:
+def _opened(line: str) -> _Result:
     """A result from its line (see `inside.host.line`), which a program may have written."""
     try:
         opener = zlib.decompressobj()
         text = opener.decompress(base64.b64decode(line, validate=True), 3 * OUTPUT_BYTES)
-        result = json.loads(text) if opener.eof else None
+        if opener.eof:
+            return msgspec.json.decode(text, type=_Result)
     except (ValueError, RecursionError, zlib.error):
-        result = None
-    if not isinstance(result, dict):
-        raise ProgramError("the value is unreadable")
-    return result
-
-
-def _run(result: Message) -> Run:
-    output, errors = result.get("output"), result.get("errors")
-    if isinstance(output, str) and isinstance(errors, str):
-        try:
-            content = base64.b64decode(output, validate=True)
-        except ValueError:
-            content = None
-        if result.get("why") == "output":
-            raise ProgramError(f"printed more than {OUTPUT_BYTES >> 20} MB")
-        if content is not None:
-            return Run(output=content, errors=errors, ending=_ending(result))
-    raise ProgramError("the value is unreadable")
-
-
-def _ending(result: Message) -> Ending:
-    match result:
-        case {"code": int(code), "why": "" | "time" | "output" | "told" as why}:
-            return Ending(code=code, why=why)
+        pass
     raise ProgramError("the value is unreadable")

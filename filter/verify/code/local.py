@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 
 from filter.verify.code.asserts import CheckTests
 from filter.verify.code.bubblewrap import Bubblewrap
 from filter.verify.code.bubblewrap_pool import BubblewrapPool
-from filter.verify.code.cases import CallTests, StdinTests, Tests
-from filter.verify.code.dialogue import Dialogue, ProgramError, checked_reply, run_program
-from filter.verify.code.failures import check_failure, load_failure, run_failure, value_failure
+from filter.verify.code.cases import Tests
+from filter.verify.code.dialogue import Dialogue, ProgramError, Run, checked_reply, run_program
 from filter.verify.code.inside.runner import Job
-from filter.verify.code.inside.wire import pack
-from filter.verify.code.program import whole_program, with_prompt
+from filter.verify.code.inside.wire import Message
+from filter.verify.code.judging import cases_failure, check_failure, raised
+from filter.verify.code.program import with_prompt
 
 
 def local(seconds: float) -> Callable[[Tests, Sequence[str]], str | None]:
@@ -30,50 +31,33 @@ def local(seconds: float) -> Callable[[Tests, Sequence[str]], str | None]:
 
     def failure(tests: Tests, blocks: Sequence[str]) -> str | None:
         with pool.borrow(2 if isinstance(tests, CheckTests) else 1) as lent:
-            match tests:
-                case StdinTests():
-                    return _stdin_failure(tests, whole_program(blocks), lent[0], seconds)
-                case CallTests():
-                    return _call_failure(tests, blocks, lent[0], seconds)
-                case CheckTests():
-                    return _check_failure(tests, blocks, lent, seconds)
+            if isinstance(tests, CheckTests):
+                return _check_failure(tests, blocks, lent, seconds)
+            return cases_failure(_Lent(lent[0]), tests, blocks, seconds)
 
     return failure
 
 
-def _stdin_failure(
-    tests: StdinTests, source: str, sandbox: Bubblewrap, seconds: float
-) -> str | None:
-    for number, (text, expected) in enumerate(tests.cases, 1):
-        run = run_program(sandbox, source, text, seconds)
-        failure = run_failure(run, expected, tests.tolerance, seconds)
-        if failure is not None:
-            return f"test {number} of {len(tests.cases)}: {failure}"
-    return None
+@dataclass(frozen=True, slots=True)
+class _Lent:
+    """A sandbox as a `judging.Machine`."""
 
+    sandbox: Bubblewrap
 
-def _call_failure(
-    tests: CallTests, blocks: Sequence[str], sandbox: Bubblewrap, seconds: float
-) -> str | None:
-    count = len(tests.cases)
-    job: Job = {"mode": "calls", "sources": [*blocks], "prelude": True, "name": tests.name}
-    dialogue = Dialogue(sandbox, job, seconds * (count + 1))
-    number = 1
-    try:
-        # Loading counts as part of the first call.
-        end = time.monotonic() + seconds
-        if failure := load_failure(dialogue.receive(end)):
-            return failure
-        for number, (arguments, expected) in enumerate(tests.cases, 1):
-            dialogue.send({"arguments": pack(arguments)}, end)
-            if failure := value_failure(dialogue.receive(end), expected, tests.tolerance):
-                return f"test {number} of {count}: {failure}"
+    def runs(self, source: str, texts: Sequence[str], seconds: float) -> Generator[Run, None, None]:
+        for text in texts:
+            yield run_program(self.sandbox, source, text, seconds)
+
+    def replies(
+        self, job: Job, messages: Sequence[Message], seconds: float
+    ) -> Generator[Message, None, None]:
+        with closing(Dialogue(self.sandbox, job, seconds * (len(messages) + 1))) as dialogue:
             end = time.monotonic() + seconds
-    except ProgramError as error:
-        return f"test {number} of {count}: {error}"
-    finally:
-        dialogue.close()
-    return None
+            yield dialogue.receive(end)
+            for message in messages:
+                dialogue.send(message, end)
+                yield dialogue.receive(end)
+                end = time.monotonic() + seconds
 
 
 def _check_failure(
@@ -89,10 +73,10 @@ def _check_failure(
     }  # fmt: skip
     try:
         with (  # both at once: to confine one takes longer than to load it
-            contextlib.closing(Dialogue(sandboxes[0], of_program, seconds)) as program,
-            contextlib.closing(Dialogue(sandboxes[1], of_check, seconds)) as check,
+            closing(Dialogue(sandboxes[0], of_program, seconds)) as program,
+            closing(Dialogue(sandboxes[1], of_check, seconds)) as check,
         ):
-            if failure := load_failure(program.receive(end)):
+            if failure := raised(program.receive(end)):
                 return failure
             while "arguments" in (message := check.receive(end)):
                 asked = {"arguments": message["arguments"], "named": message.get("named")}

@@ -15,15 +15,12 @@ from collections.abc import Callable, Sequence
 
 from filter.verify.code.asserts import CheckTests
 from filter.verify.code.bubblewrap import Ending, NoSandboxError
-from filter.verify.code.cases import CallTests, StdinTests, Tests
-from filter.verify.code.dialogue import ProgramError, read_message
+from filter.verify.code.cases import Tests
+from filter.verify.code.dialogue import ProgramError
 from filter.verify.code.e2b import e2b
-from filter.verify.code.failures import load_failure, run_failure, value_failure
-from filter.verify.code.inside.runner import Job
-from filter.verify.code.inside.wire import pack
-from filter.verify.code.jobs import calls, runs, silence
+from filter.verify.code.jobs import Opened
+from filter.verify.code.judging import cases_failure
 from filter.verify.code.piston import piston
-from filter.verify.code.program import whole_program
 from filter.verify.code.sandboxfusion import sandboxfusion
 from filter.verify.code.service import Service, UnjudgedError
 from tracestill.recipe.sandbox import Sandbox
@@ -46,7 +43,7 @@ def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, Sequence[str]],
 
     """
     service = _SERVICES[sandbox.service](sandbox)
-    check = _ServerCheck()
+    check = _ServerCheck(service, seconds)
 
     def failure(tests: Tests, blocks: Sequence[str]) -> str | None:
         if isinstance(tests, CheckTests):
@@ -54,15 +51,10 @@ def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, Sequence[str]],
                 f"the test is code that talks with the program while it runs, which {service.name} "
                 "can't do: judge it in bubblewrap"
             )
-        with check.lock:
-            if not check.passed:
-                check.run(service, seconds)
+        check()
         try:
-            if isinstance(tests, StdinTests):
-                return _stdin_failure(service, tests, whole_program(blocks), seconds)
-            return _call_failure(service, tests, blocks, seconds)
-        except ProgramError as error:
-            return str(error)
+            with service.open() as execute:
+                return cases_failure(Opened(service, execute), tests, blocks, seconds)
         except NoSandboxError:
             check.passed = False
             raise
@@ -71,28 +63,32 @@ def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, Sequence[str]],
 
 
 class _ServerCheck:
-    """Whether a server runs programs as it should. One that does not is left alone for a while, so
-    that it does not cost each of many programs its time.
+    """Checks once that a server runs programs as it should. One that does not is left alone for a
+    while, so that it does not cost each of many programs its time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, service: Service, seconds: float) -> None:
         self.passed = False
+        self._service, self._seconds = service, seconds
         self._trouble, self._until = "", 0.0
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
 
-    def run(self, service: Service, seconds: float) -> None:
-        if time.monotonic() < self._until:
-            raise NoSandboxError(self._trouble)
-        try:
-            _probe(service, seconds)
-        except NoSandboxError as error:
-            self._trouble, self._until = str(error), time.monotonic() + _REST_SECONDS
-            raise
-        self.passed = True
+    def __call__(self) -> None:
+        with self._lock:
+            if self.passed:
+                return
+            if time.monotonic() < self._until:
+                raise NoSandboxError(self._trouble)
+            try:
+                _probe(self._service, self._seconds)
+            except NoSandboxError as error:
+                self._trouble, self._until = str(error), time.monotonic() + _REST_SECONDS
+                raise
+            self.passed = True
 
 
 def _probe(service: Service, seconds: float) -> None:
@@ -106,7 +102,7 @@ def _probe(service: Service, seconds: float) -> None:
     for source in (leave, look):
         try:
             with service.open() as execute:
-                run = next(runs(service, execute, source, [""], seconds))
+                run = next(Opened(service, execute).runs(source, [""], seconds))
         except (ProgramError, UnjudgedError) as error:
             raise NoSandboxError(
                 f"{service.name} does not run a program as it should ({error}): {service.start}"
@@ -117,38 +113,3 @@ def _probe(service: Service, seconds: float) -> None:
         raise NoSandboxError(
             f"{service.name} does not keep programs apart: {service.start} (docs/sandbox.md)"
         )
-
-
-def _stdin_failure(service: Service, tests: StdinTests, source: str, seconds: float) -> str | None:
-    with service.open() as execute:
-        found = runs(service, execute, source, [text for text, _ in tests.cases], seconds)
-        for number, (_, expected) in enumerate(tests.cases, 1):
-            try:
-                failure = run_failure(next(found), expected, tests.tolerance, seconds)
-            except ProgramError as error:
-                failure = str(error)
-            if failure is not None:
-                return f"test {number} of {len(tests.cases)}: {failure}"
-    return None
-
-
-def _call_failure(
-    service: Service, tests: CallTests, blocks: Sequence[str], seconds: float
-) -> str | None:
-    count, number = len(tests.cases), 0
-    job: Job = {"mode": "calls", "sources": [*blocks], "prelude": True, "name": tests.name}
-    with service.open() as execute:
-        while number < count:
-            messages = [{"arguments": pack(arguments)} for arguments, _ in tests.cases[number:]]
-            said = calls(service, execute, job, messages, seconds)
-            if said.lines and (failure := load_failure(read_message(said.lines[0]))):
-                return failure
-            for line in said.lines[1:]:
-                expected = tests.cases[number][1]
-                failure = value_failure(read_message(line), expected, tests.tolerance)
-                number += 1
-                if failure is not None:
-                    return f"test {number} of {count}: {failure}"
-            if len(said.lines) < 2:
-                return f"test {number + 1} of {count}: {silence(said.ending, seconds)}"
-    return None

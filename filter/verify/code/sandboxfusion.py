@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 
 from filter.verify.code.bubblewrap import Ending
 from filter.verify.code.service import Execute, Reply, Server, Service, said
@@ -20,23 +19,18 @@ def sandboxfusion(sandbox: Sandbox) -> Service:
 
     def execute(program: str, seconds: float) -> Reply:
         request = {"code": program, "language": "python", "run_timeout": seconds}
-        status, body = server.ask("POST", f"{sandbox.url}/run_code", seconds, json=request)
-        try:
-            reply = json.loads(body) if status == 200 else {}
-        except (ValueError, RecursionError):
-            reply = {}
-        run = reply.get("run_result") if isinstance(reply, dict) else None
-        if isinstance(reply, dict) and reply.get("status") == "SandboxError":
-            raise server.failed(f"fails{said(str(reply.get('message')).encode())}: look at its log")
-        if not isinstance(run, dict) or not isinstance(run.get("stdout"), str):
-            raise server.failed(
-                f"answers {status}{said(body)}, as no SandboxFusion does: name its address"
-            )
-        late = run.get("status") == "TimeLimitExceeded"
-        code = run.get("return_code")
-        why = ("output" if len(run["stdout"]) > _FULL else "time") if late else ""
-        ending = Ending(code=code if isinstance(code, int) else -9 if late else 0, why=why)
-        return Reply(output=run["stdout"], errors=str(run.get("stderr")), ending=ending)
+        answer = server.ask("POST", f"{sandbox.url}/run_code", seconds, json=request)
+        match answer.found:
+            case {"status": "SandboxError", **reply}:
+                raise server.failed(f"fails{said(str(reply.get('message')))}: look at its log")
+            case {"run_result": {"stdout": str(output)} as run}:
+                late = run.get("status") == "TimeLimitExceeded"
+                why = ("output" if len(output) > _FULL else "time") if late else ""
+                code = run.get("return_code")
+                ending = Ending(code=code if isinstance(code, int) else -9 if late else 0, why=why)
+                return Reply(output=output, errors=str(run.get("stderr")), ending=ending)
+        how = f"answers {answer.status}{answer.words}, as no SandboxFusion does"
+        raise server.failed(f"{how}: name its address")
 
     return Service(
         name="sandboxfusion",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+import tenacity
 
 from filter.verify.code.bubblewrap import Ending, NoSandboxError
 from tracestill.recipe.hosts import proxy_of
@@ -21,10 +23,10 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 16
 REPLY_BYTES = 64 * 2**20
-_TRIES = 5
 _BUSY = frozenset({429, 500, 502, 503, 504})  # to run a program again does no harm
 _LONGEST_WAIT = 30.0
 _PATIENCE = 30.0  # seconds beyond a program's own, for a server with a queue
+_BACKOFF = tenacity.wait_exponential(multiplier=0.1)
 
 
 class UnjudgedError(Exception):
@@ -64,6 +66,39 @@ class Service:
     cut: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A server's answer."""
+
+    status: int
+    body: bytes
+
+    @property
+    def found(self) -> Any:
+        """The JSON in it; None where it is none, or says that the request failed."""
+        try:
+            return json.loads(self.body) if self.status in (200, 201) else None
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def words(self) -> str:
+        """What it says, cut to what fits in a line."""
+        return said(self.body.decode(errors="replace"))
+
+
+class _BusyError(NoSandboxError):
+    """The server may answer later, in so many seconds, if it says when."""
+
+    retry_after: float | None = None
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    error = state.outcome and state.outcome.exception()
+    wait = error.retry_after if isinstance(error, _BusyError) else None
+    return _BACKOFF(state) if wait is None else wait
+
+
 class Server:
     """An HTTP API, for any thread, and for children that were forked."""
 
@@ -85,20 +120,25 @@ class Server:
         proxy = proxy_of(f"{parts.scheme}://{parts.netloc}")
         with self._lock:
             if proxy not in self._clients:
-                limits = httpx2.Limits(
-                    max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS
-                )
                 self._clients[proxy] = httpx2.Client(
-                    limits=limits,
+                    limits=httpx2.Limits(
+                        max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS
+                    ),
                     proxy=proxy,
                     trust_env=False,
                     verify=httpx2.create_ssl_context(),  # it does read SSL_CERT_FILE
                 )
             return self._clients[proxy]
 
-    def ask(self, method: str, url: str, seconds: float = 0.0, **content: Any) -> tuple[int, bytes]:
-        """The status and body of the answer to a request that may take `seconds` itself. One that
-        is turned away because the server is busy is made again, when the server says so.
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(_BusyError),
+        stop=tenacity.stop_after_attempt(5),
+        wait=_pause,
+        reraise=True,
+    )
+    def ask(self, method: str, url: str, seconds: float = 0.0, **content: Any) -> Answer:
+        """The answer to a request that may take `seconds` itself. One that is turned away because
+        the server is busy is made again, when the server says so.
 
         Raises:
             NoSandboxError: there is no answer.
@@ -107,30 +147,30 @@ class Server:
         import httpx2
 
         wait = httpx2.Timeout(10.0, read=seconds + _PATIENCE, pool=None)
-        for attempt in range(_TRIES):
-            retry_after = ""
-            try:
-                with self._client(url).stream(method, url, timeout=wait, **content) as response:
-                    status, body = response.status_code, _read(response)
-                    retry_after = response.headers.get("retry-after", "")
-                    for name, value in content.get("headers", {}).items():
-                        if name.startswith("X-"):  # no key comes back, whatever a server says
-                            body = body.replace(value.encode(), b"...")
-            except (httpx2.ConnectError, httpx2.ConnectTimeout):
-                raise self.failed(f"can't be reached at {self.url}: start it there") from None
-            except httpx2.TimeoutException:
-                raise self.failed(f"did not answer in {wait.read:g} s: look at its log") from None
-            except httpx2.HTTPError as error:
-                status, body = 0, type(error).__name__.encode()
-            if status and status not in _BUSY:
-                return status, body
-            if attempt + 1 < _TRIES:
-                time.sleep(_pause(retry_after, attempt))
-        if status == 429:
-            raise self.failed("lets no more programs in (429): ask it for a higher rate")
-        if status:
-            raise self.failed(f"fails with {status}{said(body)}: look at its log")
-        raise self.failed(f"breaks off ({body.decode()}): look at its log")
+        try:
+            with self._client(url).stream(method, url, timeout=wait, **content) as response:
+                body = _read(response)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            raise self.failed(f"can't be reached at {self.url}: start it there") from None
+        except httpx2.TimeoutException:
+            raise self.failed(f"did not answer in {wait.read:g} s: look at its log") from None
+        except httpx2.HTTPError as error:
+            how = f"breaks off ({type(error).__name__}): look at its log"
+            raise _BusyError(f"{self.name} {how}") from None
+        for name, value in content.get("headers", {}).items():
+            if name.startswith("X-"):  # no key comes back, whatever a server says
+                body = body.replace(value.encode(), b"...")
+        answer = Answer(response.status_code, body)
+        if answer.status in _BUSY:
+            how = f"fails with {answer.status}{answer.words}: look at its log"
+            if answer.status == 429:
+                how = "lets no more programs in (429): ask it for a higher rate"
+            busy = _BusyError(f"{self.name} {how}")
+            with contextlib.suppress(KeyError, ValueError):
+                wanted = float(response.headers["retry-after"])
+                busy.retry_after = min(_LONGEST_WAIT, max(0.0, wanted))
+            raise busy
+        return answer
 
     def failed(self, what: str) -> NoSandboxError:
         """The server's failure as an exception."""
@@ -146,13 +186,7 @@ def _read(response: httpx2.Response) -> bytes:
     return bytes(body)
 
 
-def _pause(retry_after: str, attempt: int) -> float:
-    with contextlib.suppress(ValueError):
-        return min(_LONGEST_WAIT, max(0.0, float(retry_after)))
-    return 0.1 * 2.0**attempt
-
-
-def said(body: bytes) -> str:
-    """A server's words, cut to what fits in a line."""
-    text = " ".join(body[:400].decode(errors="replace").split())
+def said(words: str) -> str:
+    """A server's words in parentheses, cut to what fits in a line."""
+    text = " ".join(words[:400].split())
     return f" ({text[:120]})" if text else ""

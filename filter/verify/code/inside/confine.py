@@ -6,11 +6,11 @@ import ctypes
 import os
 import resource
 
+from filter.verify.code.inside import runner
+
 PROCESSES = 16  # and threads
 FILES = 64
-FILE_BYTES = 16 * 2**20
-STACK_BYTES = 64 * 2**20
-_TMPFS = f"size={FILE_BYTES},nr_inodes=512,mode=0700".encode()
+_TMPFS = f"size={runner.FILE_BYTES},nr_inodes=512,mode=0700".encode()
 _NAME = b"sandbox"  # a new namespace begins with the machine's
 _EMPTY = b"size=4k,nr_inodes=1,mode=0555"
 
@@ -56,24 +56,19 @@ def confine(seconds: float, memory: int, system_calls: bytes) -> None:
     _check("mount /proc", libc.mount(b"tmpfs", b"/proc", b"tmpfs", flags | _MS_RDONLY, _EMPTY))
     os.chdir("/tmp")
     _check("host name", libc.sethostname(_NAME, len(_NAME)))
-    for kind, limit in [
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, int(seconds) + 2),
-        (resource.RLIMIT_NPROC, PROCESSES),
-        (resource.RLIMIT_NOFILE, FILES),
-        (resource.RLIMIT_FSIZE, FILE_BYTES),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_MEMLOCK, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
-        (resource.RLIMIT_SIGPENDING, PROCESSES),
-    ]:
-        hard = resource.getrlimit(kind)[1]
-        lower = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(kind, (lower, lower))
-    # Programs that recurse deeply raise this one themselves, as judges with a large stack allow.
-    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
-    soft = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
+    runner.limit(
+        {
+            resource.RLIMIT_AS: memory,
+            resource.RLIMIT_CPU: int(seconds) + 2,
+            resource.RLIMIT_NPROC: PROCESSES,
+            resource.RLIMIT_NOFILE: FILES,
+            resource.RLIMIT_FSIZE: runner.FILE_BYTES + 1,
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_MEMLOCK: 0,
+            resource.RLIMIT_MSGQUEUE: 0,
+            resource.RLIMIT_SIGPENDING: PROCESSES,
+        }
+    )
     _empty_bounding_set()
     _drop_capabilities()
     _filter(system_calls)

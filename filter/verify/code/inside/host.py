@@ -79,13 +79,14 @@ def _say(out: int, text: str) -> None:
 
 
 def _run(job: HostJob, text: bytes, end: float) -> Message:
-    with contextlib.ExitStack() as stack:
-        output = stack.enter_context(tempfile.TemporaryFile())
-        errors = stack.enter_context(tempfile.TemporaryFile())
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(text)
-            file.flush()
-            given = stack.enter_context(open(file.name, "rb"))
+    with (
+        tempfile.NamedTemporaryFile() as file,
+        open(file.name, "rb") as given,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+    ):
+        file.write(text)
+        file.close()  # which none may find, and change
         pid = _start(job, [given.fileno(), output.fileno(), errors.fileno()])
         code, why = _ending(pid, end)
         errors.seek(max(0, os.fstat(errors.fileno()).st_size - _TAIL_BYTES))
@@ -138,15 +139,13 @@ def _start(job: HostJob, descriptors: list[int]) -> int:
         return pid
     try:
         os.setsid()
-        for kind, limit in (
-            (resource.RLIMIT_AS, job["memory"]),
-            (resource.RLIMIT_FSIZE, job["bytes"] + 1),
-            (resource.RLIMIT_CORE, 0),
-        ):
-            hard = resource.getrlimit(kind)[1]
-            limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-            resource.setrlimit(kind, (limit, limit))
-        _deepen_stack()
+        runner.limit(
+            {
+                resource.RLIMIT_AS: job["memory"],
+                resource.RLIMIT_FSIZE: job["bytes"] + 1,
+                resource.RLIMIT_CORE: 0,
+            }
+        )
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
         os.closerange(len(descriptors), 256)
@@ -154,13 +153,6 @@ def _start(job: HostJob, descriptors: list[int]) -> int:
         runner.run(job["run"])
     finally:
         os._exit(1)
-
-
-def _deepen_stack() -> None:
-    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
-    wanted = 64 * 2**20
-    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
 def _ending(pid: int, end: float) -> tuple[int, str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import atexit
 import builtins
 import contextlib
-import io
 import json
 import os
+import resource
 import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict
 
 from filter.verify.code.inside import wire
@@ -24,6 +24,8 @@ from filter.verify.code.inside.wire import Message
 
 CHANNEL = 3
 RECURSION = 50_000  # as deep as LiveCodeBench's runner allows
+FILE_BYTES = 16 * 2**20  # that a program may write to a file, or print
+_STACK_BYTES = 64 * 2**20
 
 
 class Job(TypedDict, total=False):
@@ -36,6 +38,18 @@ class Job(TypedDict, total=False):
     prelude: bool  # whether the program finds the names of `prelude`
     name: str
     prompt: str
+
+
+def limit(limits: Mapping[int, int]) -> None:
+    """Lower this process's limits (`resource.RLIMIT_…`), as far as they are not lower, for good."""
+    for kind, most in limits.items():
+        _, hard = resource.getrlimit(kind)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+    # Programs that recurse deeply raise this one themselves, as judges with a large stack allow.
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    soft = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(_STACK_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
 def run(job: Job) -> None:
@@ -168,13 +182,11 @@ class _Channel:
     """Lines of JSON to and from the parent."""
 
     def __init__(self) -> None:
-        self._lines = os.fdopen(os.dup(CHANNEL), "rb")
-        self._out = io.FileIO(os.dup(CHANNEL), "wb")
+        self._lines, self._out = (os.fdopen(os.dup(CHANNEL), mode) for mode in ("rb", "wb"))
 
     def send(self, message: Message) -> None:
-        rest = memoryview(json.dumps(message).encode() + b"\n")
-        while rest:
-            rest = rest[self._out.write(rest) or 0 :]
+        self._out.write(json.dumps(message).encode() + b"\n")
+        self._out.flush()
 
     def receive(self) -> Message | None:
         line = self._lines.readline()
