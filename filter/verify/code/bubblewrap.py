@@ -20,6 +20,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filter.verify.code.inside.runner import Job
 from filter.verify.code.seccomp import compile_filter
@@ -44,6 +45,10 @@ except PermissionError:
     os._exit(0)
 os._exit(1)
 """
+_ENVIRONMENT = {
+    "PATH": "/usr/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0",  # no verdict depends on the order of a set
+}  # fmt: skip
 _DEVICES = ("null", "zero", "random", "urandom")
 
 
@@ -91,23 +96,22 @@ class Bubblewrap:
                     stdin=theirs.fileno(),
                     stdout=errors,
                     stderr=errors,
-                    env={},
+                    env=_ENVIRONMENT,
                     start_new_session=True,  # Ctrl-C is for the parent, which ends this itself
                 )
             self._control = ours
             self.busy = self.closed = False
             self._jobs = 0
-            uid = None
+            hello: dict[str, Any] = {
+                "uid": None,
+                "path": [_HOME + "/packages"],
+                "system_calls": base64.b64encode(system_calls).decode(),
+            }
             if range_of_ids is not None:  # its own for each, as long as this process lives
-                uid = range_of_ids // 2 + self._process.pid % (range_of_ids // 4)
+                hello["uid"] = range_of_ids // 2 + self._process.pid % (range_of_ids // 4)
             why = ""
             try:
                 ours.settimeout(START_SECONDS)
-                hello = {
-                    "uid": uid,
-                    "path": [_HOME + "/packages"],
-                    "system_calls": base64.b64encode(system_calls).decode(),
-                }
                 ours.send(json.dumps(hello).encode())
                 ready = bool(ours.recv(64)) and self._confines()
             except (OSError, SandboxError) as error:
@@ -125,13 +129,10 @@ class Bubblewrap:
 
     def _confines(self) -> bool:
         """Whether a confined process gets no socket; the filter is the last step of confining."""
-        null = os.open(os.devnull, os.O_RDWR)
-        try:
-            job: Job = {"mode": "program", "sources": [_PROBE], "prelude": False}
-            self.start(job, [null] * 4, START_SECONDS)
+        job: Job = {"mode": "program", "sources": [_PROBE], "prelude": False}
+        with open(os.devnull, "r+b", buffering=0) as null:
+            self.start(job, [null.fileno()] * 4, START_SECONDS)
             return self.ending() == Ending(code=0, why="")
-        finally:
-            os.close(null)
 
     def start(self, job: Job, descriptors: list[int], seconds: float) -> None:
         """Start a job (see `inside.runner.run`) that may take `seconds`, with the descriptors
@@ -198,7 +199,7 @@ def _range_of_ids() -> int | None:
 
 
 def _options(*, rootless: bool) -> list[str]:
-    options = ["--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--clearenv"]
+    options = ["--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1"]
     if not rootless:
         # Root mounts, so that an interpreter in its home can be bound; the process inside then
         # becomes a user without rights, and each program gets a user namespace of its own.
@@ -206,15 +207,6 @@ def _options(*, rootless: bool) -> list[str]:
         options += [f"--unshare-{kind}" for kind in ("ipc", "pid", "net", "uts", "cgroup-try")]
         options += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
         options += ["--cap-add", "CAP_SETPCAP"]
-    for name, value in [
-        ("PATH", "/usr/bin"),
-        ("HOME", "/tmp"),
-        ("LANG", "C.UTF-8"),
-        ("PYTHONHASHSEED", "0"),  # a verdict must not depend on the order of a set
-        ("OPENBLAS_NUM_THREADS", "1"),
-        ("OMP_NUM_THREADS", "1"),
-    ]:
-        options += ["--setenv", name, value]
     for path in _SYSTEM:
         link = os.path.islink(path)
         options += ["--symlink", os.readlink(path), path] if link else ["--ro-bind-try", path, path]

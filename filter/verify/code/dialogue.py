@@ -53,7 +53,7 @@ def run_program(sandbox: Bubblewrap, source: str, text: str, seconds: float) -> 
         output = os.pread(out.fileno(), FILE_BYTES + 1, 0)
         size = os.fstat(err.fileno()).st_size
         errors = os.pread(err.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
-    if len(output) > FILE_BYTES:
+    if max(len(output), size) > FILE_BYTES:
         ending = Ending(code=ending.code, why="output")
     return Run(output=output, errors=errors.decode(errors="replace"), ending=ending)
 

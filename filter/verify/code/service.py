@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
@@ -88,15 +87,19 @@ class Answer:
 
 
 class _BusyError(NoSandboxError):
-    """The server may answer later, in so many seconds, if it says when."""
+    """The server may answer later: after so many seconds, where it says when."""
 
-    retry_after: float | None = None
+    def __init__(self, why: str, retry_after: str = "") -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
 
 
 def _pause(state: tenacity.RetryCallState) -> float:
     error = state.outcome and state.outcome.exception()
-    wait = error.retry_after if isinstance(error, _BusyError) else None
-    return _BACKOFF(state) if wait is None else wait
+    try:
+        return min(_LONGEST_WAIT, max(0.0, float(getattr(error, "retry_after", ""))))
+    except ValueError:
+        return _BACKOFF(state)
 
 
 class Server:
@@ -147,9 +150,13 @@ class Server:
         import httpx2
 
         wait = httpx2.Timeout(10.0, read=seconds + _PATIENCE, pool=None)
+        body = bytearray()
         try:
             with self._client(url).stream(method, url, timeout=wait, **content) as response:
-                body = _read(response)
+                for part in response.iter_bytes():
+                    body += part
+                    if len(body) > REPLY_BYTES:
+                        break
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             raise self.failed(f"can't be reached at {self.url}: start it there") from None
         except httpx2.TimeoutException:
@@ -160,30 +167,17 @@ class Server:
         for name, value in content.get("headers", {}).items():
             if name.startswith("X-"):  # no key comes back, whatever a server says
                 body = body.replace(value.encode(), b"...")
-        answer = Answer(response.status_code, body)
+        answer = Answer(response.status_code, bytes(body))
         if answer.status in _BUSY:
             how = f"fails with {answer.status}{answer.words}: look at its log"
             if answer.status == 429:
                 how = "lets no more programs in (429): ask it for a higher rate"
-            busy = _BusyError(f"{self.name} {how}")
-            with contextlib.suppress(KeyError, ValueError):
-                wanted = float(response.headers["retry-after"])
-                busy.retry_after = min(_LONGEST_WAIT, max(0.0, wanted))
-            raise busy
+            raise _BusyError(f"{self.name} {how}", response.headers.get("retry-after", ""))
         return answer
 
     def failed(self, what: str) -> NoSandboxError:
         """The server's failure as an exception."""
         return NoSandboxError(f"{self.name} {what}")
-
-
-def _read(response: httpx2.Response) -> bytes:
-    body = bytearray()
-    for part in response.iter_bytes():
-        body += part
-        if len(body) > REPLY_BYTES:
-            break
-    return bytes(body)
 
 
 def said(words: str) -> str:

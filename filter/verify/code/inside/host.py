@@ -46,7 +46,7 @@ def main(job: HostJob) -> None:
     - with `messages`, start it and send it one for each that it sends; one result with all `lines`
       that it sent.
     """
-    out = os.dup(1)
+    out = os.fdopen(os.dup(1), "w")
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)
@@ -57,12 +57,12 @@ def main(job: HostJob) -> None:
             result = _run(job, text.encode(errors="surrogatepass"), end)
             if number and result["why"] == "time":
                 break
-            _say(out, line(result))
+            print(line(result), file=out, flush=True)
             if result["why"] or result["code"]:
                 break
     else:
-        _say(out, line(_converse(job, end)))
-    _say(out, END)
+        print(line(_converse(job, end)), file=out)
+    print(END, file=out, flush=True)
     time.sleep(0.01)  # some servers look for output only until the process has ended
     os._exit(0)
 
@@ -70,12 +70,6 @@ def main(job: HostJob) -> None:
 def line(result: Message) -> str:
     """A result as a line that no server's idea of text can change."""
     return base64.b64encode(zlib.compress(json.dumps(result).encode(), 1)).decode()
-
-
-def _say(out: int, text: str) -> None:
-    rest = memoryview(text.encode() + b"\n")
-    while rest:
-        rest = rest[os.write(out, rest) :]
 
 
 def _run(job: HostJob, text: bytes, end: float) -> Message:

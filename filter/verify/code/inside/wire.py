@@ -8,10 +8,10 @@ building sets or dicts from a program's values would let it choose colliding key
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 _PLAIN_INT = 2**53
+_SEQUENCES: dict[str, type[Any]] = {kind.__name__: kind for kind in (list, tuple, set, frozenset)}
 
 Message = dict[str, Any]
 """A line on a program's channel: a JSON object, of which a program may have chosen all."""
@@ -44,24 +44,15 @@ def pack(value: Any) -> Any:
         return ["complex", complex.__repr__(value)]
     if isinstance(value, (bytes, bytearray)):
         return ["bytes", value.hex()]
-    if isinstance(value, list):
-        return ["list", _pack_all(list.__iter__(value))]
-    if isinstance(value, tuple):
-        return ["tuple", _pack_all(tuple.__iter__(value))]
-    if isinstance(value, set):
-        return ["set", _pack_all(set.__iter__(value))]
-    if isinstance(value, frozenset):
-        return ["frozenset", _pack_all(frozenset.__iter__(value))]
+    for name, kind in _SEQUENCES.items():
+        if isinstance(value, kind):
+            return [name, [pack(item) for item in kind.__iter__(value)]]
     if isinstance(value, dict):
         return ["dict", [[pack(key), pack(item)] for key, item in dict.items(value)]]
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
         return pack(value.item())
     return ["object", type(value).__name__[:100]]
-
-
-def _pack_all(values: Iterable[Any]) -> list[Any]:
-    return [pack(value) for value in values]
 
 
 def unpack(packed: Any) -> Any:
@@ -82,14 +73,8 @@ def unpack(packed: Any) -> Any:
             return complex(text)
         case ["bytes", str(text)]:
             return bytes.fromhex(text)
-        case ["list", list(items)]:
-            return [unpack(item) for item in items]
-        case ["tuple", list(items)]:
-            return tuple(unpack(item) for item in items)
-        case ["set", list(items)]:
-            return {unpack(item) for item in items}
-        case ["frozenset", list(items)]:
-            return frozenset(unpack(item) for item in items)
+        case [str(name), list(items)] if name in _SEQUENCES:
+            return _SEQUENCES[name](unpack(item) for item in items)
         case ["dict", list(pairs)]:
             return {unpack(key): unpack(item) for key, item in pairs}
         case ["object", str(name)]:
