@@ -216,6 +216,35 @@ def test_what_will_come_again_is_asked_for_twice(broken: Any) -> None:
     assert (found.finish, server.times) == ("error", {"q0": 2})
 
 
+UNSAID = {"finish_reason": None}
+LONG = {"prompt_tokens": 3, "completion_tokens": 100}
+
+
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        (completion("<think>a</think>It is $4$.", choice=UNSAID), True),
+        (completion("a</think>\\boxed{4}", choice=UNSAID), True),
+        (completion("<think>a</think>4<|im_end|>", choice=UNSAID), True),
+        (completion("Four.", choice=UNSAID, message={"reasoning": "a"}), True),
+        (completion("<think>a</think>4", choice=UNSAID), False),  # perhaps of 42
+        (completion("<think>a</think>\\boxed{\\frac{1}{2}", choice=UNSAID), False),
+        (completion("<think>a</think>```python\nf()", choice=UNSAID), False),
+        (completion("<think>It is 4.", choice=UNSAID), False),
+        (completion("<think>a</think>", choice=UNSAID), False),
+        (completion("It is 4.", choice=UNSAID), False),
+        (completion("<think>a</think>Four.", choice=UNSAID, usage=None), False),
+        (completion("<think>a</think>Four.", choice=UNSAID, usage=LONG), False),
+        (completion("<think>a</think>Four.", choice={**UNSAID, "error": "died"}), False),
+    ],
+)
+def test_a_whole_answer_needs_no_finish_reason(body: Any, whole: bool) -> None:
+    with scripted(lambda *_: reply(body)) as server:
+        (found,) = ask(served(server.url, retries=1), questions(1)).values()
+    assert (found.finish, server.times["q0"]) == (("stop", 1) if whole else ("error", 2))
+    assert found.raw == body["choices"][0]["message"]["content"]
+
+
 @pytest.mark.parametrize(
     ("status", "said", "finish"),
     [

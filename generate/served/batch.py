@@ -96,6 +96,7 @@ class Batches:
             ),
         )
         self._body = sampling_body(model, sampling)
+        self._max_tokens = sampling.max_tokens
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="openai-batch")
 
     def _line(self, request: Request) -> bytes:
@@ -272,7 +273,7 @@ class Batches:
     def _response(self, row: dict[str, Any], request: Request) -> Response:
         body = (row.get("response") or {}).get("body") or row.get("error")
         reply = Reply(status=status_of(row), retry_after=None, body=msgspec.json.encode(body))
-        found = read_reply(reply, self._scrub)
+        found = read_reply(reply, self._scrub, self._max_tokens)
         if isinstance(found, Failure):
             self._chunks.forget(request.id)
             if found.usage is not None or found.maybe_billed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 from generate.engine import Request, Response
 from generate.served.bodies import answered, failed, sampling_body
@@ -140,7 +141,7 @@ class EndpointClient:
             Call(
                 address=lambda url: f"{url}/chat/completions",
                 body={**body, "messages": request.messages},
-                read=read_reply,
+                read=partial(read_reply, max_tokens=body.get("max_tokens", self._max_tokens)),
                 prompt=prompt,
                 charge_failed=request.charge_failed,
             )

@@ -18,6 +18,7 @@ from generate.engine import Usage
 from generate.messages import read_message
 from generate.served.limits import retry_after
 from generate.served.transport import Reply
+from generate.served.wholeness import is_whole
 from tracestill.records import Finish
 
 Scrub = Callable[[str], str]
@@ -200,8 +201,11 @@ def _usage(found: dict[str, Any]) -> Usage | None:
     return Usage(prompt_tokens=prompt, completion_tokens=completion, cost=cost)
 
 
-def read_reply(reply: Reply, scrub: Scrub) -> Answer | Failure:
-    """The answer in a reply, a chat completion or a completion, or why there is none."""
+def read_reply(reply: Reply, scrub: Scrub, max_tokens: int = 0) -> Answer | Failure:
+    """The answer in a reply, a chat completion or a completion, or why there is none. Without a
+    `finish_reason` it is an answer only where it is whole (`wholeness`), of the `max_tokens` that
+    were asked for at most; 0 where that is not to be told.
+    """
     found = read_json(reply, scrub)
     if isinstance(found, Failure):
         return found
@@ -222,6 +226,9 @@ def read_reply(reply: Reply, scrub: Scrub) -> Answer | Failure:
         return dataclasses.replace(unreadable("the content is no text"), lasting=True)
     reason = choice.get("finish_reason")
     reason = reason if isinstance(reason, str) else None
+    usage = _usage(found)
+    if reason is None and usage and not choice.get("error"):
+        reason = "stop" if is_whole(said, usage.completion_tokens, max_tokens) else None
     finish = _FINISHES.get(reason or "", "error")
     answer = Answer(
         raw=said.text,
@@ -229,7 +236,7 @@ def read_reply(reply: Reply, scrub: Scrub) -> Answer | Failure:
         token_ids=ids if isinstance(ids := choice.get("token_ids"), list) else None,
         finish=finish,
         error=None if finish != "error" else f"the endpoint ended it with {reason!r}",
-        usage=_usage(found),
+        usage=usage,
     )
     if choice.get("error") or reason is None or reason in _CUT_OFF:
         why = f"the endpoint broke off (finish_reason {reason!r})"
