@@ -1,8 +1,14 @@
-"""Say what to change where the filter keeps nothing."""
+"""Say what to change where the filter keeps nothing, or can't judge."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from filter.verify.maths import NO_ANSWER
+from tracestill.records import Doubt
+
+_SHOWN = 5
 
 _ADVICE = {
     "error": "the teacher's requests failed: look at the drops' details and at the teacher's log",
@@ -35,3 +41,19 @@ def why_nothing_is_kept(dropped: Mapping[str, int], total: int) -> str:
     said = ", ".join(f"{count:,} {reason}" for reason, count in counts)
     most = counts[0][0]  # never a duplicate or a cap: those keep one of the traces they are given
     return f"none of {total:,} traces is kept: {said}. For {most}: {_ADVICE[most]}"
+
+
+def references_without_answer(doubts: Iterable[Doubt]) -> str | None:
+    """A line on the problems whose reference only says that there is none, such as `notfound`: how
+    many they are, and which references, the most frequent first. None where there are none.
+    """
+    said = [one.detail for one in doubts if one.detail.startswith(NO_ANSWER)]
+    if not said:
+        return None
+    counts = Counter(detail.removeprefix(NO_ANSWER) for detail in said).most_common()
+    which = ", ".join(f"{count:,} {text}" for text, count in counts[:_SHOWN])
+    rest = f" and {len(counts) - _SHOWN:,} others" if len(counts) > _SHOWN else ""
+    return (
+        f"{len(said):,} problems have a reference that holds no answer, and no rule can judge what "
+        f"is answered to them: {which}{rest}"
+    )

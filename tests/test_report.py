@@ -12,8 +12,10 @@ import tracestill
 from tracestill.explore import plots
 from tracestill.explore.report import build
 from tracestill.explore.shown import Shown
+from tracestill.recipe.loading import load_recipe
 from tracestill.records import (
     PassRate,
+    Problem,
     Trace,
     read_manifest,
     read_table,
@@ -27,6 +29,8 @@ from tracestill.records.figures import (
     TrainingFigures,
 )
 from tracestill.records.layout import REPORT, STAGES
+from tracestill.records.progress import ignore_progress
+from tracestill.stages.filter import make
 
 
 class Text(HTMLParser):
@@ -90,6 +94,31 @@ def test_a_report_of_an_unfinished_run_names_what_is_missing(copied: Path) -> No
     page = Text(build(copied).read_text())
     assert "Not there yet: finetune, evaluate." in page.text
     assert "What became of the teacher's traces" in page.text
+
+
+def test_references_without_an_answer_are_counted_when_the_filter_ends_and_in_the_report(
+    copied: Path,
+) -> None:
+    folder = copied / "problems"
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    first, second, third, *others = read_table(folder, "train", Problem)
+    spoiled = [
+        dataclasses.replace(first, reference="notfound", kind="math"),
+        dataclasses.replace(second, reference="", kind="math"),
+        dataclasses.replace(third, reference="notfound", kind="math"),
+    ]
+    tables = manifest.tables | {"train": write_table(folder, "train", Problem, spoiled + others)}
+    write_manifest(folder, dataclasses.replace(manifest, tables=tables))
+    result = make(load_recipe(copied / "recipe.yaml"), copied, ignore_progress)
+    (note,) = result.notes
+    assert note.startswith("3 problems have a reference that holds no answer")
+    assert note.endswith("2 'notfound', 1 ''")
+    filtered = read_manifest(copied / "filter")
+    assert filtered is not None
+    again = dataclasses.replace(filtered, notes=result.notes, tables=result.tables)
+    write_manifest(copied / "filter", again)
+    assert note in Text(build(copied).read_text()).text
 
 
 def test_a_report_says_how_sampling_until_correct_went(copied: Path) -> None:

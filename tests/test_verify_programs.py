@@ -104,6 +104,21 @@ PROGRAMS = [
     (STDIN, f"It reads a number:\n\n{MAIN}\n\nThis prints its square.", "correct"),
     (STDIN, f"{MAIN}\n\nif this fails, I don't know.", "correct"),
     (CHECK, "    return x * x", "incorrect"),  # the prompt has no head
+    # annotations are evaluated, as in a module that does not import from `__future__`
+    (STDIN, blocks("x: print(int(input()) ** 2) = 0"), "correct"),
+    # single backticks, and code in a sentence
+    (STDIN, "The program is `print(int(input()) ** 2)`.", "correct"),
+    (STDIN, "Use ``print(int(input()) ** 2)``, where `n ** 2` is the square.", "correct"),
+    (STDIN, f"`{MAIN}`", "correct"),
+    (STDIN, f"So:\n\n`python\n{MAIN}\n`\n\nHere `n` is read, `x = 5` is not.", "correct"),
+    (STDIN, f"It reads `n`, as in `x = 5`:\n\n{MAIN}\n\nand prints it.", "correct"),
+    (STDIN, "Answer: print(int(input()) ** 2)", "correct"),
+    (STDIN, "**Code:** n = int(input()); print(n * n)", "correct"),
+    (CALLS, "Solution: def f(x): return x * x", "correct"),
+    (CALLS, "It is `f = lambda x: x * x`, so f(2) is 4.", "correct"),
+    (HEAD, "The body is `return x * x`.", "correct"),
+    (STDIN, "Note: it can't be done.", "incorrect"),
+    (STDIN, "The answer is `n * n`.", "incorrect"),
 ]  # fmt: skip
 
 
@@ -169,6 +184,7 @@ MBPP = {
     "test_setup_code": "y = 3",
 }
 ADDING = "def f(a, b):\n    return sum(a) + b"
+BITS = {"inputs": ["0101", "101"], "outputs": ["0101 2", "101 2"]}
 
 SHAPES = [
     # LiveCodeBench, as its rows have it
@@ -221,6 +237,15 @@ SHAPES = [
     ({"inputs": [""], "outputs": ["0101"]}, {}, "print('101')", "incorrect"),
     ({"inputs": [""], "outputs": ["101"]}, {}, "print('0101')", "incorrect"),
     ({"inputs": [""], "outputs": ["007 2.0"]}, {}, "print('007', 2)", "correct"),
+    # one of several outputs says that they are bit strings, in its column
+    (BITS, {}, "print(input(), 2)", "correct"),
+    (BITS, {}, "x = input()\nprint(x + '.0' if x[0] == '1' else x, 2)", "incorrect"),
+    (BITS, {}, "x = input()\nprint(x + 'e0' if x[0] == '1' else x, 2)", "incorrect"),
+    (BITS, {}, "print(input(), '', 2.0)", "correct"),
+    ({**BITS, "outputs": ["0101 2", "101 2"]}, {"tolerance": 1e-3}, "print(input(), 2.001)",
+     "correct"),
+    ({**BITS, "outputs": ["0101 2", "101 2"]}, {"tolerance": 0.1},
+     "x = input()\nprint('102' if x == '101' else x, 2)", "incorrect"),
     ({"inputs": [""], "outputs": ["0.50 0 -0"]}, {}, "print(.5, 0, 0)", "correct"),
 ]  # fmt: skip
 

@@ -109,7 +109,7 @@ def _traces(run: Run, there: bool) -> dict[str, Any]:
     empty = dict.fromkeys(
         (
             "funnel", "sampling", "funnel_plot", "lengths_plot", "solved_plot", "samples",
-            "disputes", "doubts",
+            "disputes", "doubts", "notes",
         )
     )  # fmt: skip
     if not there:
@@ -150,6 +150,7 @@ def _traces(run: Run, there: bool) -> dict[str, Any]:
         "samples": [_short(shown) for shown in run.shown(ids)],
         "disputes": len(run.disputes()),
         "doubts": len(run.doubts()),
+        "notes": filtered.notes if (filtered := run.manifest("filter")) else [],
     }
 
 

@@ -61,7 +61,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         RuntimeError: a verifier's process can't be started.
 
     """
-    from filter.advice import why_nothing_is_kept
+    from filter.advice import references_without_answer, why_nothing_is_kept
     from filter.filtering import filter_traces
 
     folder = run / "filter"
@@ -78,6 +78,9 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     )
     kept = set(result.kept)
     total = len(kept) + len(result.drops)
+    notes = [references_without_answer(result.doubts)]
+    if not kept:
+        notes.append(why_nothing_is_kept(result.dropped, total))
     return StageResult(
         rows_in=total,
         rows_out=len(kept),
@@ -89,7 +92,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
             "doubts": write_table(folder, "doubts", Doubt, result.doubts),
             "kept": write_table(folder, "kept", Kept, _kept(recipe, run, problems, kept)),
         },
-        notes=[] if kept else [why_nothing_is_kept(result.dropped, total)],
+        notes=[note for note in notes if note],
     )
 
 

@@ -17,6 +17,8 @@ _STATEMENT = re.compile(
     r"(?:import|from|def|class|async|if|for|while|try|with) .*|try:|@\w.*"
     r"|[A-Za-z_][\w.]*(?:\[[^\]]*\])?(?: *, *\w+)* *(?:[-+*/%]?=|\().*"
 )
+_SPAN = re.compile(r"(?<!`)(`{1,2})(?!`)(?:python\n)?([^`]+)(?<!`)\1(?!`)")
+_AFTER_COLON = re.compile(r":\**[ \t]+(\S.*)$", re.MULTILINE)
 # Of one answer, however its author tries to waste time.
 _MOST_PARSES, _MOST_PARSED = 200, 50_000
 
@@ -37,8 +39,9 @@ def parse(source: str) -> ast.Module | SyntaxError:
 
 def code_blocks(answer: str) -> list[str]:
     """The blocks of code in the text after the last `</think>`, in order, at least one: those
-    labelled as Python, else those without a label that are Python, else the Python between the
-    prose, else all of the text, which may be the body of a function, or no program.
+    labelled as Python, else those without a label that are Python, else spans of several lines in
+    single backticks, the Python between the prose, such spans of one line, or what follows a colon,
+    else all of the text, which may be the body of a function, or no program.
 
     A fence in a string of the program closes nothing. A block that is not closed extends to the
     end, and one that is closed but was not opened begins with the text.
@@ -48,7 +51,7 @@ def code_blocks(answer: str) -> list[str]:
     lines = text.split("\n")
     fences = [number for number, line in enumerate(lines) if _FENCE.fullmatch(line)]
     if not fences:
-        return _bare(text) or [text]
+        return _inline(text, "\n") or _bare(text) or _inline(text, "") or [text]
     first = _FENCE.fullmatch(lines[fences[0]])
     before: list[str] = []
     if len(fences) % 2 and first and not first["label"]:
@@ -100,11 +103,32 @@ def _ends_in_string(tree: ast.Module | SyntaxError) -> bool:
     return isinstance(tree, SyntaxError) and "unterminated triple-quoted" in tree.msg
 
 
+def _inline(text: str, holding: str) -> list[str]:
+    """The Python in single backticks that holds a text; without any, that after a colon."""
+    for found in (_SPAN.findall(text), [("", line) for line in _AFTER_COLON.findall(text)]):
+        sources = [
+            source.strip("\n") + "\n" for _, source in found[:_MOST_PARSES] if holding in source
+        ]
+        if programs := [one for one in sources if _does_something(parse(one))]:
+            return programs
+    return []
+
+
+def _does_something(tree: ast.Module | SyntaxError) -> bool:
+    """Whether it is a program, or a body, rather than a name or a formula that is mentioned."""
+    return isinstance(tree, ast.Module) and any(
+        isinstance(statement.value, ast.Call)
+        if isinstance(statement, ast.Expr)
+        else not isinstance(statement, ast.AnnAssign) or statement.value is not None  # `Answer: 4`
+        for statement in tree.body
+    )
+
+
 def _bare(text: str) -> list[str]:
     """The Python in a text without fences: all of it, or what stands between the prose."""
     if text[: len(text) - len(text.lstrip())].rpartition("\n")[2]:
         return [text]  # it begins indented: the body of a function
-    if isinstance(parse(text), ast.Module):
+    if _does_something(parse(text)):
         return [text]
     lines = text.split("\n")
     found: list[str] = []

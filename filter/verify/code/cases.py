@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from filter.verify.code.asserts import CheckTests, evalplus_test, tested_function
+from filter.verify.code.compare import text_columns
 from filter.verify.code.compressed import unpacked_text
 from tracestill.records import Problem
 
@@ -17,11 +18,12 @@ from tracestill.records import Problem
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StdinTests:
     """What a program reads and what it has to print, as in Codeforces, APPS and LiveCodeBench;
-    numbers may differ by `tolerance`.
+    numbers may differ by `tolerance`, and words in the columns `texts` are no numbers.
     """
 
     cases: tuple[tuple[str, str], ...]
     tolerance: float = 0.0
+    texts: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,8 @@ def _with_cases(cases: list[_Case], tolerance: float) -> StdinTests | CallTests:
     (name,) = names
     if name is None:
         texts = tuple((_text(case.input), _text(case.output)) for case in cases)
-        return StdinTests(cases=texts, tolerance=tolerance)
+        columns = text_columns(output for _, output in texts)
+        return StdinTests(cases=texts, tolerance=tolerance, texts=columns)
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError("the reference's `fn_name` is no name of a function")
     calls = tuple(_call(case.input, case.output) for case in cases)

@@ -5,42 +5,57 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 # With a zero before other digits it is no number but text: a bit string, an id, a time.
 _DECIMAL = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
+_PADDED = re.compile(r"[+-]?0[0-9]+(?:\.[0-9]*)?")
 
 _cut = reprlib.Repr()  # values may be huge, and nested without end
 _cut.maxlevel = _cut.maxlist = _cut.maxdict = 20
 _cut.maxstring = _cut.maxlong = _cut.maxother = 200
 
 
-def difference(found: str, expected: str, tolerance: float = 0.0) -> str | None:
+def text_columns(outputs: Iterable[str]) -> frozenset[int]:
+    """Which words of a line (0: the first) are text though they may look like numbers: those that
+    have a zero before other digits in any of a problem's outputs, as one of several bit strings.
+    """
+    words = (
+        pair for text in outputs for line in text.split("\n") for pair in enumerate(line.split())
+    )
+    return frozenset(column for column, word in words if _PADDED.fullmatch(word))
+
+
+def difference(
+    found: str, expected: str, tolerance: float = 0.0, texts: frozenset[int] = frozenset()
+) -> str | None:
     """Where an output first differs from the expected one; None if it does not.
 
     As in LiveCodeBench: whitespace around the text and around each line does not count, and there
     are as many lines; two lines are the same as text, or where both hold only numbers, and those
-    are equal as decimals, exactly. With a `tolerance` lines are the same where each of their words
-    is, and numbers where they differ by no more than that, absolutely or relatively.
+    are equal as decimals, exactly, but for the words in the columns `texts` (see `text_columns`).
+    With a `tolerance` lines are the same where each of their words is, and numbers where they
+    differ by no more than that, absolutely or relatively.
     """
     ours, theirs = found.strip().split("\n"), expected.strip().split("\n")
     for number, (our, their) in enumerate(zip(ours, theirs, strict=False), 1):
-        if our.strip() != their.strip() and not _same_words(our, their, tolerance):
+        if our.strip() != their.strip() and not _same_words(our, their, tolerance, texts):
             return f"line {number} is {short(our.strip())}, expected {short(their.strip())}"
     if len(ours) != len(theirs):
         return f"{len(ours)} lines, expected {len(theirs)}"
     return None
 
 
-def _same_words(found: str, expected: str, tolerance: float) -> bool:
+def _same_words(found: str, expected: str, tolerance: float, texts: frozenset[int]) -> bool:
     ours, theirs = found.split(), expected.split()
     if len(ours) != len(theirs) or not ours:
         return False
     return all(
-        _same_numbers(our, their, tolerance)
-        or (our == their and (tolerance > 0 or our.isdecimal()))
-        for our, their in zip(ours, theirs, strict=True)
+        (column not in texts and _same_numbers(our, their, tolerance))
+        or (our == their and (tolerance > 0 or column in texts or our.isdecimal()))
+        for column, (our, their) in enumerate(zip(ours, theirs, strict=True))
     )
 
 

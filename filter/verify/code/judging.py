@@ -59,14 +59,14 @@ def _printed(
     texts = [text for text, _ in tests.cases]
     with closing(machine.runs(whole_program(blocks), texts, seconds)) as runs:
         for run, (_, expected) in zip(runs, tests.cases, strict=True):
-            yield _run_failure(run, expected, tests.tolerance, seconds)
+            yield _run_failure(run, expected, tests, seconds)
 
 
-def _run_failure(run: Run, expected: str, tolerance: float, seconds: float) -> str | None:
+def _run_failure(run: Run, expected: str, tests: StdinTests, seconds: float) -> str | None:
     failure = describe(run.ending, seconds)
     if failure is None:
         try:
-            return difference(run.output.decode(), expected, tolerance)
+            return difference(run.output.decode(), expected, tests.tolerance, tests.texts)
         except UnicodeDecodeError:
             return "the output is no UTF-8"
     if run.ending.code > 0 and not run.ending.why and run.errors.strip():

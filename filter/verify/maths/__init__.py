@@ -2,7 +2,7 @@
 math-verify in processes that can be killed.
 """
 
-from filter.verify.maths.grade import maths, maths_many
+from filter.verify.maths.grade import NO_ANSWER, maths, maths_many
 from filter.verify.maths.symbolic import open_comparer
 
-__all__ = ["maths", "maths_many", "open_comparer"]
+__all__ = ["NO_ANSWER", "maths", "maths_many", "open_comparer"]

@@ -36,6 +36,7 @@ _PLACEHOLDERS = frozenset(
         "to be proved", "to be proven", "proved", "proven", "omitted", "tbd", "qed", "q.e.d.",
     }
 )  # fmt: skip
+NO_ANSWER = "the reference holds no answer: "
 _JSON_TEXT = re.compile(r""""((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'""")
 _JSON_LIST = re.compile(rf"\[\s*(?:{_JSON_TEXT.pattern})(?:\s*,\s*(?:{_JSON_TEXT.pattern}))*\s*\]")
 _FENCED = re.compile(r"```\w*\n([^\n`]{1,200})\n```")
@@ -90,7 +91,7 @@ def _decide(problem: Problem, answer: str | None) -> Grade | Question:
     reference = problem.reference
     gold = _gold(reference)
     if gold.is_placeholder:
-        return Grade(outcome="unverifiable", detail=f"the reference holds no answer: {reference!r}")
+        return Grade(outcome="unverifiable", detail=f"{NO_ANSWER}{reference!r}")
     if not answer:
         return Grade(outcome="incorrect", detail="no answer found")
     answer = _FENCED.sub(r"\1", answer) if "```" in answer else answer

@@ -83,9 +83,14 @@ def run(job: Job) -> None:
     os._exit(code)
 
 
+def _execute(source: str, file: str, namespace: dict[str, Any]) -> None:
+    """Run a text as a module of its own, whatever this one imports from `__future__`."""
+    exec(compile(source, file, "exec", dont_inherit=True), namespace)
+
+
 def _program(job: Job, namespace: dict[str, Any]) -> None:
     [source] = job["sources"]
-    exec(compile(source, "program.py", "exec"), namespace)
+    _execute(source, "program.py", namespace)
 
 
 def _calls(job: Job, namespace: dict[str, Any]) -> None:
@@ -113,7 +118,7 @@ def _load(sources: list[str], namespace: dict[str, Any], name: str) -> Callable[
     failure: BaseException | None = None
     for source in sources:
         try:
-            exec(compile(source, "program.py", "exec"), namespace)
+            _execute(source, "program.py", namespace)
         except SyntaxError as error:
             failure = error
             if f"def {name}" in source:  # an earlier version of it does not count
@@ -144,9 +149,9 @@ def _check(job: Job, namespace: dict[str, Any]) -> None:
 
     try:
         with contextlib.suppress(SyntaxError):  # a prompt in words
-            exec(compile(job["prompt"], "prompt.py", "exec"), namespace)
+            _execute(job["prompt"], "prompt.py", namespace)
         namespace[job["name"]] = candidate
-        exec(compile(source, "test.py", "exec"), namespace)
+        _execute(source, "test.py", namespace)
         if "check" in namespace:
             namespace["check"](candidate)
     except BaseException as error:
