@@ -178,6 +178,17 @@ EVALPLUS = {
     "entry_point": "f", "prompt": "def f(x):\n", "canonical_solution": "    return x / 3\n",
     "base_input": [[1]], "plus_input": [[2], [10]], "atol": 0,
 }  # fmt: skip
+PAIR = {**EVALPLUS, "canonical_solution": "    return (x / 3, x / 7)\n"}
+
+
+def evalplus(name: str, body: str, argument: Any, atol: float = 0) -> dict[str, Any]:
+    solution = f"def {name}(xs):\n    {body}\n"
+    return {
+        "entry_point": name, "canonical_solution": solution, "plus_input": [[argument]],
+        "atol": atol,
+    }  # fmt: skip
+
+
 THIRD = "def f(x):\n    return x * {}"
 MBPP = {
     "test_list": ["assert f(2) == 4", "assert set([f(y)]) == {9}"],
@@ -215,6 +226,21 @@ SHAPES = [
     (EVALPLUS, {}, THIRD.format("0.33333333333"), "correct"),
     (EVALPLUS, {}, THIRD.format("0.3333"), "incorrect"),
     ({**EVALPLUS, "atol": 0.01}, {}, THIRD.format("0.3333"), "correct"),
+    (EVALPLUS, {}, "def f(x):\n    return [x / 3]", "incorrect"),
+    (PAIR, {}, "def f(x):\n    return (x / 3, x / 7 + 1e-9)", "correct"),
+    (PAIR, {}, "def f(x):\n    return [x / 3, x / 7 + 1e-9]", "incorrect"),  # no tuple
+    (evalplus("find_zero", "return -xs[0] / xs[1]", [1, 2], 1e-4), {},
+     "def find_zero(xs):\n    return -xs[0] / xs[1] + 1e-5", "correct"),
+    (evalplus("find_zero", "return -xs[0] / xs[1]", [1, 2], 1e-4), {},
+     "def find_zero(xs):\n    return 0.5", "incorrect"),
+    (evalplus("Diff", "return [*xs, 5]", [1, 2]), {},
+     "def Diff(xs):\n    return [5, 2, 1, 1]", "correct"),
+    (evalplus("Diff", "return [*xs, 5]", [1, 2]), {},
+     "def Diff(xs):\n    return [5, 2]", "incorrect"),
+    (evalplus("check_str", "import re; return re.match('a', xs)", "ab"), {},
+     "def check_str(xs):\n    return xs[0] == 'a'", "correct"),
+    (evalplus("check_str", "import re; return re.match('a', xs)", "ab"), {},
+     "def check_str(xs):\n    return False", "incorrect"),
     ({"test": "def check(f):\n    assert f(x=2) == 4", "entry_point": "Solution().f"},
      {}, METHOD, "correct"),
     # a tolerance
@@ -279,6 +305,8 @@ class _Evil:
         (STDIN, {"interaction_format": "Ask."}, "`interaction_format` decides"),
         (STDIN, {"tolerance": "x"}, "`tolerance`"),
         ({"plus_input": [[1]]}, {}, "canonical_solution"),
+        (evalplus("surface_Area", "return 1", 3), {}, "`surface_Area` by an oracle of its own"),
+        ({**EVALPLUS, "task_id": "Mbpp/2"}, {}, "calls Mbpp/2 with tuples"),
         ({"test_list": ["assert True"]}, {}, "entry_point"),
     ],
 )  # fmt: skip

@@ -42,32 +42,52 @@ def tested_function(source: str) -> str | None:
     return next((name for name in names if name not in known), None)
 
 
-# As EvalPlus compares (https://github.com/evalplus/evalplus): equal, or near where floats are
-# expected, to 1e-6 unless the problem has an `atol` of its own, and to 1e-7 of the value.
+# As EvalPlus 0.3.1 compares (https://github.com/evalplus/evalplus): equal, or, where floats alone
+# are expected or the problem has an `atol`, of the same type and near.
 _EVALPLUS = """\
 import copy, json, math
 reference, inputs, atol = {{}}, json.loads({inputs!r}), {atol!r}
 exec({solution!r}, reference)
 
-def same(found, wanted):
+def near(found, wanted, most):
     if isinstance(wanted, (list, tuple)):
-        return (
-            isinstance(found, (list, tuple)) and len(found) == len(wanted)
-            and all(map(same, found, wanted))
-        )
-    if atol or isinstance(wanted, float):
-        if isinstance(wanted, (int, float)) and isinstance(found, (int, float)):
-            return math.isclose(found, wanted, rel_tol=1e-7, abs_tol=atol or 1e-6) or (
-                found != found and wanted != wanted
-            )
-    return found == wanted
+        return len(found) == len(wanted) and all(near(*pair, most) for pair in zip(found, wanted))
+    return abs(found - wanted) <= most + 1e-7 * abs(wanted)
+
+def same(found, wanted):
+    values = wanted if isinstance(wanted, (list, tuple)) and wanted else [wanted]
+    most = atol or (1e-6 if all(isinstance(value, float) for value in values) else 0)
+    return found == wanted or most and type(found) is type(wanted) and near(found, wanted, most)
 
 def check(candidate):
     for arguments in inputs:
         wanted = reference[{name!r}](*copy.deepcopy(arguments))
         found = candidate(*copy.deepcopy(arguments))
-        assert same(found, wanted), (arguments, found, wanted)
+        assert {oracle}, (arguments, found, wanted)
 """
+_ORACLES = {
+    "find_zero": "abs(sum(c * math.pow(found, n) for n, c in enumerate(*arguments))) <= atol",
+    **dict.fromkeys(
+        ("similar_elements", "find_char_long", "common_in_nested_lists", "extract_singly",
+         "larg_nnum", "intersection_array", "find_dissimilar", "Diff"),
+        "set(found) == set(wanted)",
+    ),
+    **dict.fromkeys(
+        ("check_str", "text_match_three", "text_starta_endb"),
+        "(found if isinstance(found, bool) else found is not None) is (wanted is not None)",
+    ),
+}  # fmt: skip
+_OWN_ORACLE = ("are_equivalent", "digit_distance_nums", "sum_div", "surface_Area")
+# Tasks of MBPP+ whose inputs are tuples, sets or complex numbers, which their JSON does not say.
+_OTHER_INPUTS = frozenset(
+    f"Mbpp/{number}"
+    for number in (
+        2, 63, 64, 70, 75, 94, 106, 115, 116, 120, 124, 132, 143, 222, 237, 250, 252, 259, 261, 272,
+        273, 278, 299, 307, 394, 399, 400, 401, 405, 409, 413, 417, 421, 424, 429, 438, 444, 445,
+        446, 470, 473, 560, 579, 580, 596, 614, 615, 616, 617, 630, 720, 722, 726, 740, 744, 750,
+        753, 763, 780, 791, 808, 809,
+    )
+)  # fmt: skip
 
 
 def evalplus_test(row: Mapping[str, Any]) -> str:
@@ -75,16 +95,23 @@ def evalplus_test(row: Mapping[str, Any]) -> str:
     `canonical_solution` returns for each of `base_input` and `plus_input`.
 
     Raises:
-        ValueError: something of that is missing.
+        ValueError: something of that is missing, or EvalPlus judges the task by more than that.
 
     """
-    solution, name = row.get("canonical_solution"), row.get("entry_point")
+    solution, name, task = (row.get(k) for k in ("canonical_solution", "entry_point", "task_id"))
     if not isinstance(solution, str) or not isinstance(name, str):
         raise ValueError("the reference has `plus_input`, but no canonical_solution or entry_point")
-    inputs = [*(row.get("base_input") or ()), *row["plus_input"]]
+    if name in _OWN_ORACLE:
+        raise ValueError(f"EvalPlus judges `{name}` by an oracle of its own, which is not run")
+    if task in _OTHER_INPUTS:
+        raise ValueError(
+            f"EvalPlus calls {task} with tuples, sets or complex numbers, which its row has as "
+            "lists or texts: take the `test` of evalplus/mbppplus, which is code"
+        )
     return _EVALPLUS.format(
-        inputs=json.dumps(inputs),
+        inputs=json.dumps([*(row.get("base_input") or ()), *row["plus_input"]]),
         atol=float(row.get("atol") or 0),
         solution=f"{row.get('prompt') or ''}{solution}",
         name=name,
+        oracle=_ORACLES.get(name, "same(found, wanted)"),
     )
