@@ -19,22 +19,13 @@ _ATTEMPTS = 2
 
 
 def code(seconds: float = 6.0, sandbox: Sandbox = BUBBLEWRAP) -> Grader:
-    """A grader of programs in Python against the tests in `Problem.reference`, JSON text:
+    """A grader of programs in Python against the tests in `Problem.reference`, JSON text in one of
+    the shapes of docs/verify.md, which also says how the program is found and compared.
 
-    - `{"inputs": […], "outputs": […]}`: texts that the program reads and prints; or a list of
-      `{"input", "output"}`, as LiveCodeBench, TACO and code_contests publish them;
-    - the same with `"fn_name"` (in LiveCodeBench `func_name`, also in `Problem.meta`): arguments
-      and values of that function, or of the method of a class `Solution`;
-    - `{"test": "…", "entry_point": "…"}`: HumanEval's `check`; the program may also be the body
-      that completes `"prompt"`, else the problem's prompt;
-    - `{"test_list": […]}`: MBPP's asserts; `{"plus_input": […], "canonical_solution": "…"}`:
-      EvalPlus's rows.
-
-    The program is made of the answer's code blocks (docs/verify.md). Only one that passes all tests
-    is correct; each test, or HumanEval's check as a whole, has `seconds` of wall time
-    (LiveCodeBench gives 6). Numbers are compared exactly, unless `Problem.meta` has a `tolerance`.
-    Programs run in the sandbox (docs/sandbox.md), in one that never holds an expected value; where
-    it is missing or fails, the outcome is `unverifiable`.
+    Only one that passes all tests is correct; each test, or a test that is code as a whole, has
+    `seconds` of wall time (LiveCodeBench gives 6). Programs run in the sandbox (docs/sandbox.md),
+    in one that never holds an expected value; where it is missing or fails, the outcome is
+    `unverifiable`.
     """
     find = local(seconds) if sandbox == BUBBLEWRAP else remote(sandbox, seconds)
 

@@ -17,13 +17,26 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from filter.verify.code.bubblewrap import Ending, NoSandboxError
-from filter.verify.code.service import Answer, Execute, Reply, Server, Service, said
+from filter.verify.code.dialogue import Run
+from filter.verify.code.service import Answer, Execute, Server, Service, said
 from tracestill.recipe.sandbox import E2B_PORT, Sandbox, machine_url
 
 _KEY = "E2B_API_KEY"
 _LIVE = 900  # seconds until E2B ends a machine that was not ended
 _PATH = "/home/user/main.py"
-_COMMAND = f"exec python3 -s -B {_PATH}"
+_START = json.dumps({
+    "process": {
+        "cmd": "/bin/bash", "args": ["-l", "-c", f"exec python3 -s -B {_PATH}"],
+        "envs": {"PYTHONHASHSEED": "0"},
+    },
+    "stdin": False,
+}).encode()  # fmt: skip
+_STREAM = {
+    "Authorization": "Basic " + base64.b64encode(b"user:").decode(),
+    "Content-Type": "application/connect+json",
+    "Connect-Protocol-Version": "1",
+    "Keepalive-Ping-Interval": "50",
+}
 
 
 def e2b(sandbox: Sandbox) -> Service:
@@ -56,8 +69,22 @@ def e2b(sandbox: Sandbox) -> Service:
             routing["X-Access-Token"] = str(token)
         address = machine_url(sandbox, name)
 
-        def execute(program: str, seconds: float) -> Reply:
-            return _execute(server, address, routing, program, seconds)
+        def execute(program: str, seconds: float) -> Run:
+            files = f"{address}/files?path={quote(_PATH, safe='')}&username=user"
+            content = {"file": (_PATH, program.encode())}
+            answer = server.ask("POST", files, files=content, headers=routing)
+            if answer.status != 200:
+                raise server.failed(f"takes no program{answer.words}: look at e2b.dev")
+            answer = server.ask(
+                "POST",
+                f"{address}/process.Process/Start",
+                seconds,
+                content=struct.pack(">BI", 0, len(_START)) + _START,
+                headers={**routing, **_STREAM, "Connect-Timeout-Ms": str(int(seconds * 1000))},
+            )
+            if answer.status != 200:
+                raise server.failed(f"starts no program{answer.words}: look at e2b.dev")
+            return _run(server, answer.body)
 
         try:
             yield execute
@@ -74,41 +101,7 @@ def e2b(sandbox: Sandbox) -> Service:
     )
 
 
-def _execute(
-    server: Server, address: str, routing: dict[str, str], program: str, seconds: float
-) -> Reply:
-    answer = server.ask(
-        "POST",
-        f"{address}/files?path={quote(_PATH, safe='')}&username=user",
-        files={"file": (_PATH, program.encode())},
-        headers=routing,
-    )
-    if answer.status != 200:
-        raise server.failed(f"takes no program{answer.words}: look at e2b.dev")
-    command = {
-        "cmd": "/bin/bash", "args": ["-l", "-c", _COMMAND], "envs": {"PYTHONHASHSEED": "0"},
-    }  # fmt: skip
-    message = json.dumps({"process": command, "stdin": False}).encode()
-    answer = server.ask(
-        "POST",
-        f"{address}/process.Process/Start",
-        seconds,
-        content=struct.pack(">BI", 0, len(message)) + message,
-        headers={
-            **routing,
-            "Authorization": "Basic " + base64.b64encode(b"user:").decode(),
-            "Content-Type": "application/connect+json",
-            "Connect-Protocol-Version": "1",
-            "Connect-Timeout-Ms": str(int(seconds * 1000)),
-            "Keepalive-Ping-Interval": "50",
-        },
-    )
-    if answer.status != 200:
-        raise server.failed(f"starts no program{answer.words}: look at e2b.dev")
-    return _reply(server, answer.body)
-
-
-def _reply(server: Server, body: bytes) -> Reply:
+def _run(server: Server, body: bytes) -> Run:
     """What the events of a process say: each message has a byte of flags and its length before
     it; the last says whether all went well.
     """
@@ -134,4 +127,4 @@ def _reply(server: Server, body: bytes) -> Reply:
                 ending = Ending(code=-9 if killed else code, why="")
     if ending is None:
         raise server.failed("breaks off in the middle of a reply: look at e2b.dev")
-    return Reply(output=output.decode("latin-1"), errors=errors.decode("latin-1"), ending=ending)
+    return Run(output=bytes(output), errors=errors.decode("latin-1"), ending=ending)

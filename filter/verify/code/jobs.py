@@ -95,7 +95,7 @@ class Opened:
             )
         for _ in range(_TRIES):
             reply = self.execute(program, seconds + _START_SECONDS)
-            lines = reply.output.split("\n")[:-1]  # the last is cut, or empty
+            lines = reply.output.decode("latin-1").split("\n")[:-1]  # the last is cut, or empty
             results = [_opened(line) for line in lines if line != END]
             if results:
                 return results

@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any
 
 from filter.verify.code.bubblewrap import MEMORY, Ending, NoSandboxError
-from filter.verify.code.service import Answer, Execute, Reply, Server, Service
+from filter.verify.code.dialogue import Run
+from filter.verify.code.service import Answer, Execute, Server, Service
 from tracestill.recipe.sandbox import Sandbox
 
 _LIMITS = "PISTON_OUTPUT_MAX_SIZE=16777216, PISTON_RUN_TIMEOUT and PISTON_RUN_CPU_TIME=20000"
@@ -22,7 +23,7 @@ def piston(sandbox: Sandbox) -> Service:
     server = Server(sandbox)
     version = cache(lambda: _python(server))
 
-    def execute(program: str, seconds: float) -> Reply:
+    def execute(program: str, seconds: float) -> Run:
         milliseconds = int(seconds * 1000)
         request = {
             "language": "python",
@@ -38,7 +39,11 @@ def piston(sandbox: Sandbox) -> Service:
             raise server.failed(f"{how}: start it with {_LIMITS}")
         match answer.found:
             case {"run": {"stdout": str(output)} as run}:
-                return Reply(output=output, errors=str(run.get("stderr")), ending=_ending(run))
+                return Run(
+                    output=output.encode(errors="replace"),
+                    errors=str(run.get("stderr")),
+                    ending=_ending(run),
+                )
         raise _other(server, answer)
 
     return Service(

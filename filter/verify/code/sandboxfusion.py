@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from filter.verify.code.bubblewrap import Ending
-from filter.verify.code.service import Execute, Reply, Server, Service, said
+from filter.verify.code.dialogue import Run
+from filter.verify.code.service import Execute, Server, Service, said
 from tracestill.recipe.sandbox import Sandbox
 
 _FULL = 60_000  # characters; past some 150,000 the server reads no more, and the program waits
@@ -17,7 +18,7 @@ def sandboxfusion(sandbox: Sandbox) -> Service:
     """
     server = Server(sandbox)
 
-    def execute(program: str, seconds: float) -> Reply:
+    def execute(program: str, seconds: float) -> Run:
         request = {"code": program, "language": "python", "run_timeout": seconds}
         answer = server.ask("POST", f"{sandbox.url}/run_code", seconds, json=request)
         match answer.found:
@@ -28,7 +29,11 @@ def sandboxfusion(sandbox: Sandbox) -> Service:
                 why = ("output" if len(output) > _FULL else "time") if late else ""
                 code = run.get("return_code")
                 ending = Ending(code=code if isinstance(code, int) else -9 if late else 0, why=why)
-                return Reply(output=output, errors=str(run.get("stderr")), ending=ending)
+                return Run(
+                    output=output.encode(errors="replace"),
+                    errors=str(run.get("stderr")),
+                    ending=ending,
+                )
         how = f"answers {answer.status}{answer.words}, as no SandboxFusion does"
         raise server.failed(f"{how}: name its address")
 

@@ -1,39 +1,19 @@
 """The system calls that a sandboxed program may make, compiled to a seccomp filter.
 
-A list of what is allowed: what it does not name fails with ENOSYS, as on a kernel that does not
-know it, so that libraries fall back on what they know. Not on it: sockets, `execve`, mounts,
-namespaces, `ptrace`, other processes' memory, keys, `bpf`, `io_uring`, shared memory that no
-limit counts (`memfd_create`, System V), `sendmsg` (a descriptor in flight in a socket outlives its
-process), locks (they would hold the machine's own files), and all that needs privileges.
+`system_calls.yaml` lists what is allowed: what it does not name fails with ENOSYS, as on a kernel
+that does not know it, so that libraries fall back on what they know. Not on it: sockets, `execve`,
+mounts, namespaces, `ptrace`, other processes' memory, keys, `bpf`, `io_uring`, shared memory that
+no limit counts (`memfd_create`, System V), `sendmsg` (a descriptor in flight in a socket outlives
+its process), locks (they would hold the machine's own files), and all that needs privileges.
 """
 
 from __future__ import annotations
 
 import errno
 import struct
+from functools import cache
+from pathlib import Path
 
-_EVERYWHERE = """
-    brk chdir clock_getres clock_gettime clock_nanosleep close close_range dup dup3 epoll_create1
-    epoll_ctl epoll_pwait epoll_pwait2 eventfd2 exit exit_group faccessat faccessat2 fadvise64
-    fallocate fchdir fchmod fchmodat fdatasync fstat fstatfs fsync ftruncate futex get_robust_list
-    getcpu getcwd getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpid
-    getppid getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid
-    gettimeofday getuid kill linkat lseek madvise membarrier mkdirat mmap mprotect mremap msync
-    munmap nanosleep newfstatat openat pipe2 ppoll pread64 prlimit64 pselect6 pwrite64 read
-    readlinkat readv recvfrom renameat renameat2 restart_syscall rseq rt_sigaction rt_sigpending
-    rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_get_priority_max
-    sched_get_priority_min sched_getaffinity sched_getparam sched_getscheduler sched_yield sendfile
-    sendto set_robust_list set_tid_address setitimer setpgid setrlimit setsid setsockopt shutdown
-    sigaltstack signalfd4 statfs statx symlinkat sysinfo tgkill timerfd_create timerfd_gettime
-    timerfd_settime times tkill truncate umask uname unlinkat utimensat wait4 waitid write writev
-"""
-# Older calls, for which newer architectures have only those above.
-_X86_64 = """
-    access alarm arch_prctl chmod creat dup2 epoll_create epoll_wait eventfd fork getdents getpgrp
-    link lstat mkdir open pause pipe poll readlink rename rmdir select stat symlink time unlink
-    utime vfork
-"""
-ALLOWED = {"x86_64": (_EVERYWHERE + _X86_64).split(), "aarch64": _EVERYWHERE.split()}
 REFUSED = ("socket", "execve", "execveat")  # with EPERM, so that a program can tell why
 
 _ARCHITECTURES = {"x86_64": ("x86_64", 0xC000003E), "aarch64": ("arm64", 0xC00000B7)}
@@ -48,6 +28,16 @@ _AF_UNIX = 1
 _LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+
+
+@cache
+def allowed(machine: str) -> list[str]:
+    """The names of the calls that a program may make on a machine."""
+    import yaml
+
+    table = yaml.safe_load(Path(__file__).with_name("system_calls.yaml").read_text())
+    names: list[str] = (table["everywhere"] + " " + table[machine]).split()
+    return names
 
 
 def compile_filter(machine: str) -> bytes:
@@ -73,7 +63,7 @@ def compile_filter(machine: str) -> bytes:
         _instruction(_GREATER_EQUAL, 0x40000000, 0, 1),  # x32 calls by other numbers
         _instruction(_RETURN, _KILL),
     ]
-    for name in ALLOWED[machine]:
+    for name in allowed(machine):
         parts += [_instruction(_EQUAL, numbers[name], 0, 1), _instruction(_RETURN, _ALLOW)]
     parts += [
         _instruction(_EQUAL, numbers["clone"], 0, 4),

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import tenacity
 
-from filter.verify.code.bubblewrap import Ending, NoSandboxError
+from filter.verify.code.bubblewrap import NoSandboxError
+from filter.verify.code.dialogue import Run
 from tracestill.recipe.hosts import proxy_of
 from tracestill.recipe.sandbox import Sandbox
 
@@ -32,22 +33,10 @@ class UnjudgedError(Exception):
     """The sandbox can't tell whether the program passes; the message says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What a program printed at a server, as far as it was given back, and how it ended: `output`
-    is why where the server cut that. `errors` is what the server says of a failure.
-    """
-
-    output: str
-    errors: str
-    ending: Ending
-
-
-Execute = Callable[[str, float], Reply]
+Execute = Callable[[str, float], Run]
 """Runs a program (Python's text) for at most so many seconds, alone in the machine that it has or
-with what the same opening ran there before.
-
-Raises `NoSandboxError` where the server fails."""
+with what the same opening ran there before. `output` is why it ended where the server cut that;
+`errors` is what the server says of a failure. Raises `NoSandboxError` where the server fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
