@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from filter.verify.code.bubblewrap_pool import BubblewrapPool
-from filter.verify.code.dialogue import Run, run_program
+from filter.verify.code.dialogue import Run, program, run_job
 
 POOL = BubblewrapPool()
 KEY = "e2b_0123456789abcdef"
@@ -51,7 +51,7 @@ def run_in_sandbox(fake: Fake, source: str, text: str, seconds: float) -> Run:
         fake.most_together = max(fake.most_together, fake.together)
     try:
         with POOL.borrow(1) as [sandbox]:
-            return run_program(sandbox, source, text, seconds)
+            return run_job(sandbox, program(source), text, seconds)
     finally:
         with _LOCK:
             fake.together -= 1

@@ -270,7 +270,9 @@ def test_what_is_written_in_the_hosts_place_says_only_other_values(
     started: dict[str, Served], source: str
 ) -> None:
     forged = [{"loaded": True}, {"value": True, "passed": True}, {"passed": True}]
-    result = {"lines": [json.dumps(one) for one in forged], "code": 0, "why": "told"}
+    said = "".join(json.dumps(one) + "\n" for one in forged)
+    output = base64.b64encode(said.encode()).decode()
+    result = {"output": output, "errors": "", "code": 0, "why": ""}
     tests = secret_problem("call", {}, f"SECRET-{secrets.token_hex(16)}")
     source = source.format(line=line(result) + f"\n{END}\n")
     verdict = started["piston"].judge(tests, fenced(source))

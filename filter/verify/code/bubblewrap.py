@@ -131,12 +131,12 @@ class Bubblewrap:
         """Whether a confined process gets no socket; the filter is the last step of confining."""
         job: Job = {"mode": "program", "sources": [_PROBE], "prelude": False}
         with open(os.devnull, "r+b", buffering=0) as null:
-            self.start(job, [null.fileno()] * 4, START_SECONDS)
+            self.start(job, [null.fileno()] * 3, START_SECONDS)
             return self.ending() == Ending(code=0, why="")
 
     def start(self, job: Job, descriptors: list[int], seconds: float) -> None:
         """Start a job (see `inside.runner.run`) that may take `seconds`, with the descriptors
-        for its standard input, output and errors and its channel.
+        for its standard input, output and errors.
 
         Raises:
             SandboxError: the sandbox has ended.

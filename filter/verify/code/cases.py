@@ -48,11 +48,8 @@ _LISTS = (
 _NAMES = ("fn_name", "func_name")
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    input: Any
-    output: Any
-    name: Any
+_Case = tuple[Any, Any, Any]
+"""An input, an output, and the name of the function that is called, None for a program."""
 
 
 def read_tests(problem: Problem) -> Tests:
@@ -91,19 +88,19 @@ def read_tests(problem: Problem) -> Tests:
 
 
 def _with_cases(cases: list[_Case], tolerance: float) -> StdinTests | CallTests:
-    names = {case.name for case in cases}
+    names = {name for _, _, name in cases}
     if not names:
         raise ValueError("the reference has no tests")
     if len(names) > 1:
         raise ValueError("the reference's tests are for several functions, or of several kinds")
     (name,) = names
     if name is None:
-        texts = tuple((_text(case.input), _text(case.output)) for case in cases)
+        texts = tuple((_text(given), _text(output)) for given, output, _ in cases)
         columns = text_columns(output for _, output in texts)
         return StdinTests(cases=texts, tolerance=tolerance, texts=columns)
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError("the reference's `fn_name` is no name of a function")
-    calls = tuple(_call(case.input, case.output) for case in cases)
+    calls = tuple(_call(given, output) for given, output, _ in cases)
     return CallTests(name=name, cases=calls, tolerance=tolerance)
 
 
@@ -129,7 +126,7 @@ def _cases(found: Mapping[str, Any], name: Any, starter: str) -> Iterator[_Case]
             raise ValueError("the reference has neither `inputs` and `outputs` nor a `test`")
         if len(inputs) != len(outputs):
             raise ValueError(f"the reference has {len(inputs)} inputs but {len(outputs)} outputs")
-        yield from (_Case(i, o, name) for i, o in zip(inputs, outputs, strict=True))
+        yield from ((i, o, name) for i, o in zip(inputs, outputs, strict=True))
     for tests in lists:
         if isinstance(tests, str):
             tests = _json(unpacked_text(tests), "a list of tests in the reference")
@@ -139,7 +136,7 @@ def _cases(found: Mapping[str, Any], name: Any, starter: str) -> Iterator[_Case]
         for test in tests:
             if not isinstance(test, dict) or not {"input", "output"} <= test.keys():
                 raise ValueError("a test in the reference has no `input` and `output`")
-            yield _Case(test["input"], test["output"], _name_in(test, name, starter))
+            yield test["input"], test["output"], _name_in(test, name, starter)
 
 
 def _name_in(test: dict[str, Any], name: Any, starter: str) -> Any:

@@ -25,30 +25,36 @@ class ProgramError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a program printed and how it ended; `errors` is the end of what it wrote there."""
+    """What a program printed (at most `most` bytes) and how it ended; `errors` is the end of what
+    it wrote there.
+    """
 
     output: bytes
     errors: str
     ending: Ending
+    most: int = FILE_BYTES
 
 
-def run_program(sandbox: Bubblewrap, source: str, text: str, seconds: float) -> Run:
-    """Run a program with a text as its input for at most `seconds`. What it prints goes to files in
+def program(source: str) -> Job:
+    """The job of running a program."""
+    return {"mode": "program", "sources": [source], "prelude": True}
+
+
+def run_job(sandbox: Bubblewrap, job: Job, text: str, seconds: float) -> Run:
+    """Do a job with a text as its input for at most `seconds`. What it prints goes to files in
     memory, which a limit of the kernel keeps from growing.
 
     Raises:
         SandboxError: the sandbox failed.
 
     """
-    job: Job = {"mode": "program", "sources": [source], "prelude": True}
     given = memory_file(text.encode(errors="surrogatepass"))
     with (
         open(given, "rb") as stdin,
         open(os.memfd_create("output", os.MFD_CLOEXEC), "w+b") as out,
         open(os.memfd_create("errors", os.MFD_CLOEXEC), "w+b") as err,
-        open(os.devnull, "r+b", buffering=0) as null,
     ):
-        sandbox.start(job, [file.fileno() for file in (stdin, out, err, null)], seconds)
+        sandbox.start(job, [stdin.fileno(), out.fileno(), err.fileno()], seconds)
         ending = sandbox.ending()
         output = os.pread(out.fileno(), FILE_BYTES + 1, 0)
         size = os.fstat(err.fileno()).st_size
@@ -59,46 +65,44 @@ def run_program(sandbox: Bubblewrap, source: str, text: str, seconds: float) -> 
 
 
 class Dialogue:
-    """A process in a sandbox that takes and gives messages, each a JSON object on a line."""
+    """A process in a sandbox that takes and gives messages, each a JSON object on a line, for at
+    most `seconds` in all.
+    """
 
     def __init__(self, sandbox: Bubblewrap, job: Job, seconds: float) -> None:
         self._sandbox = sandbox
         self._channel, theirs = socket.socketpair()
-        self._seconds = seconds
+        self._seconds, self._end = seconds, time.monotonic() + seconds
         self._rest = b""
         with theirs, open(os.devnull, "r+b", buffering=0) as null:
-            sandbox.start(job, [*[null.fileno()] * 3, theirs.fileno()], seconds)
+            sandbox.start(job, [theirs.fileno(), theirs.fileno(), null.fileno()], seconds)
 
-    def send(self, message: Message, end: float) -> None:
+    def send(self, message: Message) -> None:
         """Send a message.
 
         Raises:
-            ProgramError: it does not take it by `end`, in terms of `time.monotonic()`.
+            ProgramError: it does not take it.
 
         """
+        self._wait()
         try:
-            self._channel.settimeout(max(0.001, end - time.monotonic()))
             self._channel.sendall(json.dumps(message).encode() + b"\n")
         except TimeoutError:
             raise ProgramError("timed out") from None
         except OSError:
             raise ProgramError(self._how_it_ended()) from None
 
-    def receive(self, end: float) -> Message:
+    def receive(self) -> Message:
         """The next message.
 
         Raises:
-            ProgramError: there is none by `end`, or what comes is no message.
+            ProgramError: there is none, or what comes is no message.
 
         """
-        parts = [self._rest]
-        size = len(self._rest)
+        parts, size = [self._rest], len(self._rest)
         while b"\n" not in parts[-1]:
-            left = end - time.monotonic()
-            if left <= 0:  # each time: one that drips its message would never be late for a part
-                raise ProgramError("timed out")
+            self._wait()  # each time: one that drips its message would never be late for a part
             try:
-                self._channel.settimeout(left)
                 part = self._channel.recv(_PART)
             except TimeoutError:
                 raise ProgramError("timed out") from None
@@ -112,6 +116,12 @@ class Dialogue:
                 raise ProgramError("the value is too large")
         line, _, self._rest = b"".join(parts).partition(b"\n")
         return read_message(line)
+
+    def _wait(self) -> None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise ProgramError("timed out")
+        self._channel.settimeout(left)
 
     def close(self) -> None:
         """End the process.
@@ -127,18 +137,17 @@ class Dialogue:
 
     def _how_it_ended(self) -> str:
         self._sandbox.stop()
-        return describe(self._sandbox.ending(), self._seconds) or "it ended without an answer"
+        return silence(self._sandbox.ending(), self._seconds)
 
 
-def read_message(line: str | bytes) -> Message:
+def read_message(line: bytes) -> Message:
     """A message from its line.
 
     Raises:
         ProgramError: it is none.
 
     """
-    line = line.encode(errors="surrogatepass") if isinstance(line, str) else line
-    if line.count(b"[") + line.count(b"{") > MESSAGE_LISTS:
+    if len(line) > MESSAGE_BYTES or line.count(b"[") + line.count(b"{") > MESSAGE_LISTS:
         raise ProgramError("the value is too large")
     try:
         message = json.loads(line)
@@ -176,7 +185,7 @@ def exception_pair(described: object) -> list[str]:
     raise ProgramError("the value is unreadable")
 
 
-def describe(ending: Ending, seconds: float) -> str | None:
+def describe(ending: Ending, seconds: float, most: int = FILE_BYTES) -> str | None:
     """What was wrong with an ending; None for a good one."""
     match ending.why:
         case "time":
@@ -184,8 +193,15 @@ def describe(ending: Ending, seconds: float) -> str | None:
         case "memory":
             return "used too much memory"
         case "output":
-            return f"printed more than {FILE_BYTES >> 20} MB"
+            return f"printed more than {most >> 20} MB"
     # One that was told to end may have been dying of something else, which its code tells.
     if ending.code < 0 and (ending.why, ending.code) != ("told", -signal.SIGKILL):
         return f"was killed by signal {-ending.code}"
     return f"ended with code {ending.code}" if ending.code > 0 else None
+
+
+def silence(ending: Ending, seconds: float) -> str:
+    """Why a process that had to reply said no more."""
+    if ending.why == "output":
+        return "the value is too large"
+    return describe(ending, seconds) or "it ended without an answer"

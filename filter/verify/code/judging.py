@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import closing
-from typing import Any, Protocol
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from filter.verify.code.cases import CallTests, StdinTests
 from filter.verify.code.compare import difference, same_value, short, show
-from filter.verify.code.dialogue import ProgramError, Run, describe, exception_pair
+from filter.verify.code.dialogue import (
+    ProgramError,
+    Run,
+    describe,
+    exception_pair,
+    program,
+    read_message,
+    silence,
+)
 from filter.verify.code.inside.runner import Job
 from filter.verify.code.inside.wire import Message, pack
 from filter.verify.code.program import whole_program
 
-Failures = Generator[str | None, None, None]
-
-
-class Machine(Protocol):
-    """Where programs run. Both functions raise `ProgramError` where a program failed so that there
-    is no more to be had of it.
-    """
-
-    def runs(self, source: str, texts: Sequence[str], seconds: float) -> Generator[Run, None, None]:
-        """A run of a program with each of the texts as its input, for `seconds` each."""
-        ...
-
-    def replies(
-        self, job: Job, messages: Sequence[Message], seconds: float
-    ) -> Generator[Message, None, None]:
-        """What a process says when it is ready, then its reply to each message, all of which have
-        `seconds` each; the first has them together with the start.
-        """
-        ...
+Machine = Callable[[Job, Sequence[str]], list[Run]]
+"""Runs a program with the first of some inputs, at least one, or sends a process that replies to
+them the first of some lines, in the time of one test. It raises `ProgramError` where the program
+failed so that there is nothing to be judged."""
 
 
 def cases_failure(
@@ -39,31 +32,51 @@ def cases_failure(
 ) -> str | None:
     """Why the program in the blocks of code of an answer fails; None where it passes."""
     if isinstance(tests, StdinTests):
-        found = _printed(machine, tests, blocks, seconds)
+        failures = _printed(machine, tests, whole_program(blocks), seconds)
     else:
-        found = _returned(machine, tests, blocks, seconds)
+        failures = _returned(machine, tests, blocks, seconds)
     number = 0
     try:
-        with closing(found) as failures:
-            for number, failure in enumerate(failures, 1):
-                if failure is not None:
-                    return f"test {number} of {len(tests.cases)}: {failure}"
+        for number, failure in enumerate(failures, 1):
+            if failure is not None:
+                return f"test {number} of {len(tests.cases)}: {failure}"
     except ProgramError as error:
         return f"test {number + 1} of {len(tests.cases)}: {error}"
     return None
 
 
 def _printed(
-    machine: Machine, tests: StdinTests, blocks: Sequence[str], seconds: float
-) -> Failures:
-    texts = [text for text, _ in tests.cases]
-    with closing(machine.runs(whole_program(blocks), texts, seconds)) as runs:
-        for run, (_, expected) in zip(runs, tests.cases, strict=True):
+    machine: Machine, tests: StdinTests, source: str, seconds: float
+) -> Iterator[str | None]:
+    done = 0
+    while left := tests.cases[done:]:
+        runs = machine(program(source), [text for text, _ in left])
+        for run, (_, expected) in zip(runs, left, strict=False):
             yield _run_failure(run, expected, tests, seconds)
+            done += 1
+
+
+def _returned(
+    machine: Machine, tests: CallTests, blocks: Sequence[str], seconds: float
+) -> Iterator[str | None]:
+    job: Job = {"mode": "calls", "sources": [*blocks], "prelude": True, "name": tests.name}
+    calls = [json.dumps({"arguments": pack(given)}) + "\n" for given, _ in tests.cases]
+    done = 0
+    while left := tests.cases[done:]:
+        run = machine(job, calls[done:])[0]
+        ready, *replies = run.output.split(b"\n")[:-1] or [b"{}"]
+        if failure := raised(read_message(ready)):
+            yield failure
+        if not replies:
+            raise ProgramError(silence(run.ending, seconds))
+        for line, (_, expected) in zip(replies, left, strict=False):
+            reply = read_message(line)
+            yield raised(reply) or _value_failure(reply, expected, tests.tolerance)
+            done += 1
 
 
 def _run_failure(run: Run, expected: str, tests: StdinTests, seconds: float) -> str | None:
-    failure = describe(run.ending, seconds)
+    failure = describe(run.ending, seconds, run.most)
     if failure is None:
         try:
             return difference(run.output.decode(), expected, tests.tolerance, tests.texts)
@@ -72,18 +85,6 @@ def _run_failure(run: Run, expected: str, tests: StdinTests, seconds: float) -> 
     if run.ending.code > 0 and not run.ending.why and run.errors.strip():
         return short(run.errors.strip().split("\n")[-1], quote=False)
     return failure
-
-
-def _returned(
-    machine: Machine, tests: CallTests, blocks: Sequence[str], seconds: float
-) -> Failures:
-    job: Job = {"mode": "calls", "sources": [*blocks], "prelude": True, "name": tests.name}
-    messages = [{"arguments": pack(arguments)} for arguments, _ in tests.cases]
-    with closing(machine.replies(job, messages, seconds)) as replies:
-        ready = next(replies)
-        for _, expected in tests.cases:
-            reply = ready if "raised" in ready else next(replies)
-            yield raised(reply) or _value_failure(reply, expected, tests.tolerance)
 
 
 def _value_failure(reply: Message, expected: tuple[Any, ...], tolerance: float) -> str | None:

@@ -23,8 +23,8 @@ def whole_program(blocks: Sequence[str]) -> str:
     definitions in other blocks that it needs. So neither a function that is explained in a block
     of its own is lost, nor is an example of its use taken for the program.
     """
-    trees = [parse(block) for block in blocks]
-    if len(blocks) == 1 or isinstance(trees[-1], SyntaxError):
+    trees = [parse(block) for block in blocks] if len(blocks) > 1 else []
+    if not trees or isinstance(trees[-1], SyntaxError):
         return blocks[-1]
     programs = [
         _after(_definitions(tree, zip(blocks, trees, strict=True)), block)
@@ -60,14 +60,13 @@ def _definitions(
     own = {name for statement in program.body for name in _defined(statement)}
     needed = _used(program) - own
     chosen: set[int] = set()
-    found = True
-    while found:
-        found = False
-        for number, (statement, names, _) in enumerate(others):
-            if number not in chosen and not names.isdisjoint(needed):
-                chosen.add(number)
-                needed |= _used(statement) - own
-                found = True
+    while new := {
+        number
+        for number, (_, names, _) in enumerate(others)
+        if number not in chosen and not names.isdisjoint(needed)
+    }:
+        chosen |= new
+        needed = needed.union(*(_used(others[number][0]) - own for number in new))
     return "".join(_source(*others[number][::2]) for number in sorted(chosen))
 
 

@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from filter.verify.code.asserts import CheckTests
 from filter.verify.code.bubblewrap import Ending, NoSandboxError
 from filter.verify.code.cases import Tests
-from filter.verify.code.dialogue import ProgramError
+from filter.verify.code.dialogue import ProgramError, Run, program
 from filter.verify.code.e2b import e2b
-from filter.verify.code.jobs import Opened
+from filter.verify.code.inside.runner import Job
+from filter.verify.code.jobs import do_job
 from filter.verify.code.judging import cases_failure
 from filter.verify.code.piston import piston
 from filter.verify.code.sandboxfusion import sandboxfusion
@@ -54,7 +55,11 @@ def remote(sandbox: Sandbox, seconds: float) -> Callable[[Tests, Sequence[str]],
         check()
         try:
             with service.open() as execute:
-                return cases_failure(Opened(service, execute), tests, blocks, seconds)
+
+                def do(job: Job, rows: Sequence[str]) -> list[Run]:
+                    return do_job(service, execute, job, rows, seconds)
+
+                return cases_failure(do, tests, blocks, seconds)
         except NoSandboxError:
             check.passed = False
             raise
@@ -102,7 +107,7 @@ def _probe(service: Service, seconds: float) -> None:
     for source in (leave, look):
         try:
             with service.open() as execute:
-                run = next(Opened(service, execute).runs(source, [""], seconds))
+                [run] = do_job(service, execute, program(source), [""], seconds)
         except (ProgramError, UnjudgedError) as error:
             raise NoSandboxError(
                 f"{service.name} does not run a program as it should ({error}): {service.start}"

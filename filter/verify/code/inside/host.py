@@ -12,7 +12,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import tempfile
 import time
 import zlib
@@ -26,25 +25,21 @@ _TAIL_BYTES = 2048
 
 
 class HostJob(TypedDict, total=False):
-    """A job with either `inputs` or `messages`, and its limits: `seconds` for the first input or
-    for all messages, `memory` of the process, `bytes` that it may print or send.
+    """A job with the inputs of a program, or the messages that a process is to reply to, and its
+    limits: `seconds` for all, `memory` of the process, `bytes` that it may print or send.
     """
 
     run: runner.Job
     inputs: list[str]
-    messages: list[Message]
     seconds: float
     memory: int
     bytes: int
 
 
 def main(job: HostJob) -> None:
-    """Do a job, print its results, each a line of `line`, then `END`, and end the process:
-
-    - with `inputs`, run the program with each; a result for each up to the first that fails, and
-      without one that did not have all its time, as only the first has;
-    - with `messages`, start it and send it one for each that it sends; one result with all `lines`
-      that it sent.
+    """Do a job, print its results, each a line of `line`, then `END`, and end the process: for a
+    program a result for each input up to the first that fails, and without one that did not have
+    all its time, as only the first has; one result for a process that gets messages.
     """
     out = os.fdopen(os.dup(1), "w")
     null = os.open(os.devnull, os.O_RDWR)
@@ -52,16 +47,16 @@ def main(job: HostJob) -> None:
         os.dup2(null, number)
     end = time.monotonic() + job["seconds"]
     runner.prelude()
-    if "inputs" in job:
-        for number, text in enumerate(job["inputs"]):
-            result = _run(job, text.encode(errors="surrogatepass"), end)
-            if number and result["why"] == "time":
-                break
-            print(line(result), file=out, flush=True)
-            if result["why"] or result["code"]:
-                break
-    else:
-        print(line(_converse(job, end)), file=out)
+    is_program = job["run"]["mode"] == "program"
+    for number, text in enumerate(job["inputs"] if is_program else ["".join(job["inputs"])]):
+        result = _run(job, text.encode(errors="surrogatepass"), end)
+        if number and result["why"] == "time":
+            break
+        if is_program and result["why"] == "output":
+            result["output"] = ""
+        print(line(result), file=out, flush=True)
+        if result["why"] or result["code"]:
+            break
     print(END, file=out, flush=True)
     time.sleep(0.01)  # some servers look for output only until the process has ended
     os._exit(0)
@@ -88,43 +83,10 @@ def _run(job: HostJob, text: bytes, end: float) -> Message:
         output.seek(0)
         printed = output.read(job["bytes"] + 1)
     if len(printed) > job["bytes"]:
-        printed, why = b"", "output"
+        why = "output"
     return {
         "output": base64.b64encode(printed).decode(), "errors": tail, "code": code, "why": why,
     }  # fmt: skip
-
-
-def _converse(job: HostJob, end: float) -> Message:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        pid = _start(job, [0, 1, 2, theirs.fileno()])
-    lines: list[str] = []
-    messages = iter(job["messages"])
-    size, why = 0, "told"
-    with ours, ours.makefile("rb") as incoming:
-        while True:
-            try:
-                ours.settimeout(max(0.001, end - time.monotonic()))
-                said = incoming.readline(job["bytes"] - size + 1)
-                if not said.endswith(b"\n"):
-                    why = "output" if said else ""
-                    break
-                size += len(said)
-                lines.append(said.decode(errors="replace"))
-                message = next(messages, None)
-                if message is None:
-                    break
-                ours.sendall(json.dumps(message).encode() + b"\n")
-            except TimeoutError:
-                why = "time"
-                break
-            except OSError:
-                why = ""
-                break
-    if why:
-        _kill(pid)
-    code, late = _ending(pid, max(end, time.monotonic() + 0.1))
-    return {"lines": lines, "code": code, "why": why or late}
 
 
 def _start(job: HostJob, descriptors: list[int]) -> int:
@@ -158,17 +120,12 @@ def _ending(pid: int, end: float) -> tuple[int, str]:
             break
         if time.monotonic() >= end:
             why = "time"
-            _kill(pid)
+            for kill in (os.killpg, os.kill):  # whether or not it has its group by now
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    kill(pid, signal.SIGKILL)
             continue
         time.sleep(pause)
         pause = min(0.01, pause * 1.5)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)  # what is left of its group
     return os.waitstatus_to_exitcode(status), why
-
-
-def _kill(pid: int) -> None:
-    """Kill a process that was not waited for, whether or not it has its group by now."""
-    for kill in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)

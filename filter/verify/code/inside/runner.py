@@ -22,7 +22,6 @@ from typing import Any, Literal, TypedDict
 from filter.verify.code.inside import wire
 from filter.verify.code.inside.wire import Message
 
-CHANNEL = 3
 RECURSION = 50_000  # as deep as LiveCodeBench's runner allows
 FILE_BYTES = 16 * 2**20  # that a program may write to a file, or print
 _STACK_BYTES = 64 * 2**20
@@ -56,9 +55,10 @@ def run(job: Job) -> None:
     """Do a job and end the process. `job["mode"]` is one of
 
     - `program`: run the program with its input on 0 and its output on 1;
-    - `calls`: load the sources, then answer calls of the function `name` on the channel;
-    - `check`: load `prompt` and the test, where `name` is a stand-in that sends each call over
-      the channel, and call `check` with it, if there is one; the last line says how it ended.
+    - `calls`: load the sources, then reply to each line on 0, a call of the function `name`, on 1;
+    - `check`: load `prompt` and the test, where `name` is a stand-in that sends each call to 1 and
+      reads the reply from 0, and call `check` with it, if there is one; the last line says how it
+      ended.
     """
     sys.setrecursionlimit(RECURSION)
     sys.set_int_max_str_digits(0)  # a problem may want a number of any length
@@ -184,10 +184,13 @@ def _line_of(error: BaseException, source: str) -> str:
 
 
 class _Channel:
-    """Lines of JSON to and from the parent."""
+    """Lines of JSON from the process's input and to its output."""
 
     def __init__(self) -> None:
-        self._lines, self._out = (os.fdopen(os.dup(CHANNEL), mode) for mode in ("rb", "wb"))
+        self._out, self._lines = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(0), "rb")
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):  # which are the program's
+            os.dup2(null, number)
 
     def send(self, message: Message) -> None:
         self._out.write(json.dumps(message).encode() + b"\n")

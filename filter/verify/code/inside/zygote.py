@@ -1,8 +1,8 @@
 """The sandbox's first process: a warm interpreter that forks a confined process for each job.
 
 It runs no program itself and reads nothing that a program wrote. Its standard input is a socket
-to the parent: a request with descriptors in (job, input, output, errors, channel), how the
-process ended out.
+to the parent: a request with descriptors in (job, input, output, errors), how the process
+ended out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     system_calls = base64.b64decode(hello["system_calls"])
     control.send(b"{}")
     while True:
-        text, descriptors, _, _ = socket.recv_fds(control, 1 << 12, 5)
+        text, descriptors, _, _ = socket.recv_fds(control, 1 << 12, 4)
         if not text:
             return
         if text.isdigit():
