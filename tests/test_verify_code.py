@@ -263,18 +263,18 @@ def test_a_check_as_a_whole_has_its_time() -> None:
 @needs_bwrap
 def test_each_call_has_its_time_and_its_room() -> None:
     """They go to one process, and those that it had no time or no room for to another."""
-    numbers = {"inputs": [[n] for n in range(5)], "outputs": [*range(5)], "fn_name": "f"}
-    slow = fenced("import time\ndef f(x):\n    time.sleep(0.6)\n    return x")
-    assert code(1.5)(problem(numbers), slow).outcome == "correct"
-    hangs = fenced("import time\ndef f(x):\n    time.sleep(99 * (x == 3))\n    return x")
-    assert "test 4 of 5: timed out" in code(1.0)(problem(numbers), hangs).detail
-    large = {**numbers, "outputs": ["x" * 5_000_000 + str(n) for n in range(5)]}
+    numbers = {"inputs": [[0], [1], [2]], "outputs": [0, 1, 2], "fn_name": "f"}
+    slow = fenced("def f(x):\n    time.sleep(0.5)\n    return x")
+    assert code(1.2)(problem(numbers), slow).outcome == "correct"
+    hangs = fenced("def f(x):\n    time.sleep(99 * (x == 1))\n    return x")
+    assert "test 2 of 3: timed out" in code(1.0)(problem(numbers), hangs).detail
+    large = {**numbers, "outputs": ["x" * 7_000_000 + str(n) for n in range(3)]}
     judge = code(5.0)
-    long = fenced("def f(x):\n    return 'x' * 5_000_000 + str(x)")
+    long = fenced("def f(x):\n    return 'x' * 7_000_000 + str(x)")
     assert judge(problem(large), long).outcome == "correct"
-    longer = fenced("def f(x):\n    return 'x' * (5_000_000 if x < 3 else 10**8) + str(x)")
+    longer = fenced("def f(x):\n    return 'x' * (7_000_000 if x < 1 else 20_000_000) + str(x)")
     detail = judge(problem(large), longer).detail
-    assert "test 4 of 5: the value is too large" in detail, detail
+    assert "test 2 of 3: the value is too large" in detail, detail
 
 
 @needs_bwrap
