@@ -72,7 +72,7 @@ class Answer:
     @property
     def words(self) -> str:
         """What it says, cut to what fits in a line."""
-        return said(self.body.decode(errors="replace"))
+        return said(self.body[:400].decode(errors="replace"))
 
 
 class _BusyError(NoSandboxError):
@@ -171,5 +171,5 @@ class Server:
 
 def said(words: str) -> str:
     """A server's words in parentheses, cut to what fits in a line."""
-    text = " ".join(words[:400].split())
+    text = " ".join(words.split())
     return f" ({text[:120]})" if text else ""
