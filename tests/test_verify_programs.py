@@ -117,6 +117,7 @@ PROGRAMS = [
     (CALLS, "Solution: def f(x): return x * x", "correct"),
     (CALLS, "It is `f = lambda x: x * x`, so f(2) is 4.", "correct"),
     (HEAD, "The body is `return x * x`.", "correct"),
+    (STDIN, "# `n\nn = int(input())\n# is read`\nprint(n * n)", "correct"),  # all of it is code
     (STDIN, "Note: it can't be done.", "incorrect"),
     (STDIN, "The answer is `n * n`.", "incorrect"),
 ]  # fmt: skip

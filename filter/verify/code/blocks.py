@@ -51,6 +51,8 @@ def code_blocks(answer: str) -> list[str]:
     lines = text.split("\n")
     fences = [number for number, line in enumerate(lines) if _FENCE.fullmatch(line)]
     if not fences:
+        if _does_something(parse(text)):
+            return [text]
         return _inline(text, "\n") or _bare(text) or _inline(text, "") or [text]
     first = _FENCE.fullmatch(lines[fences[0]])
     before: list[str] = []
