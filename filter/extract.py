@@ -119,6 +119,17 @@ def explicitly_stated(text: str) -> str | None:
     return _explicit(text)[0]
 
 
+def said_to_be(text: str) -> str | None:
+    """What stands behind the only "is" or "are" before a value, up to the end, as in "there are 7
+    ways"; None where there is none, more than one, or a negation before it.
+    """
+    patterns = _patterns(languages_of(text))
+    said = list(patterns.says.finditer(text))
+    if len(said) != 1 or patterns.negates.search(text, 0, said[0].end()):
+        return None
+    return text[said[0].end() :]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Patterns:
     """How answers are stated in some languages."""
@@ -130,6 +141,7 @@ class _Patterns:
     denies: re.Pattern[str]  # a number that is no answer
     instead: re.Pattern[str]
     says: re.Pattern[str]  # "is" before a value
+    negates: re.Pattern[str]  # what follows
     filler: re.Pattern[str]
     aside: re.Pattern[str]
     ends: re.Pattern[str]  # after a value, at the end
@@ -165,6 +177,7 @@ def _patterns(languages: Languages) -> _Patterns:
         ),
         instead=compiled(rf"{but}(?:\s+(?:{is_}|rather))?"),
         says=compiled(rf"{is_}\**:?\s*(?=[-\d$\\.(\[{{])"),
+        negates=compiled(rf"{no}|{negation}"),
         filler=compiled(rf"(?:{link}[\s*]*)+(?=[-−\d$\\])"),
         aside=compiled(
             rf",?\s+\(?(?:{because}|which|where|so|when)\b|[，、]?{because}"

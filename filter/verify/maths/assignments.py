@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from filter.verify.maths.forms import Equation, Form, Group
+from filter.verify.maths.algebra import equal, variable, variables
+from filter.verify.maths.forms import Equation, Form, Group, Scalar
 
 _NAMES = re.compile(r"\(([^()]*)\)")
 _AFTER_Z = {"w": "zw"}  # the fourth of x, y, z
@@ -14,18 +15,31 @@ _Named = dict[str, Form]
 def assigned(form: Form) -> _Named | None:
     """The values by their names, in order; None where the form gives no names."""
     if isinstance(form, Equation) and len(form.sides) == 2:
-        names = _NAMES.fullmatch(form.first)
+        tuple_ = _NAMES.fullmatch(form.first)
         values = form.sides[1]
-        if names and isinstance(values, Group):
-            listed = names[1].split(",")
+        if tuple_ and isinstance(values, Group):
+            listed = tuple_[1].split(",")
             if 1 < len(listed) == len(values.items) == len(set(listed)):
                 return dict(zip(listed, values.items, strict=True))
+    if isinstance(form, Equation) and len(form.sides) > 2:
+        # `x = y = z = 1`
+        names = [_letter(side) for side in form.sides[:-1]]
+        if None not in names and len(set(names)) == len(names):
+            return {name: form.sides[-1] for name in names if name}
     if isinstance(form, Group) and form.opens in ("", "(", "{"):
         equations = [item for item in form.items if isinstance(item, Equation) and item.names]
         named = {equation.first: equation.sides[-1] for equation in equations}
         if len(named) == len(form.items) > 1:
             return named
     return None
+
+
+def _letter(form: Form) -> str | None:
+    """The one variable that a form is."""
+    names = variables(form.value) if isinstance(form, Scalar) else set()
+    name = next(iter(names), "")
+    is_one = isinstance(form, Scalar) and len(names) == 1 and equal(form.value, variable(name))
+    return name if is_one else None
 
 
 def in_order(named: _Named) -> tuple[Form, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from math import comb, factorial, prod
 
@@ -17,12 +18,14 @@ from filter.verify.maths.algebra import (
     power,
     rational,
     variable,
+    variables,
     without_constant,
 )
 
 _MAX_NUMBER = 500  # whose factorial is written out
 _MAX_SHIFT = 20  # factors by which one symbolic factorial is written by another
 _MAX_TOP = 10**6
+_LARGE = re.compile(r"\d+!")  # the name of a large factorial
 _MAX_BASE = 10_000
 
 
@@ -46,8 +49,41 @@ def factorial_of(value: Ratio, largest: int) -> Ratio:
 
 
 def large_factorial(largest: int) -> Ratio:
-    """What stands for the factorial of a large number until it cancels."""
+    """What stands for the factorial of a large number."""
     return variable(f"{largest}!")
+
+
+def written_alike(a: Ratio, b: Ratio) -> tuple[Ratio, Ratio]:
+    """Two values with their large factorials by the smallest of them: 2025! is 2025 · 2024!.
+
+    Raises:
+        TooDearError: only one of them has such a factorial, or they are too far apart.
+
+    """
+    found = [{int(n[:-1]) for n in variables(value) if _LARGE.fullmatch(n)} for value in (a, b)]
+    if not any(found):
+        return a, b
+    least, largest = min(set().union(*found)), max(set().union(*found))
+    if not all(found) or largest - least > _MAX_NUMBER:
+        raise TooDearError("factorial")
+    return _by_factorial(a, least), _by_factorial(b, least)
+
+
+def _by_factorial(value: Ratio, n: int) -> Ratio:
+    sums = []
+    for poly in (value.top, value.bottom):
+        total = number(0)
+        for (radicand, imaginary, powers), factor in poly.items():
+            kept = tuple(pair for pair in powers if not _LARGE.fullmatch(pair[0]))
+            term = Ratio({(radicand, imaginary, kept): factor}, number(1).bottom)
+            for name, exponent in powers:
+                if (name, exponent) not in kept:
+                    between = number(prod(range(n + 1, int(name[:-1]) + 1)))
+                    whole = multiply(between, large_factorial(n))
+                    term = multiply(term, power(whole, Fraction(exponent)))
+            total = add(total, term)
+        sums.append(total)
+    return divide(*sums)
 
 
 def binomial(n: Ratio, k: Ratio) -> Ratio:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from filter.boxes import boxed_answer, boxes, percent_after_box
-from filter.extract import after_reasoning, explicitly_stated, final_answer
+from filter.extract import after_reasoning, explicitly_stated, final_answer, said_to_be
 from filter.verify.grading import Grade, Grader, Pair, Question, grade_with_workers
 from filter.verify.maths.compare import same
-from filter.verify.maths.forms import Form, Group, Scalar
+from filter.verify.maths.forms import Form, Group, Scalar, Words
 from filter.verify.maths.guard import too_dear
 from filter.verify.maths.names import is_spelt, is_text
 from filter.verify.maths.normalise import clean, squeeze
@@ -39,6 +39,7 @@ _PLACEHOLDERS = frozenset(
 NO_ANSWER = "the reference holds no answer: "
 _JSON_TEXT = re.compile(r""""((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'""")
 _JSON_LIST = re.compile(rf"\[\s*(?:{_JSON_TEXT.pattern})(?:\s*,\s*(?:{_JSON_TEXT.pattern}))*\s*\]")
+_LABELLED = re.compile(r"(?:\(([A-J])\)|([A-J])[.):](?= )) ?(?=\S)([^A-J].*|[A-J][^.):].*)")
 _FENCED = re.compile(r"```\w*\n([^\n`]{1,200})\n```")
 _DOUBLED = re.compile(r"\\\\[A-Za-z]")
 _SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
@@ -46,7 +47,9 @@ _SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gold:
-    """A reference: all of it, the answer in it, and that answer's spellings and form."""
+    """A reference: all of it, the answer in it, and that answer's spellings and form; the label of
+    an option before it, and the answers within its words.
+    """
 
     whole: str
     text: str
@@ -56,6 +59,8 @@ class Gold:
     is_word: bool
     is_placeholder: bool
     form: Form
+    label: str | None
+    inner: tuple[Form, ...]
 
 
 def maths(seconds: float = 5.0) -> Grader:
@@ -158,13 +163,33 @@ def _verdict(gold: Gold, extracted: str, cleaned: str) -> bool | None:
     is_word = gold.is_word or is_text(extracted)
     form = gold.form if is_word == gold.is_word else read(gold.cleaned, is_word=True)
     verdict = same(form, read(cleaned, triples_are_lists=gold.triples, is_word=is_word))
-    if verdict or (cleaned.isascii() and not _PROSE.search(cleaned)):
-        return verdict
-    # `\boxed{\text{The answer is } 7}` states an answer within the box.
-    stated = explicitly_stated(cleaned)
-    if not stated or stated == cleaned:
-        return verdict
-    return same(form, read(clean(stated), triples_are_lists=gold.triples)) or verdict
+    if verdict:
+        return True
+    label, within = _within(cleaned)
+    if label and gold.label:
+        return label == gold.label and any(same(f, read(t)) for f in gold.inner for t in within)
+    forms = [read(clean(text), triples_are_lists=gold.triples) for text in within]
+    if label:
+        forms.append(Words(label))
+    if any(same(gold.form, one) for one in forms):
+        return True
+    own = read(cleaned) if gold.inner or gold.label else None
+    if any(same(one, other) for one in gold.inner for other in (own, *forms)):
+        return True
+    return True if gold.label and same(Words(gold.label), own) else verdict
+
+
+def _within(cleaned: str) -> tuple[str | None, list[str]]:
+    r"""The option's label that an answer begins with, as `\textbf{(B) } 58` does, and the answers
+    that stand within its words: "there are 7 ways".
+    """
+    labelled = _LABELLED.fullmatch(cleaned)
+    if labelled:
+        return labelled[1] or labelled[2], [labelled[3]]
+    if cleaned.isascii() and not _PROSE.search(cleaned):
+        return None, []
+    found = (explicitly_stated(cleaned), said_to_be(cleaned))
+    return None, [text for text in found if text and text != cleaned]
 
 
 def _listed(text: str) -> str:
@@ -210,6 +235,7 @@ def _gold(reference: str) -> Gold:
     cleaned = clean(text)
     triples = is_list_of_triples(cleaned)
     is_word = is_text(text) or is_spelt(cleaned)
+    label, within = _within(cleaned)
     return Gold(
         whole=whole,
         text=text,
@@ -219,4 +245,6 @@ def _gold(reference: str) -> Gold:
         is_word=is_word,
         is_placeholder=cleaned.strip("[]<>()_").casefold() in _PLACEHOLDERS,
         form=read(cleaned, triples_are_lists=triples, is_word=is_word),
+        label=label,
+        inner=tuple(read(clean(text)) for text in within),
     )

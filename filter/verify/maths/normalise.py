@@ -80,6 +80,10 @@ _MARKED = re.compile(
     r"|[\u201c\u300c\u3010\u00ab](?P<quoted>.+)[\u201d\u300d\u3011\u00bb]",
     re.DOTALL,
 )
+# Markdown around a part of it: no power has a space on one side only.
+_MARKED_PART = re.compile(
+    r"(?<!`)`{1,2}(?!`)|(?<=[^\s*])\*\*(?=[\s.,;]|$)|(?:(?<=\s)|^)\*\*(?=[^\s*])"
+)
 _MARKS = frozenset("`_*\"'\u201c\u300c\u3010\u00ab")
 _TWO_DOLLARS = re.compile(r"\\\$([^$]*)\\\$")
 _SYSTEM = re.compile(r"\\begin\{(?:cases|aligned)\}(.*)\\end\{(?:cases|aligned)\}", re.DOTALL)
@@ -113,6 +117,8 @@ def clean(text: str) -> str:
     `\usd`. Takes time linear in the text.
     """
     text = _unmarked(text.replace("~", " ").strip())
+    if "`" in text or "**" in text:
+        text = _MARKED_PART.sub("", text)
     if not text.isascii():
         text = _ascii(text)
     if "\\" in text:
@@ -147,9 +153,7 @@ def clean(text: str) -> str:
     phrase = _PHRASE.match(text)
     if phrase:
         text = text[phrase.end() :]
-    while text.endswith((".", ",", ";", ":", "=")) and not text.endswith("\\ldots"):
-        text = text[:-1].rstrip()
-    return text
+    return text.rstrip(" .,;:=\\")
 
 
 def squeeze(cleaned: str) -> str:

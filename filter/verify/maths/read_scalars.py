@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from filter.verify.maths.algebra import number
+from filter.verify.maths.algebra import multiply, number
 from filter.verify.maths.forms import Based, Clock, Form, Huge, Scalar, Words
 from filter.verify.maths.normalise import squeeze
 from filter.verify.maths.reading import read_value
-from filter.verify.maths.units import LETTER, LETTERS, read_unit
+from filter.verify.maths.units import LETTER, LETTERS, read_unit, without_multiple
 
 _PLAIN = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?|([+-]?)\.(\d+)")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
@@ -122,9 +122,12 @@ def read_scalar(text: str) -> Form:
             gap = rest[after.start() - 1] in " }" or len(name) > 1 or not name.isascii()
             name = after["unit"].lstrip("^ ")
             name = "\\circ" if name.startswith("\\circ") else name
+            times, name = without_multiple(name)
             found = read_unit(name) if gap else None
-            if found is not None:
+            if found is not None or (gap and not name):
                 inner = _read_number(rest[: after.start()].strip())
+                if inner is not None and times > 1:
+                    return Scalar(multiply(inner.value, number(times)), found)
                 if inner is not None:
                     return Scalar(inner.value, found, inner.decimals)
     elif rest:

@@ -21,9 +21,8 @@ from filter.verify.maths.algebra import (
     rational,
     square_root,
     variable,
-    variables,
 )
-from filter.verify.maths.factorials import binomial, exponential, factorial_of, large_factorial
+from filter.verify.maths.factorials import binomial, exponential, factorial_of
 from filter.verify.maths.tokens import Unreadable, decimal_value, repeating_value, tokens
 
 _MAX_LENGTH = 600
@@ -44,7 +43,7 @@ def read_value(text: str) -> Ratio | None:
     try:
         reader = _Reader(tokens(text))
         value = reader.sum()
-        reader.end(value)
+        reader.end()
     except TooDearError:
         return None
     return value
@@ -66,9 +65,7 @@ class _Reader:
             default=0,
         )
 
-    def end(self, value: Ratio) -> None:
-        if variables(large_factorial(self._largest)) & variables(value):
-            raise Unreadable("factorial")
+    def end(self) -> None:
         if self._tokens[self._place][0] != "end":
             raise Unreadable(self._tokens[self._place][1])
 

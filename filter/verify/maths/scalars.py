@@ -15,6 +15,7 @@ from filter.verify.maths.algebra import (
     rational,
     variable,
 )
+from filter.verify.maths.factorials import written_alike
 from filter.verify.maths.forms import Scalar
 from filter.verify.maths.units import Unit, same_dimension
 
@@ -26,6 +27,10 @@ _ROUNDED_DIGITS = 5
 def same_scalar(gold: Scalar, answer: Scalar) -> bool:
     """Whether two values are equal, each with its unit if it has one. A unit that only one of them
     has says nothing; an angle in degrees may be given in radians.
+
+    Raises:
+        TooDearError: that can't be told.
+
     """
     if gold.unit is None or answer.unit is None:
         return _same_value(gold, answer) or _same_angle(gold, answer)
@@ -54,7 +59,7 @@ def _is(unit: Unit | None, dimension: str) -> bool:
 
 
 def _same_value(gold: Scalar, answer: Scalar) -> bool:
-    if equal(gold.value, answer.value):
+    if equal(*written_alike(gold.value, answer.value)):
         return True
     if (gold.decimals is None) == (answer.decimals is None):
         return False

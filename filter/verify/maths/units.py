@@ -51,6 +51,19 @@ _PARTS = re.compile(
 )
 
 
+def without_multiple(name: str) -> tuple[int, str]:
+    """The number that a name begins with as a word, else 1, and what it counts: `million people`
+    is 1,000,000 people, `万元` 10,000 yuan.
+    """
+    first, _, rest = name.partition(" ")
+    if not name.isascii() and _known(name) is None:
+        first, rest = name[:1], name[1:]
+    found = _known(first)
+    if found is None or found[0] != "number":
+        return 1, name
+    return int(found[1]), rest.strip()
+
+
 def read_unit(text: str) -> Unit | None:
     """The unit that a text without numbers names; None where it can't be one."""
     text = text.strip()
@@ -66,8 +79,12 @@ def read_unit(text: str) -> Unit | None:
     name = name.lstrip("\\") if name != "\\circ" else name
     found = _known(name)
     if found is not None:
+        if found[0] in ("number", "no unit"):
+            return None
         return Unit(found[0], found[1] ** power, power, sure=len(name) > 1)
     if not _NAME.fullmatch(name) or (name.isascii() and len(name) < 3):
+        return None
+    if any((_known(word) or ("",))[0] in ("number", "no unit") for word in name.split()):
         return None
     return Unit(_stem(name), power=power)
 
