@@ -47,6 +47,7 @@ def lighteval(checkout: Path) -> Iterator[Case]:
     """Cases of the extractive match: the tests' own, and those of the metrics built on it."""
     folder = checkout / "tests" / "unit" / "metrics"
     sys.path[:0] = [str(checkout / "src"), str(folder)]
+    samples = _listened_samples()  # before the metrics are made, which keep the method
     module = importlib.import_module("test_extractive_match")
     compare = module.compare_strings
     heard: list[Case] = []
@@ -65,26 +66,32 @@ def lighteval(checkout: Path) -> Iterator[Case]:
             for case in heard:
                 yield {"from": name, "expected": bool(values["expected"]), **case}
             heard.clear()
-    yield from _of_metrics(folder)
+    yield from _of_metrics(folder, samples)
 
 
-def _of_metrics(folder: Path) -> Iterator[Case]:
-    """The samples in the tables of the metrics for mathematics and for letters. Where a table
-    gives a score of several samples, each is expected to be judged as the metric did that got it.
-    """
-    tables = importlib.import_module("test_metrics_automated")
+def _listened_samples() -> list[Case]:
+    """A list to which each sample comes that the extractive match judges."""
     dynamic = importlib.import_module("lighteval.metrics.dynamic_metrics")
     metric = dynamic.MultilingualExtractiveMatchMetric
     compute = metric.compute
     heard: list[Case] = []
 
-    def listening(self: Any, doc: Any, model_response: Any, **more: Any) -> Any:
-        said = compute(self, doc=doc, model_response=model_response, **more)
+    def listening(self: Any, doc: Any, model_response: Any) -> Any:
+        said = compute(self, doc=doc, model_response=model_response)
         for text in model_response.final_text:
             heard.append({"reference": doc.get_golds()[0], "answer": text, "peer": bool(said)})
         return said
 
     metric.compute = listening
+    return heard
+
+
+def _of_metrics(folder: Path, heard: list[Case]) -> Iterator[Case]:
+    """The samples in the tables of the metrics for mathematics and for letters. Where a table
+    gives a score of several samples, each is expected to be judged as the metric did that got it.
+    """
+    tables = importlib.import_module("test_metrics_automated")
+    heard.clear()
     tester = tables.AutomatedMetricTester()
     for path in sorted(folder.glob("test_cases/*.json")):
         if not any(part in path.stem for part in ("math", "latex", "gpqa", "letters")):
@@ -108,11 +115,12 @@ def nemo_skills(checkout: Path) -> Iterator[Case]:
         for values in arguments(test):
             (pair,) = values.values()
             for reference, answer in (pair, pair[::-1]):
+                said = str(answer) + " " * str(answer).endswith("\\")  # else it would open the box
                 yield {
                     "from": name,
                     "kind": "math",
                     "reference": str(reference),
-                    "answer": None if answer is None else f"\\boxed{{{answer}}}",
+                    "answer": None if answer is None else f"\\boxed{{{said}}}",
                     "expected": "incorrect" not in name,
                     "peer": bool(compare(reference, answer)),
                 }

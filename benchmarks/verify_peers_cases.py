@@ -5,6 +5,9 @@ DIR are checkouts; nothing of them is kept but numbers. `--lighteval-python` and
 `--nemo-skills-python` name the Python with the peer's requirements and pytest, by default this one.
 What a test expects is not always so: `verify_peers_truth.yaml` says of which cases, and why. Writes
 benchmarks/results/verify_peers_cases.json.
+
+What the peer requires must be installed beside pytest: lighteval itself (`pip install DIR`), for
+NeMo-Skills math-verify and fire.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from tracestill.run.provenance import provenance
 
 HERE = Path(__file__).parent
 Row = dict[str, Any]
+WHO = ("ours", "peer")
 
 
 def cases(peer: str, checkout: Path, python: str) -> list[Row]:
@@ -62,9 +66,10 @@ def judged(found: list[Row]) -> list[Row]:
     ]  # fmt: skip
 
 
-def compared(rows: list[Row], mistaken: dict[str, str]) -> Row:
-    """How many are right, as the peer expects them and in truth, and what differs."""
-    unknown = mistaken.keys() - {row["name"] for row in rows}
+def compared(rows: list[Row], mistaken: dict[str, str], ours: dict[str, str]) -> Row:
+    """How many are right, as the peer expects them and in truth, and what differs, with reasons."""
+    reasons = {**mistaken, **ours}
+    unknown = reasons.keys() - {row["name"] for row in rows}
     if unknown:
         raise SystemExit(f"no such cases, so another revision than was read: {sorted(unknown)}")
     for row in rows:
@@ -76,14 +81,11 @@ def compared(rows: list[Row], mistaken: dict[str, str]) -> Row:
         "wrongly_correct": {who: sum(r[who] and not r["true"] for r in rows) for who in WHO},
         "differing": [
             {key: row[key] for key in ("name", "expected", "true", "ours", "peer")}
-            | ({"mistaken": mistaken[row["name"]]} if row["name"] in mistaken else {})
+            | {"why": reasons.get(row["name"], "not explained")}
             for row in rows
             if len({row[key] for key in ("expected", "true", "ours", "peer")}) > 1
         ],
     }
-
-
-WHO = ("ours", "peer")
 
 
 def revision(checkout: Path) -> str:
@@ -107,8 +109,7 @@ def main() -> None:
     for peer in peers:
         checkout, python = getattr(arguments, peer), getattr(arguments, f"{peer}_python")
         rows = judged(cases(peer, checkout, python))
-        mistaken = truth.get(peer) or {}
-        result[peer] = {"revision": revision(checkout), **compared(rows, mistaken)}
+        result[peer] = {"revision": revision(checkout), **compared(rows, **truth[peer])}
         shown = {k: v for k, v in result[peer].items() if k != "differing"}
         print(peer, json.dumps(shown), flush=True)
         for row in rows if arguments.show else ():

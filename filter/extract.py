@@ -40,6 +40,7 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|[。！？।؟]|\n")
 # `5x + 3` and `5 + x` begin with a number, and are none; a sentence may go on after one.
 _GOES_ON = re.compile(r"(?![.!*]*(?:\s+[A-Za-z]{2,}|\s*$))")
 _SENTENCE_ENDS = re.compile(r"[.!?](?=\s+[A-Z(\\$<]|[\s*]*$)|。")
+_LATEX = re.compile(r"[-({\[ ]*\\[A-Za-z]")
 _FAR = 100_000  # characters from the end in which an answer without a box is looked for
 _WINDOWS = (300, 3_000, _FAR)  # the last statement stands near the end, mostly
 
@@ -142,6 +143,7 @@ class _Patterns:
     instead: re.Pattern[str]
     says: re.Pattern[str]  # "is" before a value
     negates: re.Pattern[str]  # what follows
+    praises: re.Pattern[str]  # "correct", as "the solution is correct" says
     filler: re.Pattern[str]
     aside: re.Pattern[str]
     ends: re.Pattern[str]  # after a value, at the end
@@ -175,9 +177,10 @@ def _patterns(languages: Languages) -> _Patterns:
             rf"(?:{no}|{negation})\s{{0,3}}[-−$(]{{0,2}}\d|\d\W{{0,3}}(?:{is_}\s{{1,3}}{wrong}"
             rf"|{no}\s{{1,3}}{right}|{bare_wrong}|{denies})"
         ),
-        instead=compiled(rf"{but}(?:\s+(?:{is_}|rather))?"),
+        instead=compiled(rf"(?:{but}|\bwhich\s+is)(?:\s+(?:{is_}|rather))?"),
         says=compiled(rf"{is_}\**:?\s*(?=[-\d$\\.(\[{{])"),
         negates=compiled(rf"{no}|{negation}"),
+        praises=compiled(rf"{right}|{wrong}"),
         filler=compiled(rf"(?:{link}[\s*]*)+(?=[-−\d$\\])"),
         aside=compiled(
             rf",?\s+\(?(?:{because}|which|where|so|when)\b|[，、]?{because}"
@@ -190,32 +193,35 @@ def _patterns(languages: Languages) -> _Patterns:
 
 def _explicit(text: str) -> tuple[str | None, bool]:
     """The answer that is announced, and whether one is only said not to be the answer."""
-    denied = False
-    statements: list[re.Match[str]] = []
+    denied, words = False, None
     lower = text.replace("İ", "I").lower()  # the one letter that becomes two
     for window in _WINDOWS:
         begin = max(0, len(text) - window)
         patterns = _patterns(languages_of(lower[begin:]))
-        statements = list(patterns.stated.finditer(lower, begin))
-        if statements or window >= len(text):
+        for stated in reversed(list(patterns.stated.finditer(lower, begin))):
+            said = text[slice(*stated.span(stated.lastgroup or 0))].strip(" \t*")
+            number = _NUMBER.search(said)
+            if (
+                stated["no"]
+                or patterns.negated.match(said)
+                or (number and patterns.denied.match(said, number.end()))
+            ):
+                instead = patterns.instead.search(said)
+                if instead is None:
+                    denied = True
+                    continue
+                said = said[instead.end() :].strip()
+            answer = _answer_of(said, patterns)
+            if answer and (_has_value(answer) or not patterns.praises.match(answer)):
+                return answer, False
+            words = words or answer
+        if denied or window >= len(text):
             break
-    for stated in reversed(statements):
-        said = text[slice(*stated.span(stated.lastgroup or 0))].strip(" \t*")
-        number = _NUMBER.search(said)
-        if (
-            stated["no"]
-            or patterns.negated.match(said)
-            or (number and patterns.denied.match(said, number.end()))
-        ):
-            instead = patterns.instead.search(said)
-            if instead is None:
-                denied = True
-                continue
-            said = said[instead.end() :].strip()
-        answer = _answer_of(said, patterns)
-        if answer:
-            return answer, False
-    return None, denied
+    return words, denied and not words
+
+
+def _has_value(text: str) -> bool:
+    return any(char.isdigit() or char in "$\\" for char in text)
 
 
 def _answer_of(said: str, patterns: _Patterns) -> str | None:
@@ -240,8 +246,13 @@ def _answer_of(said: str, patterns: _Patterns) -> str | None:
         said = said[: ends.start()]
     aside = patterns.aside.search(said)
     if aside and aside.start():
-        said = said[: aside.start()]
-    if not _NUMBER.match(said):
+        kept = said[: aside.start()]
+        if _has_value(kept) or kept.count(" ") < 2 or not _has_value(said):
+            said = kept
+    again = _last(patterns.stated.finditer(said.lower())) if _WORD.search(said) else None
+    if again and again.start() and not again["no"]:
+        return _answer_of(said[slice(*again.span(again.lastgroup or 0))].strip(" \t*"), patterns)
+    if not _NUMBER.match(said) and not _LATEX.match(said):
         says = _last(patterns.says.finditer(said))
         if says:
             return _answer_of(said[says.end() :], patterns)

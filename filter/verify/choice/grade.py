@@ -30,6 +30,7 @@ _LINE = 2_000
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BOLD = re.compile(r"\*\*\s?(\(?[A-Z1-9]\)?)[.:)]?(?:\s[^*\n]{0,200})?\*\*")
 _GOLD = re.compile(r"\(?(?P<label>[A-Za-z1-9])(?:\)?[.:]|\)|(?=\s*$))(?P<text>.*)", re.DOTALL)
+_BARE_GOLD = re.compile(r"(?P<label>[A-J])(?P<text> [A-Z].*)", re.DOTALL)
 _GOLD_SET = re.compile(
     r"[\[({]?\s*['\"]?[A-Z]['\"]?(?:(?:\s*(?:,|;|、|和|and|&)\s*|\s*)['\"]?[A-Z]['\"]?)+\s*[\])}]?"
 )
@@ -51,8 +52,10 @@ def choice() -> Grader:
     def grade(problem: Problem, answer: str | None) -> Grade:
         ordered = labelled_in_cyrillic(problem)
         reference = latin_labels(problem.reference, ordered=ordered)
-        options = find_options(problem) or _option_of(reference)
-        gold = _gold(reference, options)
+        options = find_options(problem)
+        told = {} if options else _option_of(reference)
+        gold = frozenset(told) or _gold(reference, options)
+        options = options or told
         if not gold:
             return Grade(
                 outcome="unverifiable",
@@ -97,9 +100,15 @@ def _asks_exception(prompt: str) -> bool:
 
 def _option_of(reference: str) -> Options:
     """The one option that a reference with label and text tells of, such as `(C) Paris`."""
-    match = _GOLD.fullmatch(plain(reference).strip())
-    text = match["text"].strip() if match else ""
-    return {match["label"].upper(): text} if match and text and match["label"].isalpha() else {}
+    whole = plain(reference).strip()
+    lines = whole.splitlines()
+    for line in (whole, *lines[-1:], *lines[:1]):
+        match = _GOLD.fullmatch(line)
+        if match is None and (len(lines) > 1 or line[:1] not in "AI"):
+            match = _BARE_GOLD.fullmatch(line)  # `A` before a word is an article, mostly
+        if match and match["text"].strip() and match["label"].isalpha():
+            return {match["label"].upper(): match["text"].strip()}
+    return {}
 
 
 def _gold(reference: str, options: Options) -> frozenset[str]:
@@ -255,6 +264,9 @@ def _lone_line(line: str, options: Options, words: Grammar) -> Reading | None:
     other = match_text(rest.strip(" .:)("), options)
     if other and other not in reading.labels:  # "C. 41", where 41 is the text of B
         return Reading(labels=reading.labels | {other}, end=len(line), undecided=True)
+    negation = words.negation.match(rest)
+    if negation and read_list(rest, words.filler.match(rest, negation.end()).end(), words):  # type: ignore[union-attr]
+        return reading  # "B不是 A"
     stopped = spaced[reading.end - 1] in ")]" or re.match(r"[.:。]|\s[(–—-]", rest)
     if len(reading.labels) == 1 and stopped:  # "C. Paris is the capital"
         own = normalise(options.get(min(reading.labels), "")).casefold()

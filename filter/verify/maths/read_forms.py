@@ -174,8 +174,8 @@ def _read_bracketed(text: str, triples: bool, depth: int) -> Form:
 
 
 def _read_tuples(text: str, triples: bool, depth: int) -> Form:
-    """The pairs (or longer) that `x=1, y=2; x=3, y=4` says."""
-    parts = [part for part in _split(text, ";") if part.strip()]
+    """The pairs (or longer) that `x=1, y=2; x=3, y=4` says, with `;` or a word between them."""
+    parts = [part for part in _CONNECTIVE.split(text) if part.strip()]
     if len(parts) < 2 or "=" not in parts[0] or "," not in parts[0]:
         return None
     names: list[str] | None = None
