@@ -15,11 +15,12 @@ from tracestill.records import Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A reference, a completion and the outcome that is right."""
+    """A reference, a completion and the outcome that is right; a choice among `choices`, if any."""
 
     reference: str
     completion: str
     outcome: Outcome
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

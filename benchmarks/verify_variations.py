@@ -1,5 +1,5 @@
-"""Right and wrong variations of mathematical answers, family by family, and what the judge makes of
-them: `python benchmarks/verify_variations.py`.
+"""Right and wrong variations of answers, mathematical and of several choices, family by family, and
+what the judge makes of them: `python benchmarks/verify_variations.py`.
 
 Made with fixed seeds from the references of MATH-500, AIME 2024 and AMC 2023 (`--data`, by default
 ../shared/data; where that is absent nothing is made). Prints a line a family and every pair that is
@@ -19,9 +19,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from verify_choice_families import CHOICE_FAMILIES
 from verify_families import FAMILIES, Case, Source
-from verify_maths import golds, judged
+from verify_maths import golds
 
+from filter.verify import Answer, verify_many
+from tracestill.records import Problem
 from tracestill.run.provenance import provenance
 
 ROOT = Path(__file__).parent.parent
@@ -30,17 +33,30 @@ PAIRS = 20_000  # of each family, where it has so many
 
 def made(family: Callable[[Source], Iterator[Case]], source: Source) -> list[Case]:
     """`PAIRS` different cases of a family, fewer where it has no more."""
-    cases: dict[tuple[str, str], Case] = {}
+    cases: dict[tuple[str, str, tuple[str, ...]], Case] = {}
     for case in islice(family(source), 4 * PAIRS):
-        cases.setdefault((case.reference, case.completion), case)
+        cases.setdefault((case.reference, case.completion, case.choices), case)
     return source.chance.sample(list(cases.values()), min(PAIRS, len(cases)))
+
+
+def answer(case: Case) -> Answer:
+    """What the verifier is asked about a case."""
+    problem = Problem(
+        id="p",
+        prompt="?",
+        reference=case.reference,
+        kind="choice" if case.choices else "math",
+        source="benchmark",
+        meta={"choices": list(case.choices)} if case.choices else {},
+    )
+    return Answer(problem=problem, text=case.completion, trace_id="t")
 
 
 def measured(family: Callable[[Source], Iterator[Case]], source: Source) -> dict[str, Any]:
     """How many of a family's pairs are judged right, and those that are not."""
     cases = made(family, source)
     begin = time.perf_counter()
-    outcomes = judged([(case.reference, case.completion) for case in cases])
+    outcomes = [verdict.outcome for verdict in verify_many([answer(case) for case in cases])]
     wrong = [
         {**asdict(case), "judged": outcome}
         for case, outcome in zip(cases, outcomes, strict=True)
@@ -67,7 +83,7 @@ def main() -> None:
     number = re.compile(r"-?[1-9]\d*|-?\\frac\{\d+\}\{\d+\}")
     numbers = [text for text in references if number.fullmatch(text)]
     found: dict[str, Any] = {}
-    for seed, family in enumerate(FAMILIES):
+    for seed, family in enumerate((*FAMILIES, *CHOICE_FAMILIES)):
         source = Source(chance=random.Random(seed), references=references, numbers=numbers)
         found[family.__name__] = row = measured(family, source)
         print(f"{family.__name__:<14} {row['right']} of {row['pairs']}, {row['seconds']} s")

@@ -264,15 +264,13 @@ def _lone_line(line: str, options: Options, words: Grammar) -> Reading | None:
     other = match_text(rest.strip(" .:)("), options)
     if other and other not in reading.labels:  # "C. 41", where 41 is the text of B
         return Reading(labels=reading.labels | {other}, end=len(line), undecided=True)
-    negation = words.negation.match(rest)
+    pause = re.match(r"\s?[.,;。，]?\s*", rest)
+    negation = words.negation.match(rest, pause.end()) if pause else None
     if negation and read_list(rest, words.filler.match(rest, negation.end()).end(), words):  # type: ignore[union-attr]
-        return reading  # "B不是 A"
+        return reading  # "C, not B"
     stopped = spaced[reading.end - 1] in ")]" or re.match(r"[.:。]|\s[(–—-]", rest)
     if len(reading.labels) == 1 and stopped:  # "C. Paris is the capital"
         own = normalise(options.get(min(reading.labels), "")).casefold()
-        pause = re.match(r"\s?[.,;。，]\s*", rest)
-        if pause and words.negation.match(rest, pause.end()):  # "C, not B"
-            return reading
         if normalise(rest).casefold().lstrip(".:)(–—-").startswith(own):
             return reading
     return None if rest.strip(" .:)!。,⟧\"'") else reading

@@ -85,6 +85,8 @@ def _leads(text: str, lower: str, options: Options, words: Grammar) -> Iterator[
             if pattern is words.lead and _is_no_lead(text, match, before, words):
                 at = match.end("noun")  # another noun may lie between this one and the verb
                 continue
+            if pattern is words.thus and _is_option(text, match.start(), options):
+                continue  # "Neither A nor B"
             # In passing only a label counts: the words after "so" may well be an option's text.
             reading = read(text, match.end(), options, words, by_text=pattern is words.lead)
             if reading is None or words.void.search(before) or words.open.match(text, reading.end):
@@ -111,6 +113,13 @@ def _group(match: re.Match[str], name: str) -> str | None:
     return next(
         (one for key, one in match.groupdict().items() if one and key.startswith(name)), None
     )
+
+
+def _is_option(text: str, at: int, options: Options) -> bool:
+    """Whether the rest of the line, from a place on, is an option's text."""
+    end = text.find("\n", at)
+    rest = text[at : min(at + _LINE, len(text) if end < 0 else end)]
+    return match_text(rest.strip(" ⟧.)"), options) is not None
 
 
 def _is_no_lead(text: str, match: re.Match[str], before: str, words: Grammar) -> bool:
@@ -168,7 +177,8 @@ def read(
         begin = words.filler.match(text, waver.end()).end()  # type: ignore[union-attr]
     line = text[begin : begin + _LINE].partition("\n")[0]
     listed = read_list(text, begin, words)
-    rest = line[listed.end - begin :].strip(" .:)(,⟧–—-") if listed else ""
+    # A sign belongs to the number after it.
+    rest = line[listed.end - begin :].strip(" .:)(,⟧–—").removeprefix("- ") if listed else ""
     # Text that is more than a label goes first: "B vitamins" may be the text of option A, and "AB"
     # that of another.
     if by_text and options and (listed is None or rest or len(listed.labels) > 1):
@@ -179,7 +189,7 @@ def read(
                 labels=frozenset(label),
                 end=begin + len(line),
                 undecided=waver is not None,
-                denied=negation is not None,
+                denied=negation is not None and not match_text(raw.strip(" ⟧"), options),
             )
         if listed is None:
             listed = _read_text(begin, (line, raw, words.after.sub("", line)), options)
