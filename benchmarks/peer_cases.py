@@ -102,7 +102,12 @@ def _of_metrics(folder: Path, heard: list[Case]) -> Iterator[Case]:
             prompt = row["doc"]["query"] if kind == "choice" else "?"
             for case in heard:
                 expected = case["peer"] if result["success"] else None
-                yield {"from": path.stem, "expected": expected, "kind": kind, "prompt": prompt} | case
+                yield {
+                    "from": path.stem,
+                    "expected": expected,
+                    "kind": kind,
+                    "prompt": prompt,
+                } | case
             heard.clear()
 
 

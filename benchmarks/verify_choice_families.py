@@ -149,6 +149,46 @@ def choice_negations(source: Source) -> Iterator[Case]:
         yield _case(options, others[0], f"{ruled_out}.", False)
 
 
+_OPPOSITES = (
+    ("Yes", "No"), ("True", "False"), ("Correct", "Incorrect"), ("Right", "Wrong"),
+    ("always", "never", "sometimes"), ("None", "One", "Two"), ("Possible", "Impossible"),
+    ("Yes, it is", "No, it is not"), ("All", "None"), ("Either", "Neither", "Both"),
+    ("not guilty", "guilty"), ("valid", "invalid"),
+)  # fmt: skip
+
+
+def choice_opposites(source: Source) -> Iterator[Case]:
+    """Options of which the texts are words that affirm, deny or judge."""
+    while True:
+        options = list(source.chance.choice(_OPPOSITES))
+        source.chance.shuffle(options)
+        options = options + source.chance.sample(_THINGS, source.chance.randint(0, 3))
+        yield from _both(source, options, _BY_LABEL)
+        yield from _both(source, options, _BY_TEXT)
+
+
+def choice_sets(source: Source) -> Iterator[Case]:
+    """References of several labels."""
+    chance = source.chance
+    while True:
+        options = chance.sample(_THINGS, 5)
+        labels = sorted(chance.sample("ABCDE", chance.randint(2, 4)))
+        other = chance.choice(sorted(set("ABCDE") - set(labels)))
+        wrong = sorted({*labels[1:], other})
+        joint = chance.choice([", ", " and ", ""])
+        template = chance.choice(
+            ["\\boxed{{{}}}", "The answer is {}.", "The correct options are {}.", "{}"]
+        )
+        for given in (labels, wrong, labels[1:]):
+            outcome: Outcome = "correct" if given == labels else "incorrect"
+            yield Case(
+                reference="".join(labels),
+                completion=template.format(joint.join(given)),
+                outcome=outcome,
+                choices=tuple(options),
+            )
+
+
 def _plain(slot: str) -> list[str]:
     """Those of a slot's phrases that are words and no pattern."""
     outside = re.sub(r"\([^()]*\)", "()", re.sub(r"\([^()]*\)", "()", slot))
@@ -178,5 +218,5 @@ def choice_languages(source: Source) -> Iterator[Case]:
 
 CHOICE_FAMILIES: tuple[Callable[[Source], Iterator[Case]], ...] = (
     choice_labels, choice_texts, choice_lookalikes, choice_formulas, choice_negations,
-    choice_languages,
+    choice_opposites, choice_sets, choice_languages,
 )  # fmt: skip

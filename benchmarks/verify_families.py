@@ -286,6 +286,45 @@ def units(source: Source) -> Iterator[Case]:
         yield boxed(f"{n} $", f"{n + 1} $", False)
 
 
+_SAID = (
+    "\\text{{There are }} {} \\text{{ ways}}", "\\text{{The number is }} {}",
+    "\\text{{The total is }} {} \\text{{ apples}}", "\\textbf{{(B) }} {}", "\\textbf{{(D)}}\\ {}",
+    "\\text{{A) }} {}",
+)  # fmt: skip
+_DENIED = (
+    "\\text{{The number is not }} {}", "\\text{{at least }} {}", "{} \\text{{ or more}}",
+    "{} \\text{{ more than }} x", "\\text{{divisible by }} {}", "{} \\text{{ million}}",
+)  # fmt: skip
+
+
+def words(source: Source) -> Iterator[Case]:
+    """Numbers within a sentence, behind an option's label, and with words that change them."""
+    chance = source.chance
+    while True:
+        number, said = chance.choice(source.numbers), chance.choice(_SAID)
+        yield boxed(number, said.format(number), True)
+        yield boxed(number, said.format(source.different()), False)
+        yield boxed(said.format(number), number, True)
+        yield boxed(number, chance.choice(_DENIED).format(number), False)
+        n, (word, size) = (
+            chance.randint(2, 900),
+            chance.choice(
+                [("million", 10**6), ("thousand", 1000), ("dozen", 12), ("hundred", 100)]
+            ),
+        )
+        yield boxed(str(n * size), f"{n} \\text{{ {word}}}", True)
+        m, k = chance.randint(600, 9000), chance.randint(1, 3)
+        whole = " \\cdot ".join([*(str(m - i) for i in range(k)), f"{m - k}!"])
+        yield boxed(f"{m}!", whole, True)
+        yield boxed(f"{m}!", whole.replace(str(m), str(m + 1), 1), False)
+        a, b = chance.sample(source.numbers, 2)
+        for joint in ("`{}` and `{}`", "**{}** and **{}**", "$x={}$ and $x={}$", "${}$ or ${}$"):
+            text = f"The solutions are {joint.format(b, a)}."
+            yield Case(reference=f"{a}, {b}", completion=text, outcome="correct")
+            text = f"The solutions are {joint.format(b, source.different())}."
+            yield Case(reference=f"{a}, {b}", completion=text, outcome="incorrect")
+
+
 def placeholders(source: Source) -> Iterator[Case]:
     """References that hold no answer."""
     held = ("notfound", "Not found", "proof", "\\text{proof}", "", "N/A", "null", "nan")
@@ -297,5 +336,5 @@ def placeholders(source: Source) -> Iterator[Case]:
 
 FAMILIES: tuple[Callable[[Source], Iterator[Case]], ...] = (
     wrappers, cut_boxes, names, ratios, named_values, matrices, real_sets, factorials, roundings,
-    lists, units, placeholders,
+    lists, units, words, placeholders,
 )  # fmt: skip

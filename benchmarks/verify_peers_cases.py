@@ -34,7 +34,9 @@ WHO = ("ours", "peer")
 def cases(peer: str, checkout: Path, python: str) -> list[Row]:
     """A peer's cases, each with a name of its own: the test's and its number there."""
     command = [python, str(HERE / "peer_cases.py"), peer, str(checkout)]
-    found: list[Row] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    found: list[Row] = json.loads(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    )
     counts: Counter[str] = Counter()
     for case in found:
         case["name"] = f"{case['from']}:{counts[case['from']]}"

@@ -139,6 +139,39 @@ def test_without_options_the_letters_decide(reference: str, answer: str, outcome
 
 
 @pytest.mark.parametrize(
+    ("choices", "reference", "answer", "outcome"),
+    [
+        (["both", "Neither A nor B", "A"], "B", "The answer is Neither A nor B.", "correct"),
+        (["both", "Neither A nor B", "A"], "B", r"\boxed{B. \text{Neither A nor B}}", "correct"),
+        (["both", "Neither A nor B", "A"], "A", r"\boxed{\text{Neither A nor B}}", "incorrect"),
+        (["guilty", "not guilty"], "B", r"\boxed{\text{not guilty}}", "correct"),
+        (["guilty", "not guilty"], "A", r"\boxed{\text{not guilty}}", "incorrect"),
+        (["guilty", "not guilty"], "A", "The answer is not guilty.", "incorrect"),
+        (["guilty", "not guilty"], "B", "The answer is not guilty.", "correct"),
+        (["always", "never", "at times"], "B", "The answer is never.", "correct"),
+        (["Wrong", "Right"], "A", "**A. Wrong**", "correct"),
+        (["Wrong", "Right"], "B", "**A. Wrong**", "incorrect"),
+        (["Wrong", "Right"], "B", "A is wrong. B is right.", "correct"),
+        (["True", "False"], "B", "B) False", "correct"),
+        (["True", "False"], "A", "B) False", "incorrect"),
+        (["120", "-120", "3"], "B", "The answer is B: -120", "correct"),
+        (["120", "-120", "3"], "A", "The answer is A: -120", "incorrect"),
+        (["one", "two", "three", "four", "five"], "BE", r"\boxed{BE}", "correct"),
+        (["one", "two", "three", "four", "five"], "BD", r"\boxed{BE}", "incorrect"),
+        (["one", "two", "three"], "C", "C, not B.", "correct"),
+        (["one", "two", "three"], "B", "C, not B.", "incorrect"),
+        (["one", "two", "three"], "C", "답안: C", "correct"),
+        (["one", "two", "three"], "C", "結果: C", "correct"),
+        (["one", "two", "three"], "B", "正確答案: C", "incorrect"),
+    ],
+)
+def test_options_may_deny_judge_or_name_others(
+    choices: list[str], reference: str, answer: str, outcome: str
+) -> None:
+    assert verify(problem(reference, "Which?", choices=choices), answer, "t").outcome == outcome
+
+
+@pytest.mark.parametrize(
     "choices",
     [
         FOUR,

@@ -138,8 +138,8 @@ def grammar(labels: str, languages: Languages) -> Grammar:
             rf"(?:[\s:\"'“”«»„「『*=>→⟦,，、：]|(?:{link}|{noun}|{is_}|{right}"
             r"|(?<!\w)(?:then|probably|likely|simply|just|in|case|have|would|say|think|should|must"
             r"|i|we)\b)(?![.)\]])"
-            # neither the label A nor I is the word
-            r"(?<!(?<!\w)(?-i:[A-Z]))"
+            # the labels A, I and BE are no words
+            rf"(?<!(?<!\w)(?-i:[A-Z]))(?<!(?<!\w)(?-i:[{labels}]{{2}}))"
             rf"(?!(?<=(?<!\w)\w)\s{{0,3}}(?:$|\n(?!\s{{0,3}}\W{{0,3}}[{labels}]\b)))){{0,24}}"
         ),
         negation=_any_case(rf"(?:{no}|{negation})\s{{0,3}}"),

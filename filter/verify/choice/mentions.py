@@ -10,6 +10,7 @@ from typing import Literal
 from filter.verify.choice.grammar import BOX, Grammar
 from filter.verify.choice.options import Options, match_text
 
+_OPTION = 300  # characters of an option's text that is looked for in passing
 _LINE = 1000  # characters of a line in which an option's text is looked for
 
 How = Literal["boxed", "stated", "concluded", "verdict", "wavering", "rejected", "ruled out"]
@@ -50,7 +51,7 @@ def find_mentions(text: str, options: Options, words: Grammar) -> list[Mention]:
     found = [
         *_boxes(text, options, words),
         *_leads(text, lower, options, words),
-        *_verdicts(text, lower, words),
+        *_verdicts(text, lower, options, words),
     ]
     return sorted(found, key=lambda mention: mention.at)
 
@@ -88,17 +89,17 @@ def _leads(text: str, lower: str, options: Options, words: Grammar) -> Iterator[
             if pattern is words.thus and _is_option(text, match.start(), options):
                 continue  # "Neither A nor B"
             # In passing only a label counts: the words after "so" may well be an option's text.
-            reading = read(text, match.end(), options, words, by_text=pattern is words.lead)
+            by_text = pattern is words.lead
+            perhaps, denial = _group(match, "perhaps"), _group(match, "deny")
+            if denial and by_text and (own := _denying_option(text, match.end(), options)):
+                yield Mention(at=match.start(), how="stated", labels=frozenset(own))
+                continue
+            reading = read(text, match.end(), options, words, by_text=by_text)
             if reading is None or words.void.search(before) or words.open.match(text, reading.end):
                 continue
             how: How = "concluded" if pattern is words.thus else "stated"
             undecided = reading.undecided
-            perhaps = _group(match, "perhaps")
-            if (
-                _group(match, "deny")
-                or reading.denied
-                or (pattern is words.pick and words.denied.search(before))
-            ):
+            if denial or reading.denied or (pattern is words.pick and words.denied.search(before)):
                 how, undecided = "rejected", False
             elif perhaps:
                 also = re.search("also|auch", perhaps) is not None
@@ -118,8 +119,15 @@ def _group(match: re.Match[str], name: str) -> str | None:
 def _is_option(text: str, at: int, options: Options) -> bool:
     """Whether the rest of the line, from a place on, is an option's text."""
     end = text.find("\n", at)
-    rest = text[at : min(at + _LINE, len(text) if end < 0 else end)]
-    return match_text(rest.strip(" ⟧.)"), options) is not None
+    rest = text[at : len(text) if end < 0 else end]
+    return len(rest) < _OPTION and match_text(rest.strip(" ⟧.:)"), options) is not None
+
+
+def _denying_option(text: str, at: int, options: Options) -> str | None:
+    """The option whose text begins with the word before a place: "is not guilty", "is never"."""
+    begin = text.rfind(" ", 0, len(text[:at].rstrip())) + 1
+    rest = text[begin : begin + _LINE].partition("\n")[0]
+    return match_text(rest.strip(" ⟧."), options)
 
 
 def _is_no_lead(text: str, match: re.Match[str], before: str, words: Grammar) -> bool:
@@ -133,7 +141,7 @@ def _is_no_lead(text: str, match: re.Match[str], before: str, words: Grammar) ->
     return any(_labels(gap, atom, words) for atom in words.atom.finditer(gap))
 
 
-def _verdicts(text: str, lower: str, words: Grammar) -> Iterator[Mention]:
+def _verdicts(text: str, lower: str, options: Options, words: Grammar) -> Iterator[Mention]:
     for match in words.predicate.finditer(lower):
         begin = max(0, match.start() - 150)
         subject = words.subject.search(text[begin : match.start()])
@@ -143,6 +151,8 @@ def _verdicts(text: str, lower: str, words: Grammar) -> Iterator[Mention]:
         reading = read_list(text, begin + subject.start("list"), words, whole=True)
         if reading is None or words.void.search(text[max(0, at - 60) : at]):
             continue
+        if _is_option(text, reading.end, options):
+            continue  # "B. Incorrect", where that is what B says
         bad = _group(match, "bad") is not None
         denied = _group(match, "deny") is not None
         denied = denied or words.denied.search(text[max(0, at - 20) : at]) is not None
@@ -155,6 +165,8 @@ def _verdicts(text: str, lower: str, words: Grammar) -> Iterator[Mention]:
         yield Mention(at=at, how=how, labels=reading.labels, undecided=undecided)
     for match in words.row.finditer(text):
         labels = _labels(text, words.atom.match(text, match.start("label")), words)
+        if _is_option(text, match.end("label"), options):
+            continue
         yield Mention(
             at=match.start(),
             how="verdict" if match["good"] or match["tick"] else "ruled out",
@@ -183,13 +195,14 @@ def read(
     # that of another.
     if by_text and options and (listed is None or rest or len(listed.labels) > 1):
         raw = text[at : begin + len(line)].lstrip(" \n:=⟦")
-        label = match_text(line.strip(" ⟧"), options) or match_text(raw.strip(" ⟧"), options)
+        whole = match_text(raw.strip(" ⟧"), options)  # "not guilty", before "guilty"
+        label = whole or match_text(line.strip(" ⟧"), options)
         if label:
             return Reading(
                 labels=frozenset(label),
                 end=begin + len(line),
-                undecided=waver is not None,
-                denied=negation is not None and not match_text(raw.strip(" ⟧"), options),
+                undecided=waver is not None and not whole,
+                denied=negation is not None and not whole,
             )
         if listed is None:
             listed = _read_text(begin, (line, raw, words.after.sub("", line)), options)
