@@ -14,7 +14,7 @@ from filter.verify.maths.compare import same
 from filter.verify.maths.forms import Form, Group, Scalar, Words
 from filter.verify.maths.guard import too_dear
 from filter.verify.maths.names import is_spelt, is_text
-from filter.verify.maths.normalise import clean, squeeze
+from filter.verify.maths.normalise import clean, is_placeholder, squeeze
 from filter.verify.maths.read_forms import is_list_of_triples, read, read_decimal_comma
 from filter.verify.pool import shared_pool
 from tracestill.records import Problem
@@ -26,16 +26,6 @@ _COMMAND_OR_FUNCTION = re.compile(
     r"\\[A-Za-z]+(?:\{[a-z]*matrix\})?|(?:a|ar|arc)?(?:sinh?|cosh?|tanh?|cot|sec|csc)|sqrt|floor|ceil"
 )
 _PROSE = re.compile(r"[A-Za-z]{4,}")
-# What tables hold where they have no answer.
-_PLACEHOLDERS = frozenset(
-    {
-        "", "?", "-", "--", "---", "...", "[]", "n/a", "nan", "null", "notfound",
-        "not found", "no answer", "no answer found", "answer not found", "unknown", "proof",
-        "the proof", "see proof", "see solution", "see the solution", "see explanation",
-        "proof omitted",
-        "to be proved", "to be proven", "proved", "proven", "omitted", "tbd", "qed", "q.e.d.",
-    }
-)  # fmt: skip
 NO_ANSWER = "the reference holds no answer: "
 _JSON_TEXT = re.compile(r""""((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'""")
 _JSON_LIST = re.compile(rf"\[\s*(?:{_JSON_TEXT.pattern})(?:\s*,\s*(?:{_JSON_TEXT.pattern}))*\s*\]")
@@ -243,7 +233,7 @@ def _gold(reference: str) -> Gold:
         squeezed=squeeze(cleaned),
         triples=triples,
         is_word=is_word,
-        is_placeholder=cleaned.strip("[]<>()_").casefold() in _PLACEHOLDERS,
+        is_placeholder=is_placeholder(cleaned),
         form=read(cleaned, triples_are_lists=triples, is_word=is_word),
         label=label,
         inner=tuple(read(clean(text)) for text in within),

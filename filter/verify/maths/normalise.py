@@ -4,48 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
-# What NFKC would change beyond recognition (² to 2), or leave as it is.
-_CHARACTERS = {
-    **{ord(c): f"^{{{d}}}" for c, d in zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True)},
-    **{ord(c): f"_{{{d}}}" for c, d in zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)},
-    **{
-        ord(c): rf"\frac{{{a}}}{{{b}}}"
-        for c, (a, b) in {
-            "½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5),
-            "⅖": (2, 5), "⅗": (3, 5), "⅘": (4, 5), "⅙": (1, 6), "⅚": (5, 6), "⅐": (1, 7),
-            "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8), "⅑": (1, 9), "⅒": (1, 10),
-        }.items()
-    },
-    **{ord(c): "-" for c in "−–—‐‑‒―﹣-"},
-    **{ord(c): r"\cdot " for c in "·⋅∙•×✕"},
-    **{ord(c): "/" for c in "÷∕⁄／"},
-    **{ord(c): rf"\{name} " for c, name in {
-        "π": "pi", "∞": "infty", "±": "pm", "∓": "mp", "≤": "le", "⩽": "le", "≥": "ge", "⩾": "ge",
-        "≠": "ne", "≈": "approx", "∪": "cup", "∩": "cap", "∈": "in", "∅": "emptyset",
-        "⌀": "emptyset", "α": "alpha", "β": "beta", "γ": "gamma", "θ": "theta", "λ": "lambda",
-        "φ": "phi", "μ": "mu", "σ": "sigma", "ω": "omega", "∠": "angle", "△": "triangle",
-        "→": "to", "∶": ":",
-    }.items()},
-    ord("∛"): r"\sqrt[3]",
-    ord("⁻"): "^-",
-    ord("°"): r"^\circ ",
-    ord("º"): r"^\circ ",
-    ord("℃"): r"^\circ C",
-    ord("′"): "'",
-    ord("’"): "'",
-    ord("，"): ", ",
-    ord("。"): ".",
-    ord("€"): r"\euro ",
-    ord("£"): r"\pound ",
-    ord("¥"): r"\yen ",
-    ord("￥"): r"\yen ",
-    ord("₹"): r"\rupee ",
-    ord("₽"): r"\ruble ",
-    ord("₩"): r"\won ",
-    ord("₺"): r"\lira ",
-    ord("₫"): r"\dong ",
-}  # fmt: skip
 _UNIT_IN_BRACKETS = re.compile(r"(?<=\d) ?\(([^\W\da-zA-Z_]{1,12})\)$")
 _ROOT = re.compile(r"√\s*(?:(\d+|[a-zA-Z])|\(([^()]*)\)|(?=\{))")
 _POWERS = re.compile(r"\^(-)?\{(\d)\}(?:\^\{(\d)\})*")
@@ -98,16 +60,34 @@ _DOLLARS = re.compile(r"\\\$|(?<!\\)\$")
 _DISPLAY = re.compile(r"\\[\[\]()]")
 _SIMPLE_BRACES = re.compile(r"([\^_])\{([0-9a-zA-Z])\}")
 _FRAC_BARE = re.compile(r"\\frac\s?(?:\{([^{}]*)\}|([0-9a-zA-Z]))\s?(?:\{([^{}]*)\}|([0-9a-zA-Z]))")
-_COMMANDS = (
-    ("\\leqslant", "\\le "), ("\\geqslant", "\\ge "), ("\\leq", "\\le"), ("\\geq", "\\ge"),
-    ("\\neq", "\\ne"), ("\\times", "\\cdot "), ("\\ast", "\\cdot "), ("\\degrees", "^\\circ "),
-    ("\\degree", "^\\circ "), ("\\deg", "^\\circ "), ("\\varnothing", "\\emptyset "),
-    ("\\div", "/"), ("\\%", "%"), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"), ("\\lbrack", "["),
-    ("\\rbrack", "]"), ("\\colon", ":"), ("\\mid", "|"), ("\\lvert", "|"),
-    ("\\rvert", "|"), ("\\vert", "|"), ("\\dots", "\\ldots"),
-    ("^{\\circ}", "^\\circ "), ("^{^\\circ}", "^\\circ "),
-    ("\\overline{", "\\bar{"), ("\\dot{", "\\bar{"), ("\\lt", "<"), ("\\gt", ">"), ("**", "^"),
-)  # fmt: skip
+_TABLE = Path(__file__).with_name("spellings.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class _Spellings:
+    """What `spellings.yaml` holds."""
+
+    characters: dict[int, str]
+    commands: tuple[tuple[str, str], ...]
+    placeholders: frozenset[str]
+
+
+@cache
+def _spellings() -> _Spellings:
+    import yaml
+
+    table = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
+    spelt = table["characters"].items()
+    return _Spellings(
+        characters={ord(char): spelling for spelling, chars in spelt for char in chars},
+        commands=tuple(table["commands"].items()),
+        placeholders=frozenset(table["placeholders"]),
+    )
+
+
+def is_placeholder(cleaned: str) -> bool:
+    """Whether a cleaned reference is what tables hold where they have no answer."""
+    return cleaned.strip("[]<>()_").casefold() in _spellings().placeholders
 
 
 def clean(text: str) -> str:
@@ -135,7 +115,7 @@ def clean(text: str) -> str:
             text = _SYSTEM.sub(lambda m: m[1].replace("\\\\", ", ").replace("&", ""), text)
         text = _DISPLAY.sub("", text) if "\\\\" not in text else text
         text = _SPACES.sub(" ", text)
-        for command, replacement in _COMMANDS:
+        for command, replacement in _spellings().commands:
             if command in text:
                 text = text.replace(command, replacement)
     else:
@@ -198,7 +178,7 @@ def _money(text: str) -> str:
 
 def _ascii(text: str) -> str:
     text = _ROOT.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}" if m[1] or m[2] else r"\sqrt", text)
-    text = text.translate(_CHARACTERS)
+    text = text.translate(_spellings().characters)
     text = _POWERS.sub(lambda m: f"^{{{m[1] or ''}{''.join(_DIGIT.findall(m.group()))}}}", text)
     text = unicodedata.normalize("NFKC", text)
     text = "".join(str(unicodedata.decimal(c, c)) for c in text)  # digits of any script

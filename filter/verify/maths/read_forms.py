@@ -11,7 +11,7 @@ from filter.verify.maths.matrices import read_matrix
 from filter.verify.maths.names import applied, read_name
 from filter.verify.maths.normalise import squeeze
 from filter.verify.maths.read_scalars import read_notation, read_plain, read_scalar
-from filter.verify.maths.real_sets import joined, read_real_set, with_usual_brackets
+from filter.verify.maths.real_sets import VARIABLE, joined, read_real_set, with_usual_brackets
 
 _MAX_LENGTH = 3_000
 _MAX_ITEMS = 200
@@ -38,7 +38,6 @@ _NAMING = re.compile(
     rf"|\((?:{_INNER}|\({_INNER}*\))*\))+|[A-Za-z][A-Za-z ,']*"
 )
 _ARGUMENT = re.compile(r"(?<=^[A-Za-z])\([a-z]\)$")
-_VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\w|_\{\w+\})?'*(?:\([a-zA-Z, ]+\))?")
 
 
 def is_list_of_triples(cleaned: str) -> bool:
@@ -125,7 +124,7 @@ def _read(text: str, triples: bool, depth: int) -> Form:
 def _read_relation(text: str, triples: bool, depth: int) -> Form:
     exact, approximately, rounded = text.partition("\\approx")
     if approximately and exact.strip():
-        named = _VARIABLE.fullmatch(exact.strip())
+        named = VARIABLE.fullmatch(exact.strip())
         return _read(rounded if named else exact, triples, depth + 1)
     sides = [side.strip() for side in _split(text, "=")]
     if not 2 <= len(sides) <= 9 or not all(sides) or _INEQUALITY.search(_BRACKETED.sub("", text)):
@@ -167,7 +166,7 @@ def _read_bracketed(text: str, triples: bool, depth: int) -> Form:
         return _read(inner, triples, depth + 1)
     if len(items) > 1 or opens == "{":
         return _list(items, opens, closes, True, depth)
-    if opens == "(" and closes == ")" and _split_depth_fails(inner) is False:
+    if opens == "(" and closes == ")":
         form = _read(inner, triples, depth + 1)
         return form if isinstance(form, Words | Equation | Group) else None
     return None

@@ -19,26 +19,14 @@ _SCIENTIFIC = re.compile(
     r"([+-]?\d+(?:\.\d+)?|[+-]?\.\d+)\s?(?:[eE]\s?([+-]?\d+)"
     r"|(?:\\cdot|\*|x|X|\\cdot\s?10)\s?10\s?\^\s?(?:\{\s?([+-]?\d+)\s?\}|([+-]?\d+)))"
 )
-_BASED = re.compile(
-    r"\(?([0-9A-Fa-f]+)\)?\s?_\s?(?:\{?\s?(\d+)\s?\}?"
-    r"|\{?\s?(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen)\s?\}?)"
-)
-_BASED_WORDS = re.compile(r"([0-9A-Fa-f]+)\s?\(?(?:in )?base[ -](\d+)\)?")
-_BASES = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
-    "ten": 10, "twelve": 12, "sixteen": 16,
+_COUNTS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
+    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "sixteen": 16,
 }  # fmt: skip
+_BASED = re.compile(rf"\(?([0-9A-Fa-f]+)\)?\s?_\s?\{{?\s?(\d+|{'|'.join(_COUNTS)})\s?\}}?")
+_BASED_WORDS = re.compile(r"([0-9A-Fa-f]+)\s?\(?(?:in )?base[ -](\d+)\)?")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s?(?:([aApP])\.?\s?(?:[mM]\.?)?)?")
 _HOUR = re.compile(r"(\d{1,2})\s?([aApP])\.?\s?[mM]\.?")
-_COUNTS = {
-    word: value
-    for value, word in enumerate(
-        (
-            "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-            "eleven", "twelve",
-        )
-    )
-}  # fmt: skip
 _SHORT_WORDS = frozenset({"yes", "no", "odd"})
 _WORDS = re.compile(rf"{LETTER}(?:{LETTERS}|['\-])*(?:[ ,]+(?:{LETTERS}|['\-])+)*")
 _MONEY_NAMES = "usd|euro|pound|yen|rupee|ruble|won|lira|dong"
@@ -67,16 +55,12 @@ def read_plain(text: str, *, triples_are_lists: bool = False) -> Form:
 
 def read_notation(text: str) -> Form:
     """A number in a base, a time, a mixed or scientific number, or one in words."""
-    based = _BASED.fullmatch(text)
-    if (
-        based
-        and not (len(based[1]) == 1 and based[1].isalpha())
-        and any(map(str.isdigit, based[1]))
-    ):
-        return Based(based[1].lstrip("0").upper(), int(based[2]) if based[2] else _BASES[based[3]])
-    based = _BASED_WORDS.fullmatch(text)
-    if based:
-        return Based(based[1].lstrip("0").upper(), int(based[2]))
+    for pattern in (_BASED, _BASED_WORDS):
+        based = pattern.fullmatch(text)
+        is_letter = based is not None and pattern is _BASED and based[1].isalpha()
+        if based and not is_letter:
+            base = _COUNTS[based[2]] if based[2] in _COUNTS else int(based[2])
+            return Based(based[1].lstrip("0").upper(), base)
     clock = _CLOCK.fullmatch(text)
     if clock:
         return Clock(int(clock[1]), int(clock[2]), (clock[3] or "").lower())

@@ -214,21 +214,20 @@ class _Reader:
         while self._peek() in ("_", "'"):
             mark = self._take()[1]
             text += mark
-            if mark == "_":
-                if self._peek() == "{":
-                    self._take()
-                    while self._peek() != "}":
-                        kind, part = self._take()
-                        if kind not in ("number", "word"):
-                            raise Unreadable("subscript")
-                        text += part
-                    self._take()
-                else:
-                    kind, part = self._take()
-                    if kind not in ("number", "word"):
-                        raise Unreadable("subscript")
-                    text += part
+            if mark == "_" and self._peek() == "{":
+                self._take()
+                while self._peek() != "}":
+                    text += self._subscript()
+                self._take()
+            elif mark == "_":
+                text += self._subscript()
         return text
+
+    def _subscript(self) -> str:
+        kind, part = self._take()
+        if kind not in ("number", "word"):
+            raise Unreadable("subscript")
+        return part
 
     def _mixed(self, text: str) -> Ratio:
         r"""A number, with a fraction of numbers after it as in `1\frac{4}{5}` their sum."""

@@ -23,7 +23,7 @@ _AND = re.compile(r"(?<![A-Za-z\\])(?:and|und)(?![a-z])|\\(?:land|wedge|cap)(?![
 _LISTED = re.compile(f"{_OR.pattern}|{_AND.pattern}")
 _MAX_LISTED = 20
 _LETTER = re.compile(r"(?<![A-Za-z\\])[a-df-zA-Z](?![A-Za-z])")
-_VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\w|_\{\w+\})?'*(?:\([a-zA-Z, ]+\))?")
+VARIABLE = re.compile(r"\\?[a-zA-Z]+(?:_\w|_\{\w+\})?'*(?:\([a-zA-Z, ]+\))?")
 _MODULUS = re.compile(r"\|\s?[a-zA-Z]\s?(?:([+-])\s?([^|]+))?\|")
 _REALS = r"(?:\\mathbb\s?\{?\s?R\s?\}?|\\R|(?:all )?real(?: number)?s?(?: [a-z])?)"
 _ALL = re.compile(rf"(?:[a-z]\s?\\in\s?)?{_REALS}")
@@ -34,11 +34,9 @@ _EXCEPT = re.compile(
 _BUILDER = re.compile(r"\\?\{\s?([a-z])\s?(?:\\in\s?" + _REALS + r")?\s?[:|]\s?(.+?)\s?\\?\}")
 _PLUS_MINUS = re.compile(r"\\ne\s?\\pm\s?([^,;]+)$")
 _TURNED_ROW = re.compile(r"\)\s?\^\s?\{?\s?(?:T|\\top|\\intercal)\s?\}?$")
-_OPENED_OUTWARDS = (
-    (re.compile(r"\]([^\[\](),]+,[^\[\](),]+)\["), r"(\1)"),
-    (re.compile(r"\[([^\[\](),]+,[^\[\](),]+)\["), r"[\1)"),
-    (re.compile(r"\]([^\[\](),]+,[^\[\](),]+)\]"), r"(\1]"),
-)
+_SQUARE = re.compile(r"([\[\]])([^\[\](),]+,[^\[\](),]+)([\[\]])")
+
+_OPENS, _CLOSES = {"]": "(", "[": "["}, {"[": ")", "]": "]"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +63,7 @@ def with_usual_brackets(text: str) -> str:
     text = text.replace("\\langle", "(").replace("\\rangle", ")")
     if "," in text:
         text = _TURNED_ROW.sub(")", text)
-    for pattern, replacement in _OPENED_OUTWARDS:
-        text = pattern.sub(replacement, text)
+        text = _SQUARE.sub(lambda m: _OPENS[m[1]] + m[2] + _CLOSES[m[3]], text)
     return text
 
 
@@ -159,7 +156,7 @@ def _between(sides: list[str], signs: list[str]) -> tuple[_Piece, ...]:
 
 
 def _is_unknown(side: str) -> bool:
-    return (_VARIABLE.fullmatch(side) or _MODULUS.fullmatch(side)) is not None
+    return (VARIABLE.fullmatch(side) or _MODULUS.fullmatch(side)) is not None
 
 
 def _bound(unknown: str, sign: str, side: str) -> tuple[_Piece, ...]:

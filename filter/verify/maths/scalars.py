@@ -70,8 +70,8 @@ def _same_value(gold: Scalar, answer: Scalar) -> bool:
     if len(str(abs(shown.numerator * 10**rounded.decimals // shown.denominator))) < _ROUNDED_DIGITS:
         return False
     full = rational(exact.value)
-    if full is not None and _terminates(full.denominator):
-        return False
+    if full is not None and not pow(10, full.denominator.bit_length(), full.denominator):
+        return False  # a decimal itself
     value = approximate(exact.value)
     if value is None or rounded.decimals > 50:
         return False
@@ -81,10 +81,3 @@ def _same_value(gold: Scalar, answer: Scalar) -> bool:
     except ArithmeticError:  # more digits than a decimal's context holds
         return False
     return any(Fraction(rounding) == shown for rounding in roundings)
-
-
-def _terminates(denominator: int) -> bool:
-    for factor in (2, 5):
-        while denominator % factor == 0:
-            denominator //= factor
-    return denominator == 1
