@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 from filter.boxes import boxed_answer, boxes, percent_after_box
 from filter.extract import after_reasoning, explicitly_stated, final_answer, said_to_be
@@ -16,6 +17,7 @@ from filter.verify.maths.guard import too_dear
 from filter.verify.maths.names import is_spelt, is_text
 from filter.verify.maths.normalise import clean, is_placeholder, squeeze
 from filter.verify.maths.read_forms import is_list_of_triples, read, read_decimal_comma
+from filter.verify.maths.units import LETTER, LETTERS, is_listed, read_unit
 from filter.verify.pool import shared_pool
 from tracestill.records import Problem
 
@@ -31,6 +33,7 @@ _JSON_TEXT = re.compile(r""""((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'""")
 _JSON_LIST = re.compile(rf"\[\s*(?:{_JSON_TEXT.pattern})(?:\s*,\s*(?:{_JSON_TEXT.pattern}))*\s*\]")
 _LABELLED = re.compile(r"(?:\(([A-J])\)|([A-J])[.):](?= )) ?(?=\S)([^A-J].*|[A-J][^.):].*)")
 _FENCED = re.compile(r"```\w*\n([^\n`]{1,200})\n```")
+_WORD_NEXT = re.compile(rf"\s?({LETTER}{LETTERS}*)")
 _DOUBLED = re.compile(r"\\\\[A-Za-z]")
 _SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
 
@@ -100,16 +103,14 @@ def _decide(problem: Problem, answer: str | None) -> Grade | Question:
         if len(contents) > 1 and same(gold.form, read(clean(", ".join(contents)))):
             return Grade(outcome="correct", extracted=", ".join(contents), detail="equal")
     # A percent sign may stand in the box, after it, or be left to the question.
-    references = [reference]
+    references, answers = [reference], [extracted]
     if percent_after_box(reference):
         references.append(f"{boxed_answer(reference)}\\%")
-    answers = [extracted]
     if percent_after_box(after_reasoning(answer)):
         answers.append(f"{extracted}\\%")
-    for one in references:
-        for other in answers:
-            if same(_gold(one).form, read(clean(other))):
-                return Grade(outcome="correct", extracted=other, detail="equal")
+    for one, other in list(product(references, answers))[1:]:
+        if same(_gold(one).form, read(clean(other))):
+            return Grade(outcome="correct", extracted=other, detail="equal")
     return found
 
 
@@ -128,6 +129,8 @@ def _compare(gold: Gold, answer: str, extracted: str | None) -> Grade | Question
     if cleaned == gold.cleaned or squeeze(cleaned) == gold.squeezed:
         return Grade(outcome="correct", extracted=extracted, detail="same text")
     verdict = _verdict(gold, extracted, cleaned)
+    if verdict and _goes_on_otherwise(gold, answer, extracted):
+        return Grade(outcome="incorrect", extracted=extracted, detail="another unit")
     if verdict or _same_with_comma(gold, cleaned):
         return Grade(outcome="correct", extracted=extracted, detail="equal")
     whole = _whole(gold, answer, extracted)
@@ -167,6 +170,19 @@ def _verdict(gold: Gold, extracted: str, cleaned: str) -> bool | None:
     if any(same(one, other) for one in gold.inner for other in (own, *forms)):
         return True
     return True if gold.label and same(Words(gold.label), own) else verdict
+
+
+def _goes_on_otherwise(gold: Gold, answer: str, extracted: str) -> bool:
+    """Whether another unit than the reference's stands behind the number: of "180 hours" for 180
+    days the number alone was found.
+    """
+    if not (isinstance(gold.form, Scalar) and gold.form.unit):
+        return False
+    word = _WORD_NEXT.match(answer, answer.rfind(extracted) + len(extracted))
+    unit = read_unit(word[1]) if word else None
+    if unit is None or not is_listed(unit) or not unit.sure:
+        return False
+    return same(gold.form, Scalar(gold.form.value, unit)) is False
 
 
 def _within(cleaned: str) -> tuple[str | None, list[str]]:

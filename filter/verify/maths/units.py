@@ -110,15 +110,16 @@ def same_dimension(a: Unit, b: Unit) -> bool:
         return False
     if a.dimension == b.dimension:
         return True
-    if _is_listed(a) or _is_listed(b):
+    if is_listed(a) or is_listed(b):
         # `18 dollars per day`: the listed word begins the phrase
-        phrase, listed = (a, b) if _is_listed(b) else (b, a)
-        known = _known(phrase.dimension.split()[0]) if not _is_listed(phrase) else None
+        phrase, listed = (a, b) if is_listed(b) else (b, a)
+        known = _known(phrase.dimension.split()[0]) if not is_listed(phrase) else None
         return known is not None and known == (listed.dimension, listed.size)
     if a.dimension.isascii() != b.dimension.isascii():
         return True  # words of two scripts contradict nothing: one may translate the other
     return bool(set(a.dimension.split()) & set(b.dimension.split()))
 
 
-def _is_listed(unit: Unit) -> bool:
+def is_listed(unit: Unit) -> bool:
+    """Whether a unit is one of the table's."""
     return any(unit.dimension == dimension for dimension, _ in _units().values())
