@@ -250,9 +250,12 @@ def _answer_of(said: str, patterns: _Patterns) -> str | None:
         if _has_value(kept) or kept.count(" ") < 2 or not _has_value(said):
             said = kept
     again = _last(patterns.stated.finditer(said.lower())) if _WORD.search(said) else None
-    if again and again.start() and not again["no"]:
+    number = _NUMBER.match(said)
+    if again and number and number.group().endswith(","):
+        said = number.group()  # "12, and the result of the check is 144"
+    elif again and again.start() and not again["no"]:
         return _answer_of(said[slice(*again.span(again.lastgroup or 0))].strip(" \t*"), patterns)
-    if not _NUMBER.match(said) and not _LATEX.match(said):
+    if not number and not _LATEX.match(said):
         says = _last(patterns.says.finditer(said))
         if says:
             return _answer_of(said[says.end() :], patterns)

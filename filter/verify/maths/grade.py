@@ -31,7 +31,9 @@ _PROSE = re.compile(r"[A-Za-z]{4,}")
 NO_ANSWER = "the reference holds no answer: "
 _JSON_TEXT = re.compile(r""""((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'""")
 _JSON_LIST = re.compile(rf"\[\s*(?:{_JSON_TEXT.pattern})(?:\s*,\s*(?:{_JSON_TEXT.pattern}))*\s*\]")
-_LABELLED = re.compile(r"(?:\(([A-J])\)|([A-J])[.):](?= )) ?(?=\S)([^A-J].*|[A-J][^.):].*)")
+_LABELLED = re.compile(
+    r"(?:\(([A-J])\)|([A-J])[.)](?= )) ?(?=\S)(?!.*[A-J]\))([^A-J].*|[A-J][^.):].*)"
+)
 _FENCED = re.compile(r"```\w*\n([^\n`]{1,200})\n```")
 _WORD_NEXT = re.compile(rf"\s?({LETTER}{LETTERS}*)")
 _DOUBLED = re.compile(r"\\\\[A-Za-z]")
@@ -178,7 +180,8 @@ def _goes_on_otherwise(gold: Gold, answer: str, extracted: str) -> bool:
     """
     if not (isinstance(gold.form, Scalar) and gold.form.unit):
         return False
-    word = _WORD_NEXT.match(answer, answer.rfind(extracted) + len(extracted))
+    place = answer.rfind(extracted)
+    word = _WORD_NEXT.match(answer, place + len(extracted)) if place >= 0 else None
     unit = read_unit(word[1]) if word else None
     if unit is None or not is_listed(unit) or not unit.sure:
         return False

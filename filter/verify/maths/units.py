@@ -58,6 +58,8 @@ def without_multiple(name: str) -> tuple[int, str]:
     first, _, rest = name.partition(" ")
     if not name.isascii() and _known(name) is None:
         first, rest = name[:1], name[1:]
+        if len(rest) > 1 and _known(rest) is None:
+            return 1, name
     found = _known(first)
     if found is None or found[0] != "number":
         return 1, name
