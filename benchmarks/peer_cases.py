@@ -1,7 +1,8 @@
 """Read the graders' test cases of lighteval and NeMo-Skills, each with what its own grader says.
 
 Run by `verify_peers_cases.py` with a Python that has the peer's requirements and pytest:
-`python benchmarks/peer_cases.py lighteval|nemo_skills CHECKOUT`. Prints the cases as JSON. The
+`python benchmarks/peer_cases.py lighteval|nemo_skills CHECKOUT`. Prints the cases, and the versions of
+what the peer grades with, as JSON. The
 peer's tests are called with their own arguments, and its comparison is listened to; what a test
 asserts of it is not heeded.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.metadata
 import io
 import json
 import sys
@@ -18,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 Case = dict[str, Any]
+GRADES_WITH = {
+    "lighteval": ("latex2sympy2_extended", "sympy"),
+    "nemo_skills": ("math-verify", "latex2sympy2_extended", "sympy"),
+}
 
 
 def arguments(test: Callable[..., None]) -> Iterator[dict[str, Any]]:
@@ -137,7 +143,8 @@ def main() -> None:
     said = io.StringIO()
     with contextlib.redirect_stdout(said):  # what the peer prints is not the cases
         cases = list({"lighteval": lighteval, "nemo_skills": nemo_skills}[peer](checkout))
-    print(json.dumps(cases, ensure_ascii=False))
+    versions = {name: importlib.metadata.version(name) for name in GRADES_WITH[peer]}
+    print(json.dumps({"cases": cases, "versions": versions}, ensure_ascii=False))
 
 
 if __name__ == "__main__":
