@@ -1,10 +1,9 @@
 """Read the graders' test cases of lighteval and NeMo-Skills, each with what its own grader says.
 
 Run by `verify_peers_cases.py` with a Python that has the peer's requirements and pytest:
-`python benchmarks/peer_cases.py lighteval|nemo_skills CHECKOUT`. Prints the cases, and the versions of
-what the peer grades with, as JSON. The
-peer's tests are called with their own arguments, and its comparison is listened to; what a test
-asserts of it is not heeded.
+`python benchmarks/peer_cases.py lighteval|nemo_skills CHECKOUT`. Prints the cases, and the versions
+of what the peer grades with, as JSON. The peer's tests are called with their own arguments, and its
+comparison is listened to; what a test asserts of it is not heeded.
 """
 
 from __future__ import annotations

@@ -31,17 +31,18 @@ Row = dict[str, Any]
 WHO = ("ours", "peer")
 
 
-def cases(peer: str, checkout: Path, python: str) -> list[Row]:
-    """A peer's cases, each with a name of its own: the test's and its number there."""
+def cases(peer: str, checkout: Path, python: str) -> tuple[list[Row], dict[str, str]]:
+    """A peer's cases, each with a name of its own: the test's and its number there; and the
+    versions of what the peer grades with.
+    """
     command = [python, str(HERE / "peer_cases.py"), peer, str(checkout)]
-    found: list[Row] = json.loads(
-        subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-    )
+    told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    found: list[Row] = told["cases"]
     counts: Counter[str] = Counter()
     for case in found:
         case["name"] = f"{case['from']}:{counts[case['from']]}"
         counts[case["from"]] += 1
-    return found
+    return found, told["versions"]
 
 
 def judged(found: list[Row]) -> list[Row]:
@@ -110,8 +111,10 @@ def main() -> None:
     result: Row = {}
     for peer in peers:
         checkout, python = getattr(arguments, peer), getattr(arguments, f"{peer}_python")
-        rows = judged(cases(peer, checkout, python))
-        result[peer] = {"revision": revision(checkout), **compared(rows, **truth[peer])}
+        found, versions = cases(peer, checkout, python)
+        rows = judged(found)
+        result[peer] = {"revision": revision(checkout), "versions": versions}
+        result[peer] |= compared(rows, **truth[peer])
         shown = {k: v for k, v in result[peer].items() if k != "differing"}
         print(peer, json.dumps(shown), flush=True)
         for row in rows if arguments.show else ():
