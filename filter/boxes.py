@@ -23,6 +23,14 @@ _PERCENT_AFTER = re.compile(r"\}\s*(?:\$|\\\)|\\\])*\s*(?:\\?%|per ?cent\b|pct\b
 _MAX_BOXES = 50
 
 
+class Box(NamedTuple):
+    """Where a box begins in a text, where its content does, and where that ends."""
+
+    begin: int
+    content: int
+    end: int
+
+
 def percent_after_box(text: str) -> bool:
     """Whether `%` or `percent` stands right after the last box."""
     found = _last_box(text)
@@ -75,13 +83,7 @@ def last_boxed(text: str) -> str | None:
     return None if found is None else text[found.content : found.end].strip()
 
 
-class _Box(NamedTuple):
-    begin: int
-    content: int  # where its content begins
-    end: int  # and where that ends
-
-
-def _last_box(text: str) -> _Box | None:
+def _last_box(text: str) -> Box | None:
     begin = len(text)
     for _ in range(16):  # from the end, since that is where the answer stands in a long trace
         before = begin
@@ -92,11 +94,11 @@ def _last_box(text: str) -> _Box | None:
         opens = _BOX_OPENS.match(text, begin)
         end = _closing_brace(text, opens.end()) if opens else None
         if opens and end is not None:
-            return _Box(begin, opens.end(), end)
+            return Box(begin, opens.end(), end)
         bare = None if opens else _BARE_BOX.match(text, begin)
         if bare:
-            return _Box(begin, bare.start(1), bare.end(1))
-    return _last_box_of_all(text)
+            return Box(begin, bare.start(1), bare.end(1))
+    return max(balanced_boxes(text), default=None)  # the one that begins last
 
 
 def _closing_brace(text: str, begin: int) -> int | None:
@@ -112,17 +114,18 @@ def _closing_brace(text: str, begin: int) -> int | None:
     return None
 
 
-def _last_box_of_all(text: str) -> _Box | None:
+def balanced_boxes(text: str) -> list[Box]:
+    """Every box that closes, also those inside others, in order of their ends; in linear time."""
+    found: list[Box] = []
     opened: list[tuple[int, int] | None] = []  # a box's begin and its content's, None: a brace
-    best: _Box | None = None
     for match in _TOKEN.finditer(text):
         token = match.group()
         if token == "{":
             opened.append(None)
         elif token == "}":
             box = opened.pop() if opened else None
-            if box is not None and (best is None or box[0] > best[0]):
-                best = _Box(*box, match.start())
+            if box is not None:
+                found.append(Box(*box, match.start()))
         elif token.endswith("{") and len(token) > 2:
-            opened.append((match.start(), match.end()))
-    return best
+            opened.append(match.span())
+    return found

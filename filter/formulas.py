@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_OPENS = re.compile(r"\$\$([^$]+)\$\$|(?<![\\$])\$((?:[^$\n\\]|\\.)*[^$\\])\$(?!\d)|\\[\[(]")
+# Each alternative begins with what it is, and only then looks back: so the search is fast.
+_OPENS = re.compile(
+    r"\$\$([^$]+)\$\$|\$(?<!\\\$)(?<!\$\$)((?:[^$\n\\]|\\.)*[^$\\])\$(?!\d)|\\[\[(]"
+)
 # "$5 and $6" holds no formula: words (of Devanagari with vowel signs, which are no letters), and
 # nothing that only LaTeX has.
 PROSE = re.compile(r"(?<![^\W\d_])(?<![\\{])(?:[^\W\d_]|[ऀ-ॣ]){2,}")

@@ -27,6 +27,11 @@ _WITH_COMMA = re.compile(
     r"([-+−]?(?:\d{1,3}(?:[.\u00a0\u202f ]\d{3})+|\d+))(?:,|\{,\})(?!\d{3}(?!\d))(\d+)(?![\d,.])"
     r"|([-+−]?(?:0|\d{1,3}(?:[.\u00a0\u202f ]\d{3})+))(?:,|\{,\})(\d+)(?![\d,.])"
 )
+# All of ASCII that stands between words.
+_BETWEEN = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
+_MANY = 100_000
+# Words of texts that tell no language, as most do.
+_silent: set[str] = set()
 
 
 @cache
@@ -62,9 +67,17 @@ def _begins_any(stem: str, words: set[str]) -> bool:
     return any(word.startswith(stem) for word in words)
 
 
-@lru_cache(maxsize=100_000)
+@cache
+def _heads() -> frozenset[str]:
+    """How the words begin of which only the beginning tells a language."""
+    return frozenset(mark[:3] for mark in _marks() if mark.endswith("*"))
+
+
+@lru_cache(maxsize=_MANY)
 def _told_by(word: str) -> frozenset[str]:
     marks = _marks()
+    if word not in marks and word[:3] not in _heads():
+        return frozenset()
     stems = (f"{word[:end]}*" for end in range(3, min(len(word), 12) + 1))
     return frozenset[str]().union(*(marks.get(mark, ()) for mark in (word, *stems)))
 
@@ -76,11 +89,16 @@ def languages_of(text: str) -> Languages:
     Time is linear in the text.
     """
     told: dict[str, set[str]] = defaultdict(set)
-    for word in set(_WORD.findall(text.lower())):
-        for language in _told_by(word):
+    lower = text.lower()
+    words = lower.translate(_BETWEEN).split() if lower.isascii() else _WORD.findall(lower)
+    for word in set(words) - _silent:
+        languages = _told_by(word)
+        for language in languages:
             told[language].add(word)
+        if not languages and len(_silent) < _MANY:
+            _silent.add(word)
     found = {one for one, words in told.items() if not any(words < more for more in told.values())}
-    if not text.isascii():
+    if not lower.isascii():
         found.update(next(([code] for code, one in _SCRIPTS.items() if one.search(text)), []))
     return tuple(sorted({"en", *found}))
 
@@ -92,6 +110,11 @@ def phrases(slot: str, languages: Languages, *, whole: bool = True) -> str:
     """
     found = "|".join(_of_languages(slot, languages, whole=whole))
     return f"(?:{found})" if found else "(?!)"
+
+
+def openings(slot: str, languages: Languages) -> str:
+    """Alternatives that match where a phrase of the slot may begin, with nothing around them."""
+    return "|".join(_of_languages(slot, languages, whole=False))
 
 
 def _of_languages(slot: str, languages: Languages, *, whole: bool) -> Iterator[str]:

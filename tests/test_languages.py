@@ -131,6 +131,7 @@ def test_a_language_is_told_by_its_words() -> None:
     assert languages_of("La risposta corretta è B.") == ("en", "it")
     assert languages_of("正解は B です") == ("en", "ja")
     assert languages_of("Answer") == ("en",)
+    assert languages_of("Pour the sand out.") == ("en",)
 
 
 @pytest.mark.parametrize(

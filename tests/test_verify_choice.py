@@ -44,6 +44,7 @@ def test_what_is_no_choice_of_the_right_option_is_incorrect(answer: str) -> None
     ("reference", "prompt", "answer", "outcome"),
     [
         ("A", CITIES, "A city in Germany", "incorrect"),
+        ("C", CITIES, "<think>So the answer is C", "incorrect"),
         ("A", CITIES, "A capital is needed here. I am not sure.", "incorrect"),
         ("A", CITIES, "The answer is a city", "incorrect"),
         ("A", CITIES, "The answer is A city in France", "incorrect"),
@@ -221,6 +222,8 @@ PRICES = ["$2.50", "$3.50"]
         ("A", FORMULAS, "The answer is 1/2.", "correct"),
         ("A", FORMULAS, "The answer is 1/3.", "incorrect"),
         ("C", FORMULAS, r"\boxed{\sqrt2}", "correct"),
+        ("D", FORMULAS, r"\boxed{\frac{4\pi}{2}}", "correct"),
+        ("B", ["40", "41"], "41 is wrong.", "incorrect"),
         ("A", PRICES, "2.50", "correct"),
         ("A", PRICES, r"\boxed{\$2.50}", "correct"),
         ("A", PRICES, "The answer is $2.5.", "correct"),

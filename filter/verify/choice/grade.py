@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
+from filter.boxes import balanced_boxes
+from filter.extract import after_reasoning
 from filter.phrases import languages_of, phrases
 from filter.verify.choice.grammar import Grammar, grammar
 from filter.verify.choice.mentions import Mention, Reading, find_mentions, read_list
@@ -23,17 +26,23 @@ from filter.verify.choice.options import (
 from filter.verify.grading import Grade, Grader
 from tracestill.records import Problem
 
-_LETTERS = "ABCDEFGHIJ"
 # An answer after the reasoning is short; of a longer one the beginning and the end count.
 _HEAD, _TAIL = 4_000, 40_000
 _LINE = 2_000
-_BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BOLD = re.compile(r"\*\*\s?(\(?[A-Z1-9]\)?)[.:)]?(?:\s[^*\n]{0,200})?\*\*")
 _GOLD = re.compile(r"\(?(?P<label>[A-Za-z1-9])(?:\)?[.:]|\)|(?=\s*$))(?P<text>.*)", re.DOTALL)
 _BARE_GOLD = re.compile(r"(?P<label>[A-J])(?P<text> [A-Z].*)", re.DOTALL)
 _GOLD_SET = re.compile(
     r"[\[({]?\s*['\"]?[A-Z]['\"]?(?:(?:\s*(?:,|;|、|和|and|&)\s*|\s*)['\"]?[A-Z]['\"]?)+\s*[\])}]?"
 )
+
+
+class _Choice(NamedTuple):
+    """The options that a text settles on, and how that was found."""
+
+    labels: frozenset[str]
+    detail: str
+    undecided: bool = False
 
 
 def choice() -> Grader:
@@ -62,29 +71,24 @@ def choice() -> Grader:
                 detail="the reference is neither a label nor the text of one option: give the "
                 "options in meta.choices or in the prompt",
             )
-        if any(label.isdigit() for label in (*options, *gold)):
-            labels = "".join(sorted({*options, *gold}))
-        else:
-            known = {*options, *gold}
-            letters = {c for c in _LETTERS if not options or c in known or c != "I"}
-            labels = "".join(sorted(letters | known))
-        text = (answer or "").rpartition("</think>")[2]
+        known = {*options, *gold}
+        more = "" if any(map(str.isdigit, known)) else "ABCDEFGHJ" if options else "ABCDEFGHIJ"
+        text = latin_labels(after_reasoning(answer or ""), ordered=ordered)
         if not text.strip():
             return Grade(outcome="incorrect", detail="no answer")
-        text = latin_labels(text, ordered=ordered)
         if len(text) > _HEAD + _TAIL:
             text = f"{text[:_HEAD]}\n\n{text[-_TAIL:]}"
         marked = _mark_boxes(text)
-        words = grammar(labels, languages_of(marked))
-        reading, detail = _decide(marked, options, words, _asks_exception(problem.prompt))
-        if reading is None:
-            return Grade(outcome="incorrect", detail=detail)
-        chosen = ",".join(sorted(reading.labels))
-        if reading.undecided:
+        words = grammar("".join(sorted({*known, *more})), languages_of(marked))
+        found = _decide(marked, options, words, _asks_exception(problem.prompt))
+        if found is None:
+            return Grade(outcome="incorrect", detail="no answer found")
+        chosen, detail = ",".join(sorted(found.labels)), found.detail
+        if found.undecided:
             return Grade(outcome="incorrect", detail=f"undecided between {chosen} ({detail})")
-        if reading.labels == gold:
+        if found.labels == gold:
             return Grade(outcome="correct", extracted=chosen, detail=detail)
-        if len(gold) == 1 < len(reading.labels):
+        if len(gold) == 1 < len(found.labels):
             detail = f"several options chosen ({detail})"
         return Grade(outcome="incorrect", extracted=chosen, detail=detail)
 
@@ -113,6 +117,8 @@ def _option_of(reference: str) -> Options:
 
 def _gold(reference: str, options: Options) -> frozenset[str]:
     """The labels of the right options; none where the reference is unusable."""
+    if reference in options:
+        return frozenset(reference)
     text = plain(reference).strip()
     boxed = _mark_boxes(text)
     if "⟦" in boxed:
@@ -141,18 +147,11 @@ def _gold(reference: str, options: Options) -> frozenset[str]:
 def _mark_boxes(text: str) -> str:
     r"""The text with each balanced `\boxed{…}` written as `⟦…⟧`."""
     text = text.replace("⟦", "[").replace("⟧", "]")
-    opened: list[tuple[int, int] | None] = []
-    edits: list[tuple[int, int, str]] = []
-    for match in _BOX_TOKEN.finditer(text):
-        token = match.group()
-        if token == "{":
-            opened.append(None)
-        elif token == "}":
-            box = opened.pop() if opened else None
-            if box is not None:
-                edits += [(*box, "⟦"), (match.start(), match.end(), "⟧")]
-        elif token.endswith("{") and len(token) > 2:
-            opened.append(match.span())
+    edits = [
+        edit
+        for box in (balanced_boxes(text) if "box" in text else ())
+        for edit in ((box.begin, box.content, "⟦"), (box.end, box.end + 1, "⟧"))
+    ]
     parts, at = [], 0
     for begin, end, mark in sorted(edits):
         parts += [text[at:begin], mark]
@@ -160,41 +159,38 @@ def _mark_boxes(text: str) -> str:
     return "".join(parts) + text[at:]
 
 
-def _decide(
-    text: str, options: Options, words: Grammar, asks_exception: bool
-) -> tuple[Reading | None, str]:
-    """The options that the text settles on, and how that was found."""
+def _decide(text: str, options: Options, words: Grammar, asks_exception: bool) -> _Choice | None:
     bold = {re.sub("[()]", "", label) for label in _BOLD.findall(text)}
     cleaned = without_lists(plain(text), options)
     mentions = find_mentions(cleaned, options, words)
     if asks_exception:
         mentions = [m for m in mentions if m.how not in ("verdict", "ruled out")]
     chosen = _settle(cleaned, mentions, words)
-    out = frozenset[str]().union(
-        *(m.labels for m in mentions if m.how in ("rejected", "ruled out"))
-    )
+    out = _labels_of(m for m in mentions if m.how in ("rejected", "ruled out"))
     if chosen is not None:
         if chosen.undecided and len(chosen.labels - out) == 1:
-            return Reading(labels=chosen.labels - out, end=0), "the others are ruled out"
-        return Reading(labels=chosen.labels, end=0, undecided=chosen.undecided), chosen.how
+            return _Choice(chosen.labels - out, "the others are ruled out")
+        return _Choice(chosen.labels, chosen.how, chosen.undecided)
     lines = [line.strip() for line in cleaned.splitlines() if line.strip()]
     lone = _lone(lines, options, words)
-    if lone is not None and not lone[0].labels & out:
+    if lone is not None and not lone.labels & out:
         return lone
-    wavering = [m for m in mentions if m.how == "wavering"]
-    if wavering:
-        among = frozenset[str]().union(*(m.labels for m in wavering))
+    if among := _labels_of(m for m in mentions if m.how == "wavering"):
         left = among - out
-        return Reading(labels=left, end=0, undecided=len(left) != 1 or left == among), "wavering"
+        return _Choice(left, "wavering", len(left) != 1 or left == among)
     if len(bold) == 1 and not bold & out:
-        return Reading(labels=frozenset(bold), end=0), "the only label in bold"
+        return _Choice(frozenset(bold), "the only label in bold")
     label = _text_in(lines[-1], options, words) if lines else None
     if label is not None and label not in out:
-        return Reading(labels=frozenset(label), end=0), "option text in the last line"
+        return _Choice(frozenset(label), "option text in the last line")
     left = frozenset(options) - out
     if out and len(left) == 1 < len(options):
-        return Reading(labels=left, end=0), "the others are ruled out"
-    return None, "no answer found"
+        return _Choice(left, "the others are ruled out")
+    return None
+
+
+def _labels_of(parts: Iterable[Mention | Reading]) -> frozenset[str]:
+    return frozenset[str]().union(*(part.labels for part in parts))
 
 
 def _settle(text: str, mentions: Sequence[Mention], words: Grammar) -> Mention | None:
@@ -236,17 +232,15 @@ def _settle(text: str, mentions: Sequence[Mention], words: Grammar) -> Mention |
     return Mention(at=last.at, how=last.how, labels=labels, undecided=last.undecided)
 
 
-def _lone(lines: Sequence[str], options: Options, words: Grammar) -> tuple[Reading, str] | None:
+def _lone(lines: Sequence[str], options: Options, words: Grammar) -> _Choice | None:
     """A label that has the last lines or the first line to itself, or with its option's text."""
     readings = [_lone_line(line, options, words) for line in lines]
-    last = list(itertools.takewhile(lambda reading: reading is not None, reversed(readings)))
-    for place, found in (("last", last), ("first", readings[:1])):
-        lone = [reading for reading in found if reading is not None]
-        labels = frozenset[str]().union(*(reading.labels for reading in lone))
-        others = frozenset[str]().union(*(r.labels for r in readings if r is not None))
-        if labels and (place == "last" or others == labels):
-            undecided = any(reading.undecided for reading in lone)
-            return Reading(labels=labels, end=0, undecided=undecided), f"alone on the {place} line"
+    last = [r for r in itertools.takewhile(lambda r: r is not None, reversed(readings)) if r]
+    first = [r for r in readings[:1] if r]
+    if last:
+        return _Choice(_labels_of(last), "alone on the last line", any(r.undecided for r in last))
+    if first and _labels_of(filter(None, readings)) == first[0].labels:
+        return _Choice(first[0].labels, "alone on the first line", first[0].undecided)
     return None
 
 

@@ -68,7 +68,7 @@ def _boxes(text: str, options: Options, words: Grammar) -> Iterator[Mention]:
                 undecided = undecided or reading.undecided
         if labels:
             before = text[max(0, match.start() - 40) : match.start()]
-            separate = match.group().count("⟦") > 1 and re.search(r"⟧\s*(?:or|/)", match.group())
+            separate = re.search(r"⟧\s*(?:or|/)", match.group())
             yield Mention(
                 at=match.start(),
                 how="rejected" if words.denied.search(before) else "boxed",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Mapping
-from fractions import Fraction
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from filter.phrases import ascii_digits
+from filter.verify.maths.compare import same
+from filter.verify.maths.forms import Scalar
+from filter.verify.maths.normalise import clean
+from filter.verify.maths.read_forms import read
 from tracestill.records import Problem
 
 Options = Mapping[str, str]
@@ -19,10 +22,10 @@ Options = Mapping[str, str]
 # One character for one, and no normalize() of whole texts: that takes quadratic time on a long
 # run of combining marks.
 _WIDTHS: dict[int, str] = {
-    code: same
+    code: narrow
     for first, last in ((0xFF01, 0xFF5E), (0x2460, 0x2468), (0x24B6, 0x24E9), (0x1D400, 0x1D6A3))
     for code in range(first, last + 1)
-    if len(same := unicodedata.normalize("NFKC", chr(code))) == 1 and same.isascii()
+    if len(narrow := unicodedata.normalize("NFKC", chr(code))) == 1 and narrow.isascii()
 } | {
     0xFF08: " (",
     0x3000: " ",
@@ -52,13 +55,8 @@ _MARK = re.compile(
     r"(?P<bare>[A-Za-z](?![.:)][.])|[1-9](?![.:)][.\d]))(?P<stop>[.):、])",
     re.MULTILINE,
 )
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-_NUMBER = re.compile(
-    r"(?P<sign>[-+]?)(?:(?P<number>\d+(?:\.\d+)?)(?:/(?P<over>\d+))?"
-    r"|\\frac\{(?P<top>\d+)\}\{(?P<under>\d+)\})"
-)
-_BARE_FRACTION = re.compile(r"\\frac\s?(\w)\s?(\w)")
-_BARE_ROOT = re.compile(r"\\sqrt\s?(\w)")
+_DIGIT = re.compile(r"\d")
+_MAX_TEXT, _MAX_NUMBER = 2_000, 100  # characters of an option's text, and of one that is a number
 
 _ORDERED = {
     letter: label
@@ -74,10 +72,12 @@ _CYRILLIC_LABEL = re.compile(r"(?<!\w)[Бб][.):]")
 def plain(text: str) -> str:
     """Text without what only changes its look: width, bold, fonts, math signs."""
     text = ascii_digits(text.translate(_WIDTHS)).replace("\\\\", "\n")
-    for _ in range(2):  # fonts within fonts
-        text = _STYLE.sub(r"\1", text)
+    if "\\" in text:
+        for _ in range(2):  # fonts within fonts
+            text = _STYLE.sub(r"\1", text)
     text = text.replace("<answer>", "\nAnswer: ").replace("</answer>", "\n")
-    return _STAR.sub(r"\1", _SPACE.sub(" ", _MARKUP.sub("", text)))
+    text = _SPACE.sub(" ", _MARKUP.sub("", text))
+    return _STAR.sub(r"\1", text) if "*" in text or "_" in text else text
 
 
 def find_options(problem: Problem) -> Options:
@@ -98,23 +98,25 @@ def find_options(problem: Problem) -> Options:
         }
         if all(re.fullmatch("[A-Z1-9]", label) for label in labelled):
             return labelled
-    ordered = labelled_in_cyrillic(problem)
-    runs = option_runs(latin_labels(plain(problem.prompt), ordered=ordered))
-    letters = [run for run in runs if "A" in run]
-    # Numbered lines are often statements that the lettered options are about.
-    return (letters or runs or [{}])[-1]
+    return _listed(problem.prompt, labelled_in_cyrillic(problem))
 
 
-def option_runs(text: str) -> list[dict[str, str]]:
-    """Every list of two or more labelled options in plain text, in order of appearance."""
-    return [
-        {label: text[begin:end].strip() for label, (_, begin, end) in run.items()}
-        for run in _runs(text)
-    ]
+@lru_cache(maxsize=1024)  # a problem has many answers
+def _listed(prompt: str, ordered: bool) -> Options:
+    """The last list of two or more labelled options, of lettered ones if there are such: numbered
+    lines are often statements that these are about.
+    """
+    text = latin_labels(plain(prompt), ordered=ordered)
+    runs = _runs(text)
+    run = ([run for run in runs if "A" in run] or runs or [{}])[-1]
+    return {label: text[begin:end].strip() for label, (_, begin, end) in run.items()}
 
 
 def without_lists(text: str, options: Options) -> str:
     """Plain text without the lists in which it repeats the options as they were given."""
+    lower = text.lower()
+    if not all(any(f"{a}{stop}" in lower for stop in ").:、]") for a in map(str.lower, options)):
+        return text  # a list of them has every label
     for run in reversed(_runs(text)):
         same = [
             normalise(text[begin:end]) == normalise(options.get(label, ""))
@@ -167,55 +169,43 @@ def _spans(text: str, run: list[tuple[str, int, int]], stop: int) -> dict[str, S
     return spans
 
 
+@lru_cache(maxsize=4096)
 def normalise(text: str) -> str:
     """An option's text without differences that mean nothing: looks, spaces, the last stop."""
     text = plain(text.replace("\\$", "")).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     text = text.replace("\\%", "%").replace("{,}", ",").replace("−", "-")
-    text = _THOUSANDS.sub(lambda match: match.group().replace(",", ""), text)
-    text = _BARE_ROOT.sub(r"\\sqrt{\1}", _BARE_FRACTION.sub(r"\\frac{\1}{\2}", text))
     return "".join(text.split()).strip("\"'“”‘’«»„.,;。").strip()
 
 
 def match_text(text: str, options: Options) -> str | None:
-    """The label of the one option with this text: in this case, in any, a number of the same value
-    (`1/2`, `0.5`), or one without its option's unit. None where no option or more than one fits.
+    """The label of the one option with this text: in this case, in any, or a number of the same
+    value (`1/2`, `0.5`), with or without the option's unit. None where none fits, or several do.
     """
-    wanted = normalise(text)
-    if not wanted or len(text) > 2000:
+    wanted = normalise(text) if len(text) <= _MAX_TEXT else ""
+    if not wanted:
         return None
-    forms = {label: _form(option) for label, option in options.items()}
-    value = _value(wanted)
-    for same in (
-        lambda form: form == wanted,
-        lambda form: form.casefold() == wanted.casefold(),
-        lambda form: value is not None and _value(form) == value,
-        lambda form: value is not None and _value(_without_unit(form)) == value,
-    ):
-        labels = [label for label, form in forms.items() if same(form)]
+    value = _value(text)
+    if value is not None and value.unit is not None:  # or prose: "41 is wrong"
+        value = None
+    ways: tuple[Callable[[str], bool | None], ...] = (
+        lambda option: normalise(option) == wanted,
+        lambda option: normalise(option).casefold() == wanted.casefold(),
+        lambda option: value is not None and same(_value(option), value),
+    )
+    for fits in ways:
+        labels = [label for label, option in options.items() if fits(option)]
         if labels:
             return labels[0] if len(labels) == 1 else None
     return None
 
 
-_form = lru_cache(maxsize=1024)(normalise)
-
-
-def _value(form: str) -> Fraction | None:
-    number = _NUMBER.fullmatch(form)
-    if number is None or len(form) > 100:
+@lru_cache(maxsize=4096)
+def _value(text: str) -> Scalar | None:
+    text = plain(text).strip("\"'“”‘’ ")
+    if len(text) > _MAX_NUMBER or not _DIGIT.search(text):
         return None
-    over = number["over"] or number["under"] or "1"
-    if not int(over):
-        return None
-    value = Fraction(number["number"] or number["top"]) / int(over)
-    return -value if number["sign"] == "-" else value
-
-
-def _without_unit(form: str) -> str:
-    """The number that an option's text begins with, where only a unit follows."""
-    number = _NUMBER.match(form)
-    unit = form[number.end() :] if number else ""
-    return number.group() if number and re.fullmatch(r"[^\d=<>+*/^-]{1,20}\d?", unit) else ""
+    form = read(clean(text))
+    return form if isinstance(form, Scalar) else None
 
 
 def latin_labels(text: str, *, ordered: bool) -> str:
@@ -234,4 +224,6 @@ def labelled_in_cyrillic(problem: Problem) -> bool:
     """Whether the problem's options are labelled `А`, `Б`, `В`, `Г`."""
     choices = problem.meta.get("choices")
     keys = choices.get("label", choices) if isinstance(choices, dict) else ()
-    return "Б" in keys or _CYRILLIC_LABEL.search(problem.prompt) is not None
+    return "Б" in keys or (
+        not problem.prompt.isascii() and _CYRILLIC_LABEL.search(problem.prompt) is not None
+    )

@@ -44,6 +44,8 @@ def same(gold: Form, answer: Form) -> bool | None:
 def _same(gold: Form, answer: Form) -> bool | None:
     if gold is None or answer is None:
         return None
+    if isinstance(gold, Scalar) and isinstance(answer, Scalar):
+        return same_scalar(gold, answer)
     named, other = assigned(gold), assigned(answer)
     if named and other:
         if named.keys() == other.keys():
@@ -65,8 +67,6 @@ def _same(gold: Form, answer: Form) -> bool | None:
         ends = (gold.sides[0], gold.sides[-1])
         computes = all(isinstance(side, Scalar) and not variables(side.value) for side in ends)
         return _same(gold.sides[-1], answer) if gold.names or computes else False
-    if isinstance(gold, Scalar) and isinstance(answer, Scalar):
-        return same_scalar(gold, answer)
     if isinstance(gold, Matrix | Group) and isinstance(answer, Matrix | Group):
         return _same_group(gold, answer)
     if isinstance(gold, Union) and isinstance(answer, Union):
