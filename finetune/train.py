@@ -22,6 +22,7 @@ from finetune.sft import Fitted, fit
 from tracestill.recipe.finetune import FinetuneSection
 from tracestill.records import OnProgress, Progress
 from tracestill.records.figures import ExportFigures, OnPolicyFigures, TrainingFigures
+from tracestill.records.gguf import model_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,11 @@ def train(
 ) -> Trained:
     """Fine-tune a student and save it in `folder`: `merged/`, `adapter/`, `metrics.jsonl`.
 
-    `student` is a hub id or the absolute path of a folder. A run that was killed resumes from its
-    last whole checkpoint in `folder`, and ends in the same weights. The caller removes checkpoints
-    by `finetune.checkpoints.forget`, once the result is declared complete. Trackers know the
-    training by `name`. `grade` says which of the monitor's answers are right; with several
-    processes it must be picklable.
+    `student` is a hub id or the absolute path of a folder or of a GGUF file. A run that was killed
+    resumes from its last whole checkpoint in `folder`, and ends in the same weights. The caller
+    removes checkpoints by `finetune.checkpoints.forget`, once the result is declared complete.
+    Trackers know the training by `name`. `grade` says which of the monitor's answers are right;
+    with several processes it must be picklable.
 
     Raises:
         ValueError: the student, the template or the samples can't be used, or `folder` holds the
@@ -67,6 +68,10 @@ def train(
         RuntimeError: what was exported is not what was trained, or a process died.
 
     """
+    if policy := settings.on_policy:
+        policy = policy.model_copy(update={"teacher": model_folder(policy.teacher)})
+        settings = settings.model_copy(update={"on_policy": policy})
+    student = model_folder(student)
     training = Training(
         examples=examples, settings=settings, student=student, template=template, folder=folder,
         seed=seed, name=name, grade=grade,

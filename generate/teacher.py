@@ -10,6 +10,7 @@ from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.models import LocalModel, Redact, ServedModel
 from tracestill.records import Sampling, Teacher, digest
 from tracestill.records.content import model_fingerprint, model_name
+from tracestill.records.gguf import model_folder
 
 if TYPE_CHECKING:
     from generate.engine import Engine
@@ -115,11 +116,16 @@ def open_engine(
 
 
 def loaded_by_vllm(section: LocalModel, chat_template: str | None = None) -> Model:
-    """What vLLM loads for a section."""
+    """What vLLM loads for a section.
+
+    Raises:
+        ValueError: its GGUF file can't be unpacked.
+
+    """
     from generate.vllm_engine import Model
 
     return Model(
-        path=section.model,
+        path=model_folder(section.model),
         revision=section.revision,
         quantization=section.quantization,
         dtype=section.dtype,

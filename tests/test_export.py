@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from training import ROOT, STUDENT, TEMPLATE, examples
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+import finetune.export
 import finetune.merge
 from finetune import export_checks
 from finetune.export import export
-from finetune.export_checks import Predictions, check_weights, load_whole, predict
+from finetune.export_checks import Predictions, check_weights, compare, load_whole, predict
 from finetune.render import render
 from finetune.sample import Sample
 from finetune.student import add_adapter, load_student
@@ -30,6 +31,7 @@ from finetune.train import Trained, train
 from tracestill.recipe.contract import read_contract
 from tracestill.recipe.finetune import FinetuneSection, Lora
 from tracestill.records import Progress
+from tracestill.stages.evaluate import dtype_for_vllm
 
 STOP = 259
 
@@ -38,10 +40,10 @@ def settings(**values: Any) -> FinetuneSection:
     return training.settings(**{"checkpoint_every": 3, **values})
 
 
-def trained(folder: Path, progress: Any = None, **values: Any) -> Trained:
+def trained(folder: Path, progress: Any = None, count: int = 24, **values: Any) -> Trained:
     wanted = settings(**values)
     return train(
-        examples(), wanted, student=wanted.student, template=TEMPLATE, folder=folder, seed=0,
+        examples(count), wanted, student=wanted.student, template=TEMPLATE, folder=folder, seed=0,
         progress=progress or (lambda event: None),
     )  # fmt: skip
 
@@ -135,7 +137,7 @@ def looked_at(folder: Path) -> None:
     with model.disable_adapter():
         base = predict(model, samples())
     again = load_whole(folder / "merged", settings(), torch.bfloat16)
-    check_weights(folder / "merged", predict(again, samples()), seen, base)
+    check_weights(folder / "merged", compare(predict(again, samples()), seen, base))
 
 
 def test_the_checks_pass_what_was_trained(spoiled: Path) -> None:
@@ -170,14 +172,46 @@ def test_an_adapter_of_little_effect_that_is_not_merged_is_caught() -> None:
     kept = export_checks.adapter_kept
     assert kept(rounded, seen, base) == pytest.approx(1, abs=0.05)
     assert kept(forgotten, seen, base) == pytest.approx(0, abs=0.05)
-    check_weights(Path(), rounded, seen, base)
+    check_weights(Path(), compare(rounded, seen, base))
     with pytest.raises(RuntimeError, match="are not what was trained"):
-        check_weights(Path(), forgotten, seen, base)
+        check_weights(Path(), compare(forgotten, seen, base))
+    assert not compare(rounded, seen, base).is_rounded_away
     partly = Predictions(logits=(before + 3 * seen.logits) / 4, loss=1)
-    checked = check_weights(Path(), partly, seen, base)
-    (finding,) = checked.findings
-    assert checked.adapter_kept == pytest.approx(0.75, abs=0.01)
-    assert finding.startswith("rounding the merged weights lost 25% of what the adapter learnt")
+    near = compare(partly, seen, base)
+    assert near.adapter_kept == pytest.approx(0.75, abs=0.01)
+    assert near.is_rounded_away
+
+
+def test_a_loss_that_rounding_raises_is_seen() -> None:
+    logits = torch.randn(10, 32, generator=torch.Generator().manual_seed(0))
+    base, trained, off = (Predictions(logits=logits, loss=loss) for loss in (1.0, 0.9, 0.95))
+    assert compare(off, trained, base).is_rounded_away
+    assert not compare(trained, trained, base).is_rounded_away
+
+
+def test_what_a_short_training_learnt_is_kept_in_float32(tmp_path: Path) -> None:
+    """Two steps at the default rate change most weights by less than bfloat16 can tell."""
+    made = trained(tmp_path, count=2, epochs=1, batch_size=1, packing=False, learning_rate="auto")
+    details = made.figures.export
+    assert made.figures.steps == 2
+    assert details.dtype == "float32"
+    assert details.adapter_kept == pytest.approx(1, abs=0.02)
+    weights = load_file(tmp_path / "merged" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert dtype_for_vllm(tmp_path / "merged") == "float32"
+    (said,) = [line for line in made.notes if line.startswith("merged/ is in float32")]
+    assert "of what the adapter changes: serve it with `--dtype float32`" in said
+
+
+def test_answers_that_the_clock_stopped_are_told_from_those_that_do_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune.export, "_SECONDS", 0.0)
+    details = trained(tmp_path, epochs=0.1).figures.export
+    assert (details.answers.ended, details.answers.out_of_time) == (0, 3)
+    said = details.findings[-1]
+    assert "had not ended when the check's 0 seconds were over, after 1 tokens" in said
+    assert "more traces" not in " ".join(details.findings)
 
 
 def test_a_missing_weight_is_caught(spoiled: Path) -> None:

@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from tracestill.commands import run
 from tracestill.commands.chat import chat
+from tracestill.commands.export import export
 from tracestill.commands.plan import plan
 from tracestill.commands.preview import preview
 from tracestill.commands.serve import serve
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 for command in (
     run.run, run.generate, run.filter_, run.finetune, run.evaluate, run.report,
-    validate, verify, serve, plan, preview, chat, status, schema,
+    validate, verify, serve, plan, preview, chat, export, status, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from finetune.older import OLDEST
 from tracestill.explore.load import Run, load_run
 from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.problems import FileSource, ProblemSource
 from tracestill.recipe.schema import Recipe
-from tracestill.records.content import model_name
-from tracestill.records.figures import ExportFigures, TrainingFigures
+from tracestill.records.content import folder_fingerprint, model_name
+from tracestill.records.figures import ExportFigures, GgufFigures, TrainingFigures
+from tracestill.records.layout import GGUF_FIGURES
 
+_TAGS = {"adapter": ["lora"], "gguf": ["gguf"]}
 _NAMES = {"student_before": "before", "student_after": "**this student**", "teacher": "teacher"}
 
 
@@ -35,21 +38,24 @@ def write_cards(recipe: Recipe, folder: Path, *, evaluated: bool) -> None:
     environment.filters["percent"] = lambda value: f"{value:.1%}"
     environment.filters["thousands"] = lambda value: f"{value:,}"
     template = environment.get_template("card.md.jinja")
-    for part in ("merged", "adapter"):
+    for part in ("merged", "adapter", *(["gguf"] if _gguf(run) else [])):
         if (folder / "finetune" / part).is_dir():
-            text = template.render(**_content(recipe, run, evaluated, adapter=part == "adapter"))
+            text = template.render(**_content(recipe, run, evaluated, part))
             write_atomic(folder / "finetune" / part / "README.md", text.encode())
 
 
-def _content(recipe: Recipe, run: Run, evaluated: bool, *, adapter: bool) -> dict[str, Any]:
+def _content(recipe: Recipe, run: Run, evaluated: bool, part: str) -> dict[str, Any]:
     """Everything that a card shows."""
+    adapter = part == "adapter"
     tuned = run.training()
     results = run.results() if evaluated else None
     evaluate, student = recipe.evaluate, recipe.finetune
     longest = evaluate.max_tokens or getattr(recipe.generate, "max_tokens", None)
     git = run.provenance.get("git") or {}
     return {
-        "metadata": _metadata(recipe, adapter),
+        "metadata": _metadata(recipe, part),
+        "part": part,
+        "gguf": _gguf(run),
         "name": recipe.name,
         "description": recipe.description,
         "adapter": adapter,
@@ -68,13 +74,25 @@ def _content(recipe: Recipe, run: Run, evaluated: bool, *, adapter: bool) -> dic
         "findings": [*tuned.export.findings, *tuned.hints],
         "lora_rank": tuned.export.max_lora_rank,
         "training": tuned.export,
+        "oldest": OLDEST,
         "made": _made(recipe, run, tuned),
         "settings": _settings(recipe),
         "revision": (git.get("revision") or "unknown") + (" (changed)" if git.get("dirty") else ""),
     }
 
 
-def _metadata(recipe: Recipe, adapter: bool) -> str:
+def _gguf(run: Run) -> GgufFigures | None:
+    """The figures of the GGUF files, if they were made of the student that is there now."""
+    path = run.path / "finetune" / "gguf" / GGUF_FIGURES
+    if not path.is_file():
+        return None
+    import msgspec
+
+    figures = msgspec.json.decode(path.read_bytes(), type=GgufFigures)
+    return figures if figures.merged == folder_fingerprint(run.path / "finetune/merged") else None
+
+
+def _metadata(recipe: Recipe, part: str) -> str:
     """The card's head, as the hub reads it. No licence: the student's and the teacher's decide."""
     import yaml
 
@@ -82,10 +100,12 @@ def _metadata(recipe: Recipe, adapter: bool) -> str:
     values: dict[str, Any] = {}
     if not student.startswith("/"):
         values["base_model"] = student
-        values["base_model_relation"] = "adapter" if adapter else "finetune"
-    values["library_name"] = "peft" if adapter else "transformers"
+        relations = {"adapter": "adapter", "gguf": "quantized"}
+        values["base_model_relation"] = relations.get(part, "finetune")
+    libraries = {"adapter": "peft", "gguf": "gguf"}
+    values["library_name"] = libraries.get(part, "transformers")
     values["pipeline_tag"] = "text-generation"
-    values["tags"] = ["reasoning", "distillation", "tracestill", *(["lora"] if adapter else [])]
+    values["tags"] = ["reasoning", "distillation", "tracestill", *_TAGS.get(part, [])]
     return yaml.safe_dump(values, sort_keys=False)
 
 

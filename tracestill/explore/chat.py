@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.generation import spare_threads
+from tracestill.records.gguf import model_folder
 from tracestill.records.layout import RECIPE
 
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -63,7 +64,7 @@ def open_student(
 
     recipe = Recipe.model_validate(yaml.safe_load((run / RECIPE).read_text()))
     tuned = recipe.finetune
-    path = tuned.student if base else str((run / "finetune" / "merged").resolve())
+    path = model_folder(tuned.student) if base else str((run / "finetune" / "merged").resolve())
     if not base and not Path(path, "config.json").is_file():
         raise ValueError(
             f"{run} has no student yet: `tracestill finetune RECIPE` makes it; --base talks to the "

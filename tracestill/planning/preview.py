@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tracestill.recipe.generate import ImportTeacher
 from tracestill.records import Problem, read_manifest, read_table
+from tracestill.records.gguf import model_folder
 
 if TYPE_CHECKING:
     from finetune.render import Rendered
@@ -68,7 +69,8 @@ def preview(recipe: Recipe, run: Path, count: int, trace: str | None) -> Preview
     from finetune.tokenizer import prompt_text
     from finetune.unlearnable import read_control
 
-    checked = prepare(examples, settings, settings.student, Path(settings.template))
+    student = model_folder(settings.student)
+    checked = prepare(examples, settings, student, Path(settings.template))
     rendered, tokenizer = checked.rendered, checked.tokenizer
     control = read_control(
         tokenizer, rendered.contract, prompt_text(tokenizer, ""), rendered.endings

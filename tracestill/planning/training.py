@@ -17,6 +17,7 @@ from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.schema import Recipe
 from tracestill.records import Kept, Problem, Trace, open_table, read_manifest
 from tracestill.records.content import model_name
+from tracestill.records.gguf import model_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ def student_config(model: str, revision: str | None) -> dict[str, Any]:
         ValueError: it is in neither.
 
     """
+    model = model_folder(model)
     if model.startswith("/"):
         path = Path(model) / "config.json"
         if not path.is_file():

@@ -105,7 +105,8 @@ class FinetuneSection(Section):
     """The student and how it is trained."""
 
     student: str
-    """A hub id, or a folder: a path that begins with `.`, `/` or `~`, relative to the recipe."""
+    """A hub id, or a folder or GGUF file: a path that begins with `.`, `/` or `~`, relative to the
+    recipe."""
     revision: str | None = None
     trust_remote_code: bool = False
     """Run Python that comes with the student, as some tokenizers need. Read it first."""

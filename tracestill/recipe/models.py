@@ -77,7 +77,8 @@ class LocalModel(Section):
 
     engine: Literal["vllm"] = "vllm"
     model: str
-    """A hub id, or a folder: a path that begins with `.`, `/` or `~`, relative to the recipe."""
+    """A hub id, or a folder or GGUF file: a path that begins with `.`, `/` or `~`, relative to the
+    recipe."""
     revision: str | None = None
     """A commit, tag or branch of the hub's repository."""
     quantization: str | None = None

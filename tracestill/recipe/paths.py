@@ -13,6 +13,8 @@ from tracestill.recipe.errors import Key, Origin, RecipeError, dotted
 from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.models import LocalModel
 from tracestill.recipe.schema import Recipe
+from tracestill.records.content import is_gguf
+from tracestill.records.gguf import gguf_mistake
 
 TABLE_ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 _MODEL_KEYS: tuple[Key, ...] = (
@@ -51,10 +53,10 @@ def resolve_paths(values: dict[str, Any], origins: Mapping[Key, Origin]) -> None
         text = place[last]
         origin = origins.get(key) or Origin(None, 0)
         if key in _MODEL_KEYS and not text.startswith((".", "/", "~")):
-            if Path(text).is_dir():
+            if Path(text).is_dir() or is_gguf(text):
                 raise RecipeError(
                     f"{origin}: {dotted(key)}: {text} would be looked up on the hub; "
-                    f"write ./{text}, relative to the recipe, for the folder"
+                    f"write ./{text}, relative to the recipe, for what lies there"
                 )
             continue
         place[last] = str((origin.folder / Path(text).expanduser()).resolve())
@@ -84,7 +86,10 @@ def check_paths(recipe: Recipe) -> None:
         except ValueError as error:
             mistakes.append(str(error))
     for name, model in models:
-        if model.startswith("/") and not (Path(model) / "config.json").is_file():
+        if model.startswith("/") and is_gguf(model):
+            if mistake := gguf_mistake(model):
+                mistakes.append(f"{name}: {mistake}")
+        elif model.startswith("/") and not (Path(model) / "config.json").is_file():
             state = "has no config.json" if Path(model).is_dir() else "does not exist"
             mistakes.append(f"{name}: the model folder {model} {state}")
     for name, template in templates:

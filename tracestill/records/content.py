@@ -48,9 +48,14 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cache_path() -> Path:
+def cache_folder() -> Path:
+    """Where this user's caches lie: what is there can be made again."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tracestill" / "hashes.json"
+    return Path(base) / "tracestill"
+
+
+def _cache_path() -> Path:
+    return cache_folder() / "hashes.json"
 
 
 def _read_cache() -> dict[str, _Known]:
@@ -79,16 +84,26 @@ def folder_fingerprint(path: Path, skip: Iterable[str] = (".md",)) -> str:
     return digest("folder", [(p.relative_to(path).as_posix(), file_fingerprint(p)) for p in files])
 
 
+def is_gguf(model: str) -> bool:
+    """Whether a recipe names a GGUF file by `model`."""
+    return model.lower().endswith(".gguf") and not Path(model).is_dir()
+
+
 def model_fingerprint(model: str, revision: str | None) -> str:
-    """What a model is: the content of its folder (an absolute path), or its name and commit on the
-    hub; its name and revision where neither the hub nor its cache here tells the commit.
+    """What a model is: the content of its folder or GGUF file (an absolute path), or its name and
+    commit on the hub; its name and revision where neither the hub nor its cache here tells the
+    commit.
 
     Raises:
-        ValueError: the folder does not exist or holds no model.
+        ValueError: the folder or file does not exist or holds no model.
 
     """
     if not model.startswith("/"):
         return digest("hub", model, hub_commit(model, revision) or revision)
+    if is_gguf(model):
+        if not Path(model).is_file():
+            raise ValueError(f"the GGUF file {model} does not exist")
+        return file_fingerprint(Path(model))
     if not (Path(model) / "config.json").is_file():
         raise ValueError(f"the model folder {model} does not exist or has no config.json")
     return folder_fingerprint(Path(model))

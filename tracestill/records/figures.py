@@ -98,13 +98,14 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFigures:
-    """Greedy answers of the exported student: how many, how many ended by themselves, and the
-    `tokens` of the longest.
+    """Greedy answers of the exported student: how many, how many ended by themselves, the `tokens`
+    of the longest, and how many were stopped since the time for them was over.
     """
 
     generations: int
     ended: int
     tokens: int
+    out_of_time: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,34 @@ class ExportFigures:
     """The share of the adapter's effect that the merged weights have."""
     logit_difference_original: float | None = None
     loss_original: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufFile:
+    """A GGUF file of the student, and how llama.cpp reads it.
+
+    `logit_difference` is relative to the logits' spread, on the merged student's own greedy
+    answers; `same` of `answers` greedy answers have its tokens, and `ended` ended by themselves.
+    """
+
+    kind: str
+    file: str
+    bytes: int
+    logit_difference: float
+    answers: int
+    same: int
+    ended: int
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufFigures:
+    """The student in GGUF. `merged` is the content of the folder that it was made of."""
+
+    merged: str
+    release: str
+    files: list[GgufFile]
+    findings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

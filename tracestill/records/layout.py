@@ -13,6 +13,7 @@ RECIPE = "recipe.yaml"
 PROVENANCE = "provenance.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
+GGUF_FIGURES = "gguf.json"  # beside the files
 
 
 def log_path(run: Path, stage: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.schema import Recipe
 from tracestill.records import OnProgress, Problem, StageResult, read_table
 from tracestill.records.content import model_fingerprint
+from tracestill.records.gguf import model_folder
 from tracestill.stages.asked_model import model_settings
 from tracestill.stages.finetune import template_content
 
@@ -81,7 +83,9 @@ def _models(recipe: Recipe, run: Path) -> dict[Subject, EvaluatedModel]:
         model=student.student, revision=student.revision, max_model_len=longest, engine_args=remote
     )
     merged = str((run / "finetune" / "merged").resolve())
-    after = LocalModel(model=merged, max_model_len=longest, engine_args=remote)
+    after = LocalModel(
+        model=merged, max_model_len=longest, engine_args=remote, dtype=dtype_for_vllm(Path(merged))
+    )
     template = Path(student.template)
     taught = template.read_text(encoding="utf-8")
     languages = bool(read_contract(template, student).languages)
@@ -109,15 +113,24 @@ def _models(recipe: Recipe, run: Path) -> dict[Subject, EvaluatedModel]:
     return models
 
 
+def dtype_for_vllm(merged: Path) -> str:
+    """The dtype in which vLLM loads a student as it was exported. Unasked it would round float32
+    weights, which are there where rounding loses what was learnt.
+    """
+    dtype = json.loads((merged / "config.json").read_text(encoding="utf-8"))["dtype"]
+    return "float32" if dtype == "float32" else "auto"
+
+
 def _has_template(recipe: Recipe) -> bool:
     """Whether a student can be asked before it is trained: many base models have no template."""
     from transformers import AutoTokenizer
 
     student = recipe.finetune
+    path = model_folder(student.student)
     tokenizer = AutoTokenizer.from_pretrained(
-        student.student,
+        path,
         revision=student.revision,
         trust_remote_code=student.trust_remote_code,
-        local_files_only=Path(student.student).is_dir(),
+        local_files_only=Path(path).is_dir(),
     )
     return tokenizer.chat_template is not None
