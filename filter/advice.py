@@ -14,7 +14,9 @@ _ADVICE = {
     "error": "the teacher's requests failed: look at the drops' details and at the teacher's log",
     "truncated": "raise generate.max_tokens (and max_model_len, if it is smaller)",
     "malformed": "the traces lack a reasoning and an answer: use a teacher that reasons, or one "
-    "whose engine or template gives its reasoning (a think block or a field of its own)",
+    "whose engine or template gives its reasoning (a think block or a field of its own). For one "
+    "that writes plain solutions set generate.reasoning to solution, which takes what precedes the "
+    "final answer for the reasoning, or finetune.think to none, to learn answers alone",
     "empty": "the teacher leaves its reasoning or its answer blank: check generate.system_prompt "
     "and the prompts",
     "too_long": "raise filter.max_tokens, or leave it out",

@@ -50,12 +50,15 @@ def filter_traces(
     progress: OnProgress,
     judge: Verifier | None = None,
     known: Mapping[str, Verdict] | None = None,
+    *,
+    needs_reasoning: bool = True,
 ) -> FilterResult:
     """Judge the traces of `problems` (by id) and drop those that the settings exclude.
 
     The order of `traces` changes nothing. `judge` (`filter.verify.judge`) is asked about what the
     rules leave open. `known` are verdicts of an earlier stage by trace id: one by today's rules is
-    not made again. `progress` is told the traces judged so far and how many of them are kept.
+    not made again. Traces without reasoning are dropped if the student `needs_reasoning`.
+    `progress` is told the traces judged so far and how many of them are kept.
 
     Raises:
         ValueError: a trace's problem is not among the problems, or two traces have one id.
@@ -66,7 +69,8 @@ def filter_traces(
     verdicts = _judge(ordered, problems, settings, progress, known or {})
     verdicts, disputes = settle(ordered, problems, verdicts, settings.agreement, judge)
     live, drops, funnel = ordered, dict[str, Drop](), dict[str, tuple[int, int]]()
-    for name, step in build_steps(settings, problems, heldout, verdicts).items():
+    steps = build_steps(settings, problems, heldout, verdicts, needs_reasoning=needs_reasoning)
+    for name, step in steps.items():
         dropped = {drop.trace_id: drop for drop in step(live)}
         funnel[name] = (len(live), len(dropped))
         drops |= dropped

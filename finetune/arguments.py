@@ -28,6 +28,8 @@ def training_arguments(
         gradient_checkpointing=settings.gradient_checkpointing is True,
         activation_offloading=settings.activation_offload,
         use_liger_kernel=False,
+        # The loss is this package's own; trl would ask a dense Granite for its router.
+        router_aux_loss_coef=0.0,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         **common(settings, folder, steps, seed),

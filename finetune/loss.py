@@ -23,13 +23,18 @@ def add_token_loss(model: Any) -> None:
     Without `shift_labels` the forward is the model's own.
 
     Raises:
-        ValueError: the model scales or caps its logits, which this loss does not.
+        ValueError: the model caps or scales its logits in a way that this loss does not.
 
     """
     own = type(model).forward  # not the one that an earlier call has set
     config = model.config.get_text_config()
+    # Granite's are divided; in other families a key of that name is a factor.
+    divided = config.model_type.startswith("granite")
+    divisor = float(getattr(config, "logits_scaling", 1.0)) if divided else 1.0
     for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
-        if getattr(config, name, None) not in (None, 1.0):
+        if getattr(config, name, None) not in (None, 1.0) and not (
+            divided and name == "logits_scaling"
+        ):
             raise ValueError(
                 f"finetune.student: {config.model_type} changes its logits ({name}), which this "
                 "trainer does not; choose another student"
@@ -49,6 +54,8 @@ def add_token_loss(model: Any) -> None:
     def head_forward(self: Any, hidden: Any, targets: Any = None) -> Any:
         if targets is None:
             return project(self, hidden)
+        if divisor != 1.0:
+            hidden = hidden / divisor
         return token_loss(hidden, self.weight, self.bias, targets)
 
     forward.__signature__ = _signature(own)  # type: ignore[attr-defined]

@@ -102,9 +102,11 @@ class TrainingMonitor:
             ended += stopped
             written = ids[:-1] if stopped else ids
             text = self.tokenizer.decode(written, skip_special_tokens=False)
-            closed += closes in text
+            thinks = sample.answer > sample.prompt
+            closed += closes in text or not thinks
             if self.grade is not None:
-                verdict = self.grade(sample.trace_id, self.contract.prefill + text)
+                prefill = self.contract.prefill if thinks else ""
+                verdict = self.grade(sample.trace_id, prefill + text)
                 verdicts += [] if verdict is None else [verdict]
         problems = len(self.asked)
         return {

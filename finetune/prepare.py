@@ -11,18 +11,20 @@ from finetune.render import Rendered, render
 from finetune.sample import Example
 from finetune.sample_checks import check_samples
 from finetune.student import load_config
-from finetune.tokenizer import load_tokenizer
-from tracestill.recipe.contract import read_contract
+from finetune.tokenizer import load_tokenizer, settle_contract
 from tracestill.recipe.finetune import FinetuneSection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Checked samples, with the tokenizer that made them and the student's own config."""
+    """Checked samples, with the tokenizer that made them and the student's own config; `notes` are
+    what to know of the template.
+    """
 
     rendered: Rendered
     tokenizer: Any
     config: Any
+    notes: list[str]
 
 
 def prepare(
@@ -35,12 +37,12 @@ def prepare(
             what its trace says; one line with the fix.
 
     """
-    contract = read_contract(template, settings)
     tokenizer = load_tokenizer(student, settings.revision, template, settings.trust_remote_code)
-    rendered = render(examples, tokenizer, contract, settings)
+    found = settle_contract(tokenizer, settings, template, student)
+    rendered = render(examples, tokenizer, found.contract, settings)
     config = load_config(student, settings)
     rendered = check_samples(
         rendered, examples, tokenizer, config, system=settings.system_prompt,
-        max_length=settings.max_length, unlearnable=settings.unlearnable,
+        max_length=settings.max_length, unlearnable=settings.unlearnable, mixed=settings.mixed,
     )  # fmt: skip
-    return Prepared(rendered=rendered, tokenizer=tokenizer, config=config)
+    return Prepared(rendered=rendered, tokenizer=tokenizer, config=config, notes=found.notes)

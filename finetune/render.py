@@ -68,12 +68,7 @@ def render(
             "no trace was kept to train on; loosen the filter section, or sample more traces"
         )
     endings = ending_ids(tokenizer, contract)
-    first = examples[0]
-    _check_generation_prompt(
-        prompt_text(tokenizer, first.prompt, settings.system_prompt, first.language),
-        contract,
-        settings,
-    )
+    _check_generation_prompts(examples, tokenizer, contract, settings)
     control = read_control(tokenizer, contract, prompt_text(tokenizer, ""), endings)
     refused = Findings()
     lengths: list[RenderedLength] = []
@@ -82,15 +77,19 @@ def render(
     stop = np.array(endings[:1], dtype=np.int32)
 
     def encoded(part: Sequence[Example]) -> tuple[list[Ids], list[Ids], list[tuple[str, int]]]:
-        texts = [_completion(example, contract) for example in part]
-        prompts = _prompts(part, tokenizer, settings.system_prompt)
+        texts = [
+            _completion(example, contract.of_trace(example.reasoning, settings.mixed))
+            for example in part
+        ]
+        prompts = _prompts(part, tokenizer, contract, settings)
         return prompts, encode(tokenizer, [text for text, _ in texts]), texts
 
     parts = (examples[begin : begin + BATCH] for begin in range(0, len(examples), BATCH))
     with all_cores():
         for part, made in ahead(encoded, parts):
             for example, prompt, completion, (text, end) in zip(part, *made, strict=True):
-                wrong = why_unlearnable(example, text, completion, contract, control)
+                own = contract.of_trace(example.reasoning, settings.mixed)
+                wrong = why_unlearnable(example, text, completion, own, control)
                 if wrong is not None:
                     kind, what = wrong
                     refused.add(kind, example.trace_id, what)
@@ -108,7 +107,8 @@ def render(
                 if cut and (settings.overlong != "prefix" or len(prompt) >= settings.max_length):
                     continue
                 ids = ids[: settings.max_length]
-                answer = min(len(prompt) + closing.after(completion, text, end), len(ids))
+                begin = closing.after(completion, text, end) if end else 0
+                answer = min(len(prompt) + begin, len(ids))
                 samples.append(
                     Sample(
                         trace_id=example.trace_id,
@@ -129,30 +129,73 @@ def render(
     )
 
 
-def _prompts(examples: Sequence[Example], tokenizer: Any, system: str | None) -> list[Ids]:
+def _prompts(
+    examples: Sequence[Example], tokenizer: Any, contract: Contract, settings: FinetuneSection
+) -> list[Ids]:
     """The prompts' ids; examples of the same problem share an array."""
-    keys = list(dict.fromkeys((example.prompt, example.language) for example in examples))
-    texts = [prompt_text(tokenizer, prompt, system, language) for prompt, language in keys]
-    ids = dict(zip(keys, encode(tokenizer, texts), strict=True))
-    return [ids[example.prompt, example.language] for example in examples]
+
+    def key(example: Example) -> tuple[str, str, bool]:
+        return example.prompt, example.language, bool(example.reasoning.strip())
+
+    texts = {}
+    for example in examples:
+        if key(example) not in texts:
+            texts[key(example)] = _prompt(example, tokenizer, contract, settings)
+    ids = dict(zip(texts, encode(tokenizer, list(texts.values())), strict=True))
+    return [ids[key(example)] for example in examples]
+
+
+def _prompt(example: Example, tokenizer: Any, contract: Contract, settings: FinetuneSection) -> str:
+    told = contract.of_trace(example.reasoning, settings.mixed).told(settings.mixed)
+    return prompt_text(tokenizer, example.prompt, settings.system_prompt, example.language, told)
 
 
 def _completion(example: Example, contract: Contract) -> tuple[str, int]:
-    """The completion without its stop token, and where in it the closing tag ends."""
+    """The completion without its stop token, and where in it the closing tag ends; 0 where there is
+    to be none.
+    """
+    if contract.think == "none":
+        return example.answer.strip(), 0
     reasoning = contract.opening + example.reasoning.strip()
     end = len(reasoning) + len(contract.closes.rstrip())
     return reasoning + contract.closes + example.answer.strip(), end
 
 
+def _check_generation_prompts(
+    examples: Sequence[Example], tokenizer: Any, contract: Contract, settings: FinetuneSection
+) -> None:
+    """Check the prompt of the first example, and of a mixed student of the first of each kind."""
+    first: dict[str, Example] = {}
+    for example in examples:
+        first.setdefault(contract.of_trace(example.reasoning, settings.mixed).think, example)
+    for example in first.values():
+        own = contract.of_trace(example.reasoning, settings.mixed)
+        _check_generation_prompt(_prompt(example, tokenizer, contract, settings), own, settings)
+
+
 def _check_generation_prompt(prompt: str, contract: Contract, settings: FinetuneSection) -> None:
-    opened = prompt.rstrip().endswith(contract.opens.strip())
+    opens, closes = contract.opens.strip(), contract.closes.strip()
+    end = prompt.rstrip()
+    opened = end.endswith(opens)
+    closed = end.endswith(closes) and end.removesuffix(closes).rstrip().endswith(opens)
+    if closed and contract.think != "none":
+        raise ValueError(
+            f"the generation prompt of {settings.template} ends with a closed think block, "
+            f"{prompt[-30:]!r}: the student would learn to open a second one; choose a template "
+            "whose prompt leaves it open, or set finetune.think to none to train on answers alone"
+        )
+    if opened and contract.think == "none":
+        what = "a trace without reasoning" if settings.mixed else "think: none"
+        raise ValueError(
+            f"finetune.think: the generation prompt of {settings.template} opens {opens}, which "
+            f"does not go with {what}: choose a template whose prompt does not"
+        )
     if opened != (contract.think == "prefilled"):
         does = "opens" if opened else "does not open"
         right = "prefilled" if opened else "generated"
         raise ValueError(
             f"finetune.think is {contract.think}, but the template's generation prompt {does} "
-            f"{contract.opens.strip()}: set finetune.think to {right}, or change the template "
-            f"{settings.template}"
+            f"{opens}: set finetune.think to {right}, or change the template {settings.template}"
         )
     if not prompt.endswith(contract.prefill):
         raise ValueError(

@@ -19,11 +19,13 @@ from finetune.encoding import ahead, all_cores, decode
 from finetune.findings import Findings
 from finetune.render import BATCH, Rendered
 from finetune.sample import Example, Ids, Sample
-from finetune.tokenizer import as_messages
+from finetune.tokenizer import as_messages, prompt_ids
 from tracestill.recipe.contract import Contract
+from tracestill.records.tokenizers import unwritten
 
 # RoPE scalings whose max_position_embeddings is the scaled length already, as vLLM reads it too.
 _SCALED = ("llama3", "longrope", "su", "yarn")
+_PromptKey = tuple[str, bool, str]  # language, whether it is asked to think, problem
 
 
 def check_samples(
@@ -35,6 +37,7 @@ def check_samples(
     system: str | None,
     max_length: int,
     unlearnable: Literal["error", "drop"] = "error",
+    mixed: bool = False,
 ) -> Rendered:
     """Check rendered samples against their examples, the tokenizer and the model's config.
 
@@ -67,11 +70,12 @@ def check_samples(
     parts = (every[begin : begin + BATCH] for begin in range(0, len(every), BATCH))
     with all_cores():
         for part, texts in ahead(decoded, parts):
-            _check_prompts(part, by_trace, tokenizer, rendered, system)
+            _check_prompts(part, by_trace, tokenizer, rendered, system, mixed, found)
             _check_ids(part, tokenizer, rendered, rows, max_length, found)
             for sample, text in zip(part, texts, strict=True):
                 example = by_trace[sample.trace_id]
-                fault = _text_fault(text, example, sample.cut, rendered.contract, normalise)
+                own = rendered.contract.of_trace(example.reasoning, mixed)
+                fault = _text_fault(text, example, sample.cut, own, normalise)
                 if fault is not None:
                     found.add(*fault)
     samples = [sample for sample in every if sample.trace_id not in found.traces]
@@ -132,29 +136,31 @@ def _check_prompts(
     tokenizer: Any,
     rendered: Rendered,
     system: str | None,
+    mixed: bool,
+    found: Findings,
 ) -> None:
-    expected: dict[tuple[str, str], Ids] = {}
-    first: dict[tuple[str, str], Sample] = {}
+    expected: dict[_PromptKey, Ids] = {}
+    first: dict[_PromptKey, Sample] = {}
     for sample in samples:
-        example = by_trace[sample.trace_id]
-        first.setdefault((example.language, example.prompt), sample)
-    by_language = operator.itemgetter(0)
-    for language, keys in itertools.groupby(sorted(first, key=by_language), by_language):
+        first.setdefault(_prompt_key(by_trace[sample.trace_id]), sample)
+    by_kind = operator.itemgetter(0, 1)
+    for (language, thinks), keys in itertools.groupby(sorted(first, key=by_kind), by_kind):
         several = list(keys)
-        made = tokenizer.apply_chat_template(
-            [as_messages(prompt, system) for _, prompt in several],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            language=language,
+        contract = rendered.contract.of_trace("thinks" if thinks else "", mixed)
+        made = prompt_ids(
+            tokenizer,
+            [as_messages(prompt, system) for *_, prompt in several],
+            {"language": language, **contract.told(mixed)},
         )
         for key, ids, text in zip(several, made, decode(tokenizer, made), strict=True):
             expected[key] = np.array(ids, dtype=np.int32)
-            _check_prompt(first[key].trace_id, expected[key], text, tokenizer, rendered)
+            trace = first[key].trace_id
+            _check_prompt(trace, expected[key], text, tokenizer, contract)
+            if (wrong := unwritten(text, [key[2]])) is not None:
+                found.add("prompt", trace, f"its problem's {wrong}")
     for sample in samples:
-        example = by_trace[sample.trace_id]
         own = sample.input_ids[: sample.prompt]
-        if not np.array_equal(own, expected[example.language, example.prompt]):
+        if not np.array_equal(own, expected[_prompt_key(by_trace[sample.trace_id])]):
             raise ValueError(
                 f"trace {sample.trace_id}: its prompt is not what the student will see: the "
                 "tokenizer's chat template gives other ids; was the template changed since the "
@@ -162,8 +168,12 @@ def _check_prompts(
             )
 
 
-def _check_prompt(trace_id: str, ids: Ids, text: str, tokenizer: Any, rendered: Rendered) -> None:
-    contract, bos = rendered.contract, tokenizer.bos_token_id
+def _prompt_key(example: Example) -> _PromptKey:
+    return example.language, bool(example.reasoning.strip()), example.prompt
+
+
+def _check_prompt(trace_id: str, ids: Ids, text: str, tokenizer: Any, contract: Contract) -> None:
+    bos = tokenizer.bos_token_id
     if not text.endswith(contract.prefill):
         raise ValueError(
             f"trace {trace_id}: its prompt does not end with {contract.prefill!r}, as "
@@ -171,16 +181,18 @@ def _check_prompt(trace_id: str, ids: Ids, text: str, tokenizer: Any, rendered: 
         )
     if bos is None:
         return
-    count = int((ids == bos).sum())
-    if contract.bos and (count != 1 or ids[0] != bos):
+    count, begins = int((ids == bos).sum()), bool(ids[0] == bos)
+    # Two in a row are wrong; where each turn begins with it, as in SmolLM2, there are several.
+    doubled = begins and len(ids) > 1 and bool(ids[1] == bos)
+    if contract.bos and (not begins or doubled):
         raise ValueError(
             f"trace {trace_id}: its prompt has {count} {tokenizer.bos_token} where the contract "
-            "has one, at the beginning; change the template, or the contract's `bos`"
+            "has one, at the beginning; change the template, or set finetune.contract.bos to false"
         )
-    if not contract.bos and count and ids[0] == bos:
+    if not contract.bos and begins and (count == 1 or doubled):
         raise ValueError(
             f"trace {trace_id}: its prompt begins with {tokenizer.bos_token}, which the contract "
-            "does not mention: set its `bos` to true, or change the template"
+            "does not mention: set finetune.contract.bos to true, or change the template"
         )
 
 
@@ -227,7 +239,12 @@ def _text_fault(
     opened = text.count(opens) + contract.prefill.count(opens)
     closed = text.count(closes)
     sources = (example.reasoning.strip(), example.answer.strip())
-    if cut:
+    if contract.think == "none":
+        tags = opened == closed == 0
+        learnt = text.rstrip("\N{REPLACEMENT CHARACTER}") if cut else text
+        end = len(learnt) if cut else None
+        pairs = [("answer", learnt, [one[:end] for one in (sources[1], normalise(sources[1]))])]
+    elif cut:
         # The cut can fall inside a tag, and inside a character of several tokens.
         tags = opened <= 1 and closed <= 1
         learnt = text.rstrip("\N{REPLACEMENT CHARACTER}")
@@ -246,7 +263,8 @@ def _text_fault(
             )
         ]
     if not tags:
-        return "tag", example.trace_id, f"its completion has not one {opens} and one {closes}"
+        many = "a" if contract.think == "none" else "not one"
+        return "tag", example.trace_id, f"its completion has {many} {opens} and one {closes}"
     for part, written, allowed in pairs:
         if written not in allowed:
             source = allowed[0]

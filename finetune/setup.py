@@ -19,7 +19,7 @@ from finetune.step import TrainingData
 from finetune.teacher import check_teacher
 from tracestill.recipe.finetune import NEUTRAL, FinetuneSection
 from tracestill.recipe.trackers import check_trackers
-from tracestill.records import digest, file_fingerprint
+from tracestill.records import digest
 from tracestill.records.content import model_fingerprint
 
 
@@ -44,6 +44,7 @@ class Setup:
     `settings` are the recipe's with `quantize` resolved, since the weights depend on it; the other
     `auto` settings are resolved in `sizing`. `asked` are the samples whose prompts the monitor
     asks, `prompts` the token ids that on-policy distillation samples from; both can be empty.
+    `notes` are what the user should know of the template.
     """
 
     settings: FinetuneSection
@@ -55,6 +56,7 @@ class Setup:
     sizing: Sizing
     data: TrainingData
     identity: Identity
+    notes: list[str]
 
 
 def set_up(training: Training) -> Setup:
@@ -102,6 +104,7 @@ def set_up(training: Training) -> Setup:
         sizing=sizing,
         data=data,
         identity=_identity(training, settings, rendered, data, tokenizer),
+        notes=prepared.notes,
     )
 
 
@@ -133,7 +136,7 @@ def _identity(
             [[s.trace_id, s.prompt, digest(s.input_ids.tobytes().hex())] for s in data.samples]
         ),
         "packing": digest(data.rows, data.steps),
-        "template": digest(file_fingerprint(training.template), rendered.contract.model_dump()),
+        "template": digest(tokenizer.chat_template, rendered.contract.model_dump()),
         "tokenizer": digest(sorted(tokenizer.get_vocab().items())),
         "student": model_fingerprint(training.student, settings.revision),
         "settings": {**values, "seed": training.seed},

@@ -115,7 +115,10 @@ def train_here(training: Training, progress: OnProgress) -> Trained | None:
     metrics.sync(training.folder)
     rendered = setup.rendered
     refused = [f"left out: {line}" for line in rendered.refused.lines()]
-    notes = [*describe(rendered.overlong), *refused, *exported.findings, *fitted.conclusion.hints]
+    notes = [
+        *setup.notes, *describe(rendered.overlong), *refused, *exported.findings,
+        *fitted.conclusion.hints,
+    ]  # fmt: skip
     return Trained(
         figures=_figures(setup, fitted, exported, distilled, round(time.monotonic() - begin, 1)),
         dropped=rendered.dropped,

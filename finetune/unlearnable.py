@@ -53,11 +53,14 @@ def why_unlearnable(
     """The reason why a completion (its text and ids) can't be learnt, as a kind and in words; None
     if it can.
     """
-    if not example.reasoning.strip():
+    thinks = contract.think != "none"
+    if thinks and not example.reasoning.strip():
         return "empty", "it has no reasoning: the student would learn not to think"
+    if not example.answer.strip():
+        return "no answer", "it has no answer: the student would learn to give none"
     opens, closes = contract.opens.strip(), contract.closes.strip()
     opened = completion.count(opens) - contract.opening.count(opens)
-    if completion.count(closes) != 1 or opened:
+    if completion.count(closes) != int(thinks) or opened:
         return "tag", "it has a think tag inside its reasoning or answer"
     why = "which the student's tokenizer reads as a control token of the chat"
     found = ids[control.ids[ids]]

@@ -18,7 +18,8 @@ _FIXES = {
 }
 _NO_REASONING = (
     "check that the model reasons, and that its chat template or server leaves the think tags (or "
-    "a reasoning field) in its answers"
+    "a reasoning field) in its answers; for plain solutions set generate.reasoning to solution, or "
+    "finetune.think to none"
 )
 
 
@@ -28,8 +29,9 @@ class Canary:
     stopped.
     """
 
-    def __init__(self, max_kept_tokens: int | None) -> None:
+    def __init__(self, max_kept_tokens: int | None, *, needs_reasoning: bool = True) -> None:
         self._max_kept_tokens = max_kept_tokens
+        self._needs_reasoning = needs_reasoning
         self._watched: set[str] = set()
         self._reasons: Counter[str] = Counter()
         self._example = ""
@@ -45,7 +47,7 @@ class Canary:
 
     def see(self, trace: Trace) -> None:
         """Look at one of the first traces."""
-        drop = unusable(trace, self._max_kept_tokens)
+        drop = unusable(trace, self._max_kept_tokens, needs_reasoning=self._needs_reasoning)
         if drop is None:
             return
         self._reasons[drop.reason] += 1

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from generate.engine import Engine
+from generate.reasoning import VERSION
 from generate.redact import Masked, redactor
 from generate.stopping import Rule
 from tracestill.recipe.generate import Budget, Prices
@@ -27,7 +28,9 @@ class SamplingJob:
 
     With a `verifier`, `rule` goes by its verdicts: a sample counts as correct if its verdict is and
     the filter can use it (`tracestill.records.usable`), which keeps at most `max_kept_tokens`
-    completion tokens. `canary` stops a run whose first traces are nearly all unusable.
+    completion tokens. `canary` stops a run whose first traces are nearly all unusable. `solutions`
+    takes what precedes the final answer of a plain solution for its reasoning; a sample can be used
+    without any unless the student `needs_reasoning`.
     """
 
     teacher: Teacher
@@ -43,11 +46,22 @@ class SamplingJob:
     redact: Redact | None = None
     languages: bool = False
     canary: bool = False
+    solutions: bool = False
+    needs_reasoning: bool = True
 
     @property
     def identity(self) -> str:
         """The teacher's fingerprint, which is part of its traces' ids."""
         return teacher_fingerprint(self.teacher, self.system_prompt)
+
+    @property
+    def read_by(self) -> int | str:
+        """How traces are read, and which of them can be used: verdicts made otherwise are made
+        again.
+        """
+        ways = [self.solutions and "solutions", not self.needs_reasoning and "without reasoning"]
+        said = " ".join(way for way in ways if way)
+        return f"{VERSION} {said}" if said else VERSION
 
     @property
     def verdicts(self) -> Path:

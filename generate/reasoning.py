@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from generate.code_spans import places_in_code
-from generate.tags import PAIRS, Tag, find_tags, unwrapped, without_stop
+from generate.tags import Tag, find_tags, unwrapped, without_stop
+from tracestill.records.tags import PAIRS
 
 VERSION = 3  # part of the generate stage's fingerprint: raise it when a split changes
 

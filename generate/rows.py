@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 from generate.engine import Response
 from generate.reasoning import split_reasoning
+from generate.solutions import with_solution
 from tracestill.records import Teacher, Trace, from_row
 
 
@@ -22,14 +23,18 @@ def read_row(file: BinaryIO, offset: int) -> dict[str, Any]:
     return row
 
 
-def as_trace(row: dict[str, Any]) -> Trace:
-    """The trace of a journal's row, split into reasoning and answer."""
+def as_trace(row: dict[str, Any], solutions: bool = False) -> Trace:
+    """The trace of a journal's row, split into reasoning and answer; those of plain `solutions`
+    too.
+    """
     split = split_reasoning(
         row["raw"],
         row["prefill"],
         raw_reasoning=row.get("raw_reasoning"),
         closed_at=row.get("closed_at"),
     )
+    if solutions:
+        split = with_solution(split)
     return Trace(
         id=row["id"],
         problem_id=row["problem_id"],

@@ -62,7 +62,11 @@ class Sampler:
         self._teacher = asdict(job.teacher)
         self._mask = prompt_mask(job)
         resumed = ledger.held() >= TRACES  # resuming a run that the canary stopped overrules it
-        self._canary = Canary(job.max_kept_tokens) if job.canary and not resumed else None
+        self._canary = (
+            Canary(job.max_kept_tokens, needs_reasoning=job.needs_reasoning)
+            if job.canary and not resumed
+            else None
+        )
         self._in_flight: dict[str, _InFlight] = {}
         self._unjudged = iter(list(ledger.unjudged()) if verifier else ())
         self._reused = ledger.samples
@@ -116,7 +120,7 @@ class Sampler:
                 if found is None:
                     break
                 row, _, offset = found
-                self._judge(row, offset, as_trace(read_row(self.file, offset)))
+                self._judge(row, offset, as_trace(read_row(self.file, offset), self.job.solutions))
             if not self.verifier.pending:
                 return
             self._collect_verdicts()
@@ -225,7 +229,7 @@ class Sampler:
             self.ledger.release(flight.row, flight.sample)
         watched = self._canary is not None and self._canary.watches(response.id)
         if watched or (self.verifier is not None and not failed):
-            trace = as_trace(values)
+            trace = as_trace(values, self.job.solutions)
             if self._canary is not None and watched:
                 self._canary.see(trace)
             if self.verifier is not None and not failed:

@@ -56,7 +56,11 @@ def sample_missing(
             budget=budget,
             journal=stack.enter_context(Journal(job.journal, INDEXED)),
             file=stack.enter_context(job.journal.open("rb")),
-            verifier=stack.enter_context(BackgroundVerifier(job.verifier, job.verdicts))
+            verifier=stack.enter_context(
+                BackgroundVerifier(
+                    job.verifier, job.verdicts, job.read_by, needs_reasoning=job.needs_reasoning
+                )
+            )
             if job.verifier is not None
             else None,
             on_progress=on_progress,
@@ -100,7 +104,7 @@ def open_ledger(problems: Sequence[Problem], job: SamplingJob) -> tuple[Ledger, 
 def _record_verdicts(ledger: Ledger, job: SamplingJob, verifier: Verifier) -> None:
     end = job.journal.stat().st_size if job.journal.exists() else 0
     lost = False
-    for judged in read_verdicts(job.verdicts, verifier.names):
+    for judged in read_verdicts(job.verdicts, verifier.names, job.read_by):
         lost |= judged.offset >= end
         row = ledger.rows.get(judged.problem_id)
         if row is not None and ledger.offset(row, judged.sample) == judged.offset:
@@ -117,7 +121,7 @@ def read_traces(problems: Sequence[Problem], job: SamplingJob, ledger: Ledger) -
     mask = prompt_mask(job) if job.redact is not None and job.redact.restore else None
     with job.journal.open("rb") as file:
         for row, _, offset in ledger.responses():
-            trace = as_trace(read_row(file, offset))
+            trace = as_trace(read_row(file, offset), job.solutions)
             if mask is not None:
                 trace = restore_trace(trace, mask(problems[row]).originals)
             yield trace

@@ -52,8 +52,13 @@ class JudgedSample:
 class BackgroundVerifier:
     """Judges traces in the order in which they come, in batches; verdicts go to a journal."""
 
-    def __init__(self, verifier: Verifier, journal: Path) -> None:
+    def __init__(
+        self, verifier: Verifier, journal: Path, read_by: int | str, *, needs_reasoning: bool
+    ) -> None:
+        """`read_by` says how the traces were read (`SamplingJob.read_by`)."""
         self._verify = verifier.verify
+        self._read_by = read_by
+        self._needs_reasoning = needs_reasoning
         self._waiting: deque[PendingTrace] = deque()
         self._running: tuple[list[PendingTrace], Future[Sequence[Verdict]]] | None = None
         self._journal = Journal(journal)
@@ -98,7 +103,7 @@ class BackgroundVerifier:
             self._running = (batch, self._thread.submit(self._verify, pairs))
 
     def _record(self, pending: PendingTrace, verdict: Verdict) -> JudgedSample:
-        drop = unusable(pending.trace)
+        drop = unusable(pending.trace, needs_reasoning=self._needs_reasoning)
         judged = JudgedSample(
             problem_id=pending.problem.id,
             sample=pending.trace.sample,
@@ -108,13 +113,16 @@ class BackgroundVerifier:
             completion_tokens=pending.trace.completion_tokens,
         )
         row = asdict(judged)
-        self._journal.append(row | row.pop("verdict") | {"read_by": VERSION})
+        self._journal.append(row | row.pop("verdict") | {"read_by": self._read_by})
         return judged
 
 
-def read_verdicts(journal: Path, names: Sequence[str]) -> Iterator[JudgedSample]:
+def read_verdicts(
+    journal: Path, names: Sequence[str], read_by: int | str = VERSION
+) -> Iterator[JudgedSample]:
     """What verifiers of these names judged in earlier runs, of answers that were split as they are
-    today. Rows of older journals, which do not say whether the trace is usable, are left out.
+    today (`read_by`). Rows of older journals, which do not say whether the trace is usable, are
+    left out.
 
     Raises:
         ValueError: the journal holds a damaged line.
@@ -122,7 +130,7 @@ def read_verdicts(journal: Path, names: Sequence[str]) -> Iterator[JudgedSample]
     """
     known = frozenset(names)
     for row, _ in journals.read(journal):
-        if row["read_by"] == VERSION and row["verifier"] in known and "unusable" in row:
+        if row["read_by"] == read_by and row["verifier"] in known and "unusable" in row:
             yield JudgedSample(
                 problem_id=row["problem_id"],
                 sample=row["sample"],

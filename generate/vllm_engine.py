@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from generate.engine import EngineDiedError, Request, Response, failed_response
+from generate.prompts import render_prompt, why_unsent
 from generate.reasoning import closing_token, think_tokens
 from tracestill.records import Finish, Sampling
+from tracestill.records.tokenizers import mended
 
 _CPU_ARGS: dict[str, Any] = {
     "enforce_eager": True,  # compiling takes longer than a small model runs
@@ -156,22 +158,19 @@ class VllmEngine:
         # Twice what runs at once: the next request is there when one ends, and a million problems
         # are never in memory together.
         self._window: int = 2 * config.scheduler_config.max_num_seqs
-        self._tokenizer = cast(Any, self.engine.renderer.tokenizer)
+        # vLLM reads the tokenizer as transformers does; here it only makes and reads ids.
+        try:
+            self._tokenizer = mended(
+                cast(Any, self.engine.renderer.tokenizer), model.path, model.revision
+            )
+        except ValueError as error:
+            raise ValueError(f"{model.path}: {error}") from error
         self._think = think_tokens(self._tokenizer)
         self._chat_template = model.chat_template
+        self._path = model.path
 
     def _render(self, request: Request) -> tuple[list[int], str]:
-        """The prompt's token ids, and the part of it that belongs to the model's turn."""
-        told = {"language": request.language} if request.language else {}
-        text: str = self._tokenizer.apply_chat_template(
-            request.messages,
-            chat_template=self._chat_template,
-            tokenize=False,
-            add_generation_prompt=True,
-            **told,
-        )
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids, "<think>" if text.rstrip().endswith("<think>") else ""
+        return render_prompt(self._tokenizer, request, self._chat_template, self._path)
 
     def stream(self, requests: Iterable[Request | None]) -> Iterator[Response | None]:
         """See `Engine.stream`."""
@@ -210,6 +209,8 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         ids, prefill = self._render(request)
+        if (why := why_unsent(self._tokenizer, ids, request)) is not None:
+            return failed_response(request.id, why)
         begun = (request.continues and request.continues.token_ids) or []
         room = self.max_model_len - len(ids)
         wanted = min(self.sampling.max_tokens, room) - len(begun)

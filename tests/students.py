@@ -72,7 +72,7 @@ def make_student(name: str, folder: Path) -> Path:
         return ROOT / "miniature" / "student"
     folder.mkdir(parents=True, exist_ok=True)
     family = FAMILIES[name]
-    tokenizer = _write_teuken(folder) if name == "teuken" else _fast(family)
+    tokenizer = _write_teuken(folder) if name == "teuken" else fast_tokenizer(family)
     tokenizer.save_pretrained(folder)
     if name == "teuken":
         _mend_teuken(folder)
@@ -87,7 +87,8 @@ def make_student(name: str, folder: Path) -> Path:
     return folder
 
 
-def _fast(family: Family) -> Any:
+def fast_tokenizer(family: Family) -> Any:
+    """A byte-level tokenizer with a family's tokens."""
     from tokenizers import (
         AddedToken,
         Regex,

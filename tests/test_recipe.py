@@ -58,8 +58,8 @@ def test_defaults_are_filled_and_come_back(tmp_path: Path) -> None:
         ("samples: 2", "samples: two", ["line 11", "a number from 1", "'two'"]),
         ("size: 2", "sise: 2", ["line 8", "problems.heldout.0.sise", "did you mean size?"]),
         ("source: reasoning_gym\n", "source: gym\n", ["line 6", "'reasoning_gym', 'file'"]),
-        ("  stop: \"<|end|>\"", "  think: maybe", ["finetune.think", "'prefilled' or 'generated'"]),
-        ("  template: plain.jinja\n", "", ["finetune.template is missing"]),
+        ("  stop: \"<|end|>\"", "  think: maybe", ["finetune.think", "or 'none'"]),
+        ("plain.jinja", "qwen4", ["no file", "own for the template", "chatml-think, llama-3"]),
         ("name: small", "name: a/b", ["line 1", "name"]),
         ("generate:\n", "generat:\n", ["line 9", "did you mean generate?", "generate is missing"]),
         ("problems:\n", "problems: [\n", ["not YAML"]),
@@ -154,10 +154,15 @@ def test_every_recipe_of_the_checkout_is_good(path: Path) -> None:
     assert first.startswith("{#-"), "a template says first what it is for"
 
 
-def test_a_template_without_a_contract_needs_a_stop_token(tmp_path: Path) -> None:
-    (tmp_path / "plain.jinja").write_text("")
-    assert "finetune.stop" not in mistakes(write(tmp_path, GOOD))
-    silent = GOOD.replace('  stop: "<|end|>"\n', "")
-    assert "finetune.stop: name the token that ends a turn" in mistakes(write(tmp_path, silent))
-    (tmp_path / "plain.yaml").write_text("think: prefilled\nstop: <|end|>\n")
-    assert "finetune.stop" not in mistakes(write(tmp_path, silent))
+def test_a_template_is_the_students_own_a_shipped_one_or_a_file(tmp_path: Path) -> None:
+    named = GOOD.replace("template: plain.jinja", "template: qwen2.5")
+    recipe = load_recipe(write(tmp_path, named))
+    assert recipe.finetune.template == str(ROOT / "recipes" / "templates" / "qwen2.5.jinja")
+    for text in ("  template: own\n", ""):
+        own = load_recipe(write(tmp_path, GOOD.replace("  template: plain.jinja\n", text)))
+        assert own.finetune.template == "own"
+    assert "finetune.template" not in mistakes(tmp_path / "r.yaml")
+    (tmp_path / "plain.jinja").write_text("")  # without a contract it is tried
+    assert "finetune" not in mistakes(write(tmp_path, GOOD))
+    (tmp_path / "plain.yaml").write_text("think: maybe\nstop: <|end|>\n")
+    assert "plain.yaml: think: " in mistakes(write(tmp_path, GOOD))

@@ -22,6 +22,7 @@ from finetune.sample import IGNORED, Example
 from finetune.sample_checks import check_samples
 from finetune.tokenizer import as_messages, load_tokenizer, prompt_text
 from generate.engine import Request, Response
+from generate.prompts import render_prompt, why_unsent
 from generate.vllm_engine import Model, VllmEngine
 from tracestill.recipe.contract import Contract, read_contract
 from tracestill.recipe.finetune import FinetuneSection
@@ -115,12 +116,12 @@ def test_prompts_are_those_of_vllm(
 def test_the_prompt_of_the_projects_engine_is_the_same(students: dict[str, Path]) -> None:
     for name in FAMILIES:
         tokenizer, made = rendered(students, name, examples())
-        engine = VllmEngine.__new__(VllmEngine)  # without a model
-        engine._tokenizer, engine._chat_template = loaded(students, name), tokenizer.chat_template
+        alone = loaded(students, name)
         for sample, example in zip(made.samples, examples(), strict=True):
             messages = as_messages(example.prompt, None)
             request = Request(id="r", messages=messages, seed=None, language=example.language)
-            ids, prefill = engine._render(request)
+            ids, prefill = render_prompt(alone, request, tokenizer.chat_template, name)
+            assert why_unsent(alone, ids, request) is None
             assert sample.input_ids[: sample.prompt].tolist() == ids, name
             assert bool(prefill) == (made.contract.think == "prefilled")
 
@@ -561,15 +562,19 @@ def test_the_recipe_stands_over_the_contract(tmp_path: Path) -> None:
     template = tmp_path / "mine.jinja"
     template.write_text("{#- mine -#}")
     said = settings("x", template=str(template), think="generated", stop="<|end|>")
-    assert read_contract(template, said) == Contract(think="generated", stop="<|end|>")
-    alone = read_contract(template, settings("x", stop="<|end|>"))
-    assert alone == Contract(think="prefilled", stop="<|end|>")
-    with pytest.raises(ValueError, match=r"^finetune\.stop: name the token that ends a turn"):
-        read_contract(template, settings("x"))
+    assert read_contract(template, said) is None  # it is found out by trying
     (tmp_path / "mine.yaml").write_text("think: generated\nstop: '<|end|>'\neos: ['</s>']\n")
     assert read_contract(template, settings("x", stop="<|im_end|>")) == Contract(
         think="generated", stop="<|im_end|>", eos=["</s>"]
     )
+    keys = {
+        "opens": "<thought>", "closes": "</thought>", "eos": ["<e>"], "bos": True, "system": False,
+        "past_reasoning": True, "switch": "thinking", "date": "2020-02-02", "languages": ["de"],
+        "normalisation": "NFKC",
+    }  # fmt: skip
+    every = read_contract(template, settings("x", think="none", stop="<s>", contract=keys))
+    assert every == Contract(think="none", stop="<s>", **keys)
+    assert set(keys) == set(Contract.model_fields) - {"think", "stop", "models"}
     for text, message in (("stops: x", "think: "), ("[", "not YAML"), ("- x", "is a mapping")):
         (tmp_path / "mine.yaml").write_text(text)
         with pytest.raises(ValueError, match=message):

@@ -145,7 +145,7 @@ def test_another_chat_than_at_inference_is_found(students: dict[str, Path]) -> N
     [
         ("{{ bos_token + bos_token }}", True, "its prompt has 2 .* where the contract has one"),
         ("", True, "its prompt has 0 .* where the contract has one"),
-        ("{{ bos_token }}", False, "set its `bos` to true"),
+        ("{{ bos_token }}", False, r"set finetune\.contract\.bos to true"),
     ],
 )
 def test_the_bos_token_is_where_the_contract_has_it(

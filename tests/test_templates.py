@@ -84,13 +84,22 @@ def test_a_template_has_its_familys_turns_and_forgets_past_reasoning(name: str) 
     assert text(name, CHAT[1:2], add_generation_prompt=True).startswith(DEFAULTS[name])
 
 
+def test_a_closed_think_block_is_what_qwen3_answers_after_without_thinking() -> None:
+    plain = text("qwen3", CHAT, add_generation_prompt=True, enable_thinking=False)
+    assert plain == f"{CHATML}<think>\n\n</think>\n\n"
+    asked = text("qwen3", CHAT, add_generation_prompt=True, enable_thinking=True)
+    assert asked == EXPECTED["qwen3"]
+
+
 def test_teuken_is_told_in_each_language_what_it_was_trained_with() -> None:
     from tracestill.recipe.contract import read_contract
     from tracestill.recipe.finetune import FinetuneSection
 
     path = TEMPLATES / "teuken.jinja"
     section = FinetuneSection(student="x", template=str(path))
-    languages = read_contract(path, section).languages
+    contract = read_contract(path, section)
+    assert contract is not None
+    languages = contract.languages
     told = {text("teuken", CHAT[1:2], language=code) for code in languages}
     assert len(told) == len(languages) == 24
     assert text("teuken", CHAT[1:2], language=None) == text("teuken", CHAT[1:2], language="EN")

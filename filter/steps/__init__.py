@@ -23,11 +23,16 @@ def build_steps(
     problems: Mapping[str, Problem],
     heldout: Sequence[Problem],
     verdicts: Mapping[str, Verdict],
+    *,
+    needs_reasoning: bool = True,
 ) -> dict[str, FilterStep]:
     """The steps that the settings ask for, by name, in the order in which they run."""
-    steps: dict[str, FilterStep] = {"finish": usable("finish"), "form": usable("form")}
+    steps: dict[str, FilterStep] = {
+        "finish": usable("finish"),
+        "form": usable("form", needs_reasoning=needs_reasoning),
+    }
     if settings.max_tokens is not None:
-        steps["length"] = usable("length", settings.max_tokens)
+        steps["length"] = usable("length", settings.max_tokens, needs_reasoning=needs_reasoning)
     if settings.verify:
         steps["verify"] = verdict(verdicts, settings.keep)
     if settings.decontaminate is not None:

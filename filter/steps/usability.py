@@ -10,7 +10,10 @@ from tracestill.records.usable import unusable
 
 
 def usable(
-    step: Literal["finish", "form", "length"], max_tokens: int | None = None
+    step: Literal["finish", "form", "length"],
+    max_tokens: int | None = None,
+    *,
+    needs_reasoning: bool = True,
 ) -> Callable[[Iterable[Trace]], Iterator[Drop]]:
     """Drop what `tracestill.records.usable.unusable` finds in this step. `finish`: `error`,
     `truncated`; `form`: `malformed`, `empty`; `length`: `too_long`, above `max_tokens`.
@@ -18,7 +21,7 @@ def usable(
 
     def drops(traces: Iterable[Trace]) -> Iterator[Drop]:
         for trace in traces:
-            drop = unusable(trace, max_tokens)
+            drop = unusable(trace, max_tokens, needs_reasoning=needs_reasoning)
             if drop is not None and drop.step == step:
                 yield drop
 

@@ -14,6 +14,7 @@ from generate.importing.rows import Line, read_files, read_hub
 from generate.importing.table import table
 from generate.problems import instructed
 from generate.reasoning import split_reasoning
+from generate.solutions import with_solution
 from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.paths import files_at
 from tracestill.records import (
@@ -186,7 +187,10 @@ def import_traces(
             seen.add(id_)
             if model not in authors:
                 authors[model] = _by(model, section)
-            yield _trace(id_, row.problem, samples[row.problem.id], response, authors[model])
+            yield _trace(
+                id_, row.problem, samples[row.problem.id], response, authors[model],
+                solutions=section.reasoning == "solution",
+            )  # fmt: skip
             samples[row.problem.id] += 1
 
 
@@ -204,9 +208,17 @@ def _by(model: str, section: ImportTeacher) -> Teacher:
 
 
 def _trace(
-    id_: str, problem: Problem, sample: int, response: RowResponse, teacher: Teacher
+    id_: str,
+    problem: Problem,
+    sample: int,
+    response: RowResponse,
+    teacher: Teacher,
+    *,
+    solutions: bool,
 ) -> Trace:
     read = split_reasoning(response.raw, raw_reasoning=response.raw_reasoning)
+    if solutions:
+        read = with_solution(read)
     return Trace(
         id=id_,
         problem_id=problem.id,

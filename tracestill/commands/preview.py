@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from finetune.render import Rendered
     from finetune.sample import Sample
     from tracestill.planning.preview import Preview
-    from tracestill.recipe.contract import Contract
     from tracestill.recipe.schema import Recipe
 
 _STYLES: dict[str, str] = {
@@ -58,8 +57,10 @@ def _print(seen: Preview, recipe: Recipe) -> None:
     plain = console.no_color or console.color_system is None
     settings = recipe.finetune
     console.print(f"Student: {settings.student}", markup=False)
-    template = Path(settings.template).name
-    console.print(f"Template: {template}: {_contract(seen.rendered.contract)}", markup=False)
+    template, contract = Path(settings.template).name, seen.rendered.contract
+    console.print(f"Template: {template}: {contract.described()}", markup=False)
+    for note in seen.notes:
+        console.print(f"note: {note}", markup=False)
     console.print(f"Samples: from {seen.origin}", markup=False)
     console.print(_legend(plain))
     for sample in seen.shown:
@@ -71,13 +72,6 @@ def _print(seen: Preview, recipe: Recipe) -> None:
     many = len(seen.rendered.samples)
     which = "It passes" if many == 1 else f"All {many:,} pass"
     console.print(f"{which} the checks that are made before the first step.")
-
-
-def _contract(contract: Contract) -> str:
-    opens = contract.opens.strip()
-    does = "the prompt opens" if contract.think == "prefilled" else "the student writes"
-    others = f" ({', '.join(contract.eos)} would too)" if contract.eos else ""
-    return f"{does} {opens}; {contract.stop} is learnt and ends a generation{others}"
 
 
 def _legend(plain: bool) -> Any:

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tracestill.commands.options import RecipePath, Set, read_recipe, warn
 
+if TYPE_CHECKING:
+    from tracestill.recipe.schema import Recipe
+
 
 def validate(recipe: RecipePath, set_: Set = None) -> None:
-    """Check a recipe and the files that it names; nothing is run."""
+    """Check a recipe and the files that it names, and how its student is prompted; nothing is
+    run.
+    """
     checked = read_recipe(recipe, set_)
     warn(checked)
+    _tell_contract(checked)
     typer.echo(f"{recipe} is a good recipe: it makes the run {checked.name!r}.")
+
+
+def _tell_contract(recipe: Recipe) -> None:
+    """Print the contract of the student's template, if what that takes is on this machine."""
+    from tracestill.planning.contract import student_contract
+
+    found = student_contract(recipe)
+    if found is None:
+        typer.echo("The student's template is tried once its tokenizer is on this machine.")
+        return
+    typer.echo(f"Template: {Path(recipe.finetune.template).name}: {found.contract.described()}")
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def schema(

@@ -60,6 +60,7 @@ def open_student(
         raise ValueError(f"{run} is no run: it has no {RECIPE}; runs lie in runs/<name>")
     import yaml
 
+    from tracestill.recipe.contract_keys import OWN
     from tracestill.recipe.schema import Recipe
 
     recipe = Recipe.model_validate(yaml.safe_load((run / RECIPE).read_text()))
@@ -95,7 +96,7 @@ def open_student(
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} can't be loaded: {error}") from error
     spare_threads(model)
-    if tokenizer.chat_template is None:
+    if tokenizer.chat_template is None and tuned.template != OWN:
         tokenizer.chat_template = Path(tuned.template).read_text(encoding="utf-8")
     asked = recipe.evaluate
     longest = asked.max_tokens or getattr(recipe.generate, "max_tokens", None)

@@ -28,7 +28,7 @@ _ANSWER = "Here stands what it answers."
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
     """Rendered samples and where they come from, in words; `real`: from traces that are there.
-    `shown` are those to look at.
+    `shown` are those to look at, `notes` what to know of the template.
     """
 
     rendered: Rendered
@@ -38,6 +38,7 @@ class Preview:
     examples: dict[str, Example]
     tokenizer: Any
     control: Any
+    notes: list[str]
 
 
 def preview(recipe: Recipe, run: Path, count: int, trace: str | None) -> Preview:
@@ -83,6 +84,7 @@ def preview(recipe: Recipe, run: Path, count: int, trace: str | None) -> Preview
         examples={example.trace_id: example for example in examples},
         tokenizer=tokenizer,
         control=control,
+        notes=checked.notes,
     )
 
 
@@ -101,7 +103,7 @@ def _made_up(recipe: Recipe, run: Path, count: int) -> list[Example]:
         Example(
             trace_id=f"made-up-{index}",
             prompt=problem.prompt,
-            reasoning=_REASONING,
+            reasoning="" if recipe.finetune.think == "none" else _REASONING,
             answer=_ANSWER,
             source=task_of(problem),
             language=problem.language,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from tracestill.recipe.contract_keys import OWN, ContractKeys, Think
 from tracestill.recipe.section import Section
 
 Auto = Literal["auto"]
@@ -110,15 +111,22 @@ class FinetuneSection(Section):
     revision: str | None = None
     trust_remote_code: bool = False
     """Run Python that comes with the student, as some tokenizers need. Read it first."""
-    template: str
-    """The chat template (a .jinja file, relative to the recipe) that the student learns. The
-    contract beside it (the same name, .yaml) says where its reasoning begins and what ends it."""
-    think: Literal["prefilled", "generated"] | None = None
-    """Whether the template's generation prompt already opens `<think>`; by default as in the
-    template's contract."""
+    template: str = OWN
+    """The chat template that the student learns: `own` (the one that it comes with), the name of a
+    shipped one, or a .jinja file, relative to the recipe. Its contract, where its reasoning begins
+    and what ends it, lies beside the file (the same name, .yaml), or is found by trying it."""
+    think: Think | None = None
+    """Whether the template's generation prompt already opens `<think>` (`prefilled`) or the student
+    does (`generated`); by default as in the contract. With `none` the student learns answers
+    alone, and traces need no reasoning."""
+    mixed: bool = False
+    """Train a student that thinks only when asked: traces without reasoning are learnt too, with
+    the template's switch (`enable_thinking`) off."""
     stop: str | None = None
     """The token that ends a turn; it is trained, and becomes generation_config's eos. By default
     as in the template's contract."""
+    contract: ContractKeys = ContractKeys()
+    """What else the template's contract says, where it is not right or not found."""
     system_prompt: str | None = None
     """The system prompt, in training and wherever the student is run later."""
 
@@ -199,8 +207,15 @@ class FinetuneSection(Section):
             )
         return value
 
+    @property
+    def needs_reasoning(self) -> bool:
+        """Whether a trace must have reasoning to be learnt."""
+        return self.think != "none" and not self.mixed
+
     @model_validator(mode="after")
     def _fits(self) -> FinetuneSection:
+        if self.mixed and self.think == "none":
+            raise ValueError("mixed: with think: none the student never thinks; leave one out")
         if self.method == "full" and self.quantize == "nf4":
             raise ValueError(
                 "quantize: weights in 4 bits can't be trained; set method: lora, or quantize: none"

@@ -67,10 +67,16 @@ class Budget(Section):
     """At the cap, stop the run, or continue to the next stage with what there is."""
 
 
+Reasoning = Literal["marked", "solution"]
+
+
 class _Sampled(Section):
     """How a teacher is sampled."""
 
     system_prompt: str | None = None
+    reasoning: Reasoning = "marked"
+    """Where a trace's reasoning is: `marked` by think tags or in a field of its own; with
+    `solution` what precedes the final answer too, where a teacher marks none."""
     samples: Annotated[Samples, BeforeValidator(_fixed, json_schema_input_type=int | Samples)] = (
         Samples(min=1, max=1)
     )
@@ -137,6 +143,9 @@ class ImportTeacher(Section):
     """For a table, its column for each of `prompt`, `response`, `reasoning`, `reference`, `source`,
     `language`, `tokens`, `finish`, `teacher`; those that are not named have these names. The
     first two must be there. A list of responses makes as many traces."""
+    reasoning: Reasoning = "marked"
+    """Where a trace's reasoning is: `marked` by think tags or in a column of its own; with
+    `solution` what precedes the final answer too, where a row marks none."""
     kind: Kind | None = None
     """How answers are judged; null: as the layout knows, and in a table as mathematics where
     there is a reference, else by agreement or a judge."""

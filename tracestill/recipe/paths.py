@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tracestill.recipe.contract import read_contract
+from tracestill.recipe.contract import TEMPLATES, read_contract, shipped
+from tracestill.recipe.contract_keys import OWN
 from tracestill.recipe.egress import egress_mistakes
 from tracestill.recipe.errors import Key, Origin, RecipeError, dotted
 from tracestill.recipe.generate import ImportTeacher
@@ -52,6 +53,9 @@ def resolve_paths(values: dict[str, Any], origins: Mapping[Key, Origin]) -> None
             continue  # a name that a server knows
         text = place[last]
         origin = origins.get(key) or Origin(None, 0)
+        if key == ("finetune", "template") and text in (OWN, *shipped()):
+            place[last] = text if text == OWN else str(TEMPLATES / f"{text}.jinja")
+            continue
         if key in _MODEL_KEYS and not text.startswith((".", "/", "~")):
             if Path(text).is_dir() or is_gguf(text):
                 raise RecipeError(
@@ -74,7 +78,7 @@ def check_paths(recipe: Recipe) -> None:
     models = [("finetune.student", recipe.finetune.student)]
     if recipe.finetune.on_policy is not None:
         models.append(("finetune.on_policy.teacher", recipe.finetune.on_policy.teacher))
-    templates = [("finetune.template", recipe.finetune.template)]
+    templates: list[tuple[str, str]] = []
     for name, section in (("generate", recipe.generate), ("filter.judge", recipe.filter.judge)):
         if isinstance(section, LocalModel):
             models.append((f"{name}.model", section.model))
@@ -95,17 +99,29 @@ def check_paths(recipe: Recipe) -> None:
     for name, template in templates:
         if not Path(template).is_file():
             mistakes.append(f"{name}: there is no file {template}")
-    if Path(recipe.finetune.template).is_file():
-        try:
-            read_contract(Path(recipe.finetune.template), recipe.finetune)
-        except ValueError as error:
-            mistakes.append(str(error))
+    mistakes += _template_mistakes(recipe)
     for split, sources in (("train", recipe.problems.train), ("heldout", recipe.problems.heldout)):
         for index, source in enumerate(sources):
             if source.source == "file" and not Path(source.path).is_file():
                 mistakes.append(f"problems.{split}.{index}.path: there is no file {source.path}")
     if mistakes:
         raise RecipeError("\n".join(mistakes))
+
+
+def _template_mistakes(recipe: Recipe) -> list[str]:
+    template = recipe.finetune.template
+    if template == OWN:
+        return []
+    if not Path(template).is_file():
+        return [
+            f"finetune.template: there is no file {template}; name one, {OWN} for the template "
+            f"that the student comes with, or a shipped one: {', '.join(shipped())}"
+        ]
+    try:
+        read_contract(Path(template), recipe.finetune)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def files_at(path: str) -> list[Path]:

@@ -13,8 +13,11 @@ from tracestill.records.schema import Drop, Trace
 _TAG = re.compile(r"</?think\b[^<>]{0,40}>", re.IGNORECASE)
 
 
-def unusable(trace: Trace, max_tokens: int | None = None) -> Drop | None:
-    """Why a trace can't be used; None if it can.
+def unusable(
+    trace: Trace, max_tokens: int | None = None, *, needs_reasoning: bool = True
+) -> Drop | None:
+    """Why a trace can't be used; None if it can. A student that does not think learns traces that
+    have no reasoning too (`needs_reasoning`).
 
     Reasons: `error` (failed or never sent), `truncated`, `malformed` (without a reasoning and an
     answer, or with a think tag inside one of them), `empty` (one of them is blank), `too_long`
@@ -26,9 +29,11 @@ def unusable(trace: Trace, max_tokens: int | None = None) -> Drop | None:
     if trace.finish == "length":
         detail = f"cut after {trace.completion_tokens} tokens"
         return Drop(trace_id=trace.id, step="finish", reason="truncated", detail=detail)
-    if found := _malformed(trace):
+    if found := _malformed(trace, needs_reasoning):
         return Drop(trace_id=trace.id, step="form", reason="malformed", detail=found)
     parts = {"reasoning": trace.reasoning or "", "answer": trace.answer or ""}
+    if not needs_reasoning:
+        del parts["reasoning"]
     if blank := [name for name, text in parts.items() if not text.strip()]:
         detail = f"blank {' and '.join(blank)}"
         return Drop(trace_id=trace.id, step="form", reason="empty", detail=detail)
@@ -38,12 +43,12 @@ def unusable(trace: Trace, max_tokens: int | None = None) -> Drop | None:
     return None
 
 
-def _malformed(trace: Trace) -> str | None:
-    if trace.reasoning is None:
+def _malformed(trace: Trace, needs_reasoning: bool) -> str | None:
+    if trace.reasoning is None and needs_reasoning:
         return "no reasoning found"
     if trace.answer is None:
         return "the reasoning does not end"
-    for part, text in (("reasoning", trace.reasoning), ("answer", trace.answer)):
+    for part, text in (("reasoning", trace.reasoning or ""), ("answer", trace.answer)):
         tag = _TAG.search(text)
         if tag is not None:
             return f"{tag.group()} inside the {part}"

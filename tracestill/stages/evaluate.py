@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracestill.recipe.contract import read_contract
+from tracestill.recipe.contract import languages as known_languages
+from tracestill.recipe.contract_keys import OWN
 from tracestill.recipe.evaluate import NEUTRAL, Subject
 from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.models import LocalModel
@@ -35,6 +36,8 @@ def settings(recipe: Recipe) -> Any:
         template_content(recipe),
         teacher.max_model_len if isinstance(teacher, LocalModel) else None,  # the student's too
     ]
+    if student.contract.languages is not None:
+        asked.append(student.contract.languages)
     if "student_before" in recipe.evaluate.models:
         asked += [model_fingerprint(student.student, student.revision), student.revision]
     if "teacher" in recipe.evaluate.models and not isinstance(teacher, ImportTeacher):
@@ -86,15 +89,15 @@ def _models(recipe: Recipe, run: Path) -> dict[Subject, EvaluatedModel]:
     after = LocalModel(
         model=merged, max_model_len=longest, engine_args=remote, dtype=dtype_for_vllm(Path(merged))
     )
-    template = Path(student.template)
-    taught = template.read_text(encoding="utf-8")
-    languages = bool(read_contract(template, student).languages)
+    own = student.template == OWN
+    taught = None if own else Path(student.template).read_text(encoding="utf-8")
+    languages = bool(known_languages(Path(student.template), student))
     models: dict[Subject, EvaluatedModel] = {
         "student_before": EvaluatedModel(
             name="student_before",
             model=before,
             system_prompt=student.system_prompt,
-            chat_template=None if _has_template(recipe) else taught,
+            chat_template=None if own or _has_template(recipe) else taught,
             languages=languages,
         ),
         # It is saved with its template; but a tokenizer that comes as Python can set its own.

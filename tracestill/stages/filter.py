@@ -42,7 +42,8 @@ def settings(recipe: Recipe) -> Any:
         recipe.seed,
     ]
     said = recipe.filter.model_dump(exclude={"judge"})
-    return [said, asked, verifier_names(read_sandbox(recipe.filter.sandbox)), _redaction(recipe)]
+    made = [said, asked, verifier_names(read_sandbox(recipe.filter.sandbox)), _redaction(recipe)]
+    return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
 
 
 def _redaction(recipe: Recipe) -> Any:
@@ -75,6 +76,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         progress,
         open_judge(judge, recipe.seed, folder, progress) if judge is not None else None,
         _known_verdicts(run),
+        needs_reasoning=recipe.finetune.needs_reasoning,
     )
     kept = set(result.kept)
     total = len(kept) + len(result.drops)

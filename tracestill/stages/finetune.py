@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracestill.recipe.contract_keys import OWN, ContractKeys
 from tracestill.recipe.finetune import NEUTRAL
 from tracestill.recipe.sandbox import Sandbox, read_sandbox
 from tracestill.recipe.schema import Recipe
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 def settings(recipe: Recipe) -> Any:
     """The section `finetune` without its neutral keys, and models and template by their content."""
     section = recipe.finetune
-    left_out: dict[str, Any] = dict.fromkeys(NEUTRAL | {"student", "template"}, True)
+    # Keys that came later count only where they say something: what was trained before stays good.
+    silent = {name for name, value in (("mixed", False), ("contract", ContractKeys()))
+              if getattr(section, name) == value}  # fmt: skip
+    left_out: dict[str, Any] = dict.fromkeys(NEUTRAL | {"student", "template"} | silent, True)
     said = section.model_dump(exclude=left_out | {"on_policy": {"teacher"}})
     further = section.on_policy
     return [
@@ -45,7 +49,9 @@ def settings(recipe: Recipe) -> Any:
 
 
 def template_content(recipe: Recipe) -> list[str]:
-    """The student's template and its contract, by their content."""
+    """The student's template and its contract, by their content; its own comes with the student."""
+    if recipe.finetune.template == OWN:
+        return [OWN]
     path = Path(recipe.finetune.template)
     return [file_fingerprint(one) for one in (path, path.with_suffix(".yaml")) if one.is_file()]
 

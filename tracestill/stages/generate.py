@@ -51,7 +51,8 @@ def _verifying(recipe: Recipe) -> Any:
     teacher = recipe.generate
     if isinstance(teacher, ImportTeacher) or teacher.samples.until_correct is None:
         return None
-    return [verifier_names(read_sandbox(recipe.filter.sandbox)), recipe.filter.max_tokens]
+    made = [verifier_names(read_sandbox(recipe.filter.sandbox)), recipe.filter.max_tokens]
+    return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
 
 
 def limits(recipe: Recipe) -> Any:
@@ -97,6 +98,8 @@ def job_of(recipe: Recipe, run: Path) -> SamplingJob:
         max_kept_tokens=recipe.filter.max_tokens,
         redact=teacher.redact if isinstance(teacher, ServedModel) else None,
         canary=teacher.canary,
+        solutions=teacher.reasoning == "solution",
+        needs_reasoning=recipe.finetune.needs_reasoning,
     )
 
 
@@ -221,7 +224,7 @@ def _verdicts(job: SamplingJob, ledger: Ledger) -> Iterator[Verdict]:
     from generate.verdicts import read_verdicts
 
     assert job.verifier is not None
-    for judged in read_verdicts(job.verdicts, job.verifier.names):
+    for judged in read_verdicts(job.verdicts, job.verifier.names, job.read_by):
         row = ledger.rows.get(judged.problem_id)
         if row is not None and ledger.offset(row, judged.sample) == judged.offset:
             yield judged.verdict
