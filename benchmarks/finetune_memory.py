@@ -1,8 +1,8 @@
 """The planner's memory against that of real steps: `python benchmarks/finetune_memory.py`.
 
-Traces training steps on fake tensors (`tests/traced_step.py`), compares their peaks with what the
-planner's formulas say, and writes benchmarks/results/finetune_memory.json. The shapes are those of
-public models' config.json files. With a name it traces only the cases that hold it.
+Traces training steps on fake tensors (`finetune/planner/trace.py`), compares their peaks with what
+the planner's formulas say, and writes benchmarks/results/finetune_memory.json. The shapes are those
+of public models' config.json files. With a name it traces only the cases that hold it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 sys.path.remove(str(Path(__file__).parent))  # it has a file that is named like `finetune`
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
-
-from traced_step import trace_step
 
 from finetune.planner import read_shape
-from finetune.planner.memory import Load, memory
+from finetune.planner.known_shapes import known_config
+from finetune.planner.memory import memory
+from finetune.planner.terms import Load
+from finetune.planner.trace import trace_step
 from tracestill.recipe.finetune import FinetuneSection
 from tracestill.run.provenance import provenance
 
@@ -59,6 +59,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "head_dim": 256, "tie_word_embeddings": True, "hidden_act": "gelu_pytorch_tanh",
     },
 }  # fmt: skip
+_MORE = ("SmolLM3-3B", "gemma-3-1b", "gemma-3-4b", "Phi-4-mini", "Ministral-8B", "OLMo-2-1124-7B",
+         "granite-3.3-2b")  # fmt: skip
+CONFIGS |= {name: {**(known_config(name) or {}), "pad_token_id": 0} for name in _MORE}
+CONFIGS["Ministral-8B"]["sliding_window"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,15 @@ CASES = (
     _case("Llama-3.1-8B", 16384, "full", True),
     _case("Mistral-7B-v0.3", 16384, "lora", True, settings={"activation_offload": True}),
     _case("Gemma-2B", 8192, "lora", True),
+    _case("SmolLM3-3B", 8192, "lora", True),
+    _case("gemma-3-1b", 4096, "lora", False),
+    _case("gemma-3-4b", 4096, "qlora", True),
+    _case("Phi-4-mini", 8192, "lora", True),
+    _case("Phi-4-mini", 8192, "full", True),
+    _case("Ministral-8B", 16384, "qlora", True),
+    _case("OLMo-2-1124-7B", 4096, "lora", False),
+    _case("OLMo-2-1124-7B", 4096, "full", True),
+    _case("granite-3.3-2b", 8192, "lora", True),
 )  # fmt: skip
 
 

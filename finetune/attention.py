@@ -66,9 +66,11 @@ def supports(config: Any, longest: int) -> bool:
     causal attention in every layer, no shorter sliding window, no capped scores.
     """
     text = config.get_text_config()
-    plain = {"full_attention"}
-    if getattr(text, "sliding_window", None) is None or text.sliding_window >= longest:
+    plain, window = {"full_attention"}, getattr(text, "sliding_window", None)
+    if window is None or window >= longest:
         plain.add("sliding_attention")
-    kinds = set(getattr(text, "layer_types", None) or plain)
+    # Mistral's first has a window in every layer, and no list of their kinds.
+    every = "full_attention" if window is None else "sliding_attention"
+    kinds = set(getattr(text, "layer_types", None) or [every])
     softcap = getattr(text, "attn_logit_softcapping", None)
     return kinds <= plain and softcap is None and getattr(text, "is_causal", True)

@@ -85,7 +85,8 @@ def set_up(training: Training) -> Setup:
         )
 
     lengths = [len(sample.input_ids) for sample in learnt]
-    sizing = size_up(settings, prepared.config, lengths)
+    share = sum(sample.learnt for sample in learnt) / sum(lengths)
+    sizing = size_up(settings, prepared.config, lengths, share)
     settings = settings.model_copy(update={"quantize": sizing.settings.quantize})
     alone = [[index] for index in range(len(learnt))]
     rows = pack(lengths, settings.max_length) if settings.packing else alone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,23 @@ from finetune.planner import (
     explain_oom,
     flops_per_token,
     plan,
-    read_shape,
     resolve,
 )
 from finetune.planner.calibration import Calibration, read_calibration, write_calibration
+from finetune.planner.choose import careful
 from finetune.planner.devices import Device
 from finetune.planner.measure import measure_step, training_device
 from finetune.planner.plan import hints, plan_figures
+from finetune.planner.probe import probed
+from finetune.planner.shape import is_known
+from finetune.planner.unknown import shape_of
 from tracestill.recipe.finetune import FinetuneSection
 from tracestill.records.figures import PlanFigures, Predicted
 
 # Tokens of the measured sample: enough to tell a device's speed, little beside the training.
 _MEASURED = 4096
+# Seconds of a training on a CPU from which it is worth some more to measure its speed first.
+_WORTH = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,8 @@ class Sizing:
     shape: Shape | None
     why: list[str]
     asked: FinetuneSection
+    config: Mapping[str, Any]
+    learnt: float = 1.0
     calibration: Calibration | None = None
 
     @property
@@ -61,16 +68,24 @@ class Sizing:
         """The plan as it stands, calibrated if the device was measured."""
         if self.shape is None:
             return None
-        return plan(self.settings, self.shape, self.device, self.lengths, self.calibration)
+        return plan(
+            self.settings, self.shape, self.device, self.lengths, self.calibration, self.learnt
+        )
 
     def calibrate(self, model: Any, layout: AttentionLayout, folder: Path, resumed: bool) -> None:
         """Measure the model on its GPU, once a training, and resolve `auto` by that.
 
         A resumed training reads what was measured at its start: other micro-batches would round
-        differently. On a CPU, where the choice does not depend on speed, the training itself is the
-        measurement. Several processes would measure, and so resolve, differently.
+        differently. On a CPU the choice does not depend on speed; it is measured where the training
+        takes longer than that. Several processes would measure, and so resolve, differently.
         """
-        if self.shape is None or not self.device.cuda or self.settings.launch.gpus > 1:
+        if self.shape is None or self.settings.launch.gpus > 1:
+            return
+        if not self.device.cuda:
+            made = self.plan
+            if made is not None and (made.hours or 0.0) * 3600 > _WORTH:
+                made = probed(self.config, made)
+                self.device, self.calibration = made.job.device, made.job.calibration
             return
         if resumed:
             self.calibration = read_calibration(folder, self.device.name)
@@ -115,12 +130,15 @@ class Sizing:
         made = self.plan
         if made is None:
             return Conclusion(predicted={}, hints=[])
-        if self.calibration is None and made.tokens_per_second and tokens_per_second:
+        if not self.device.cuda and made.tokens_per_second and tokens_per_second:
+            measured = self.calibration.speed if self.calibration else 1.0
             found = Calibration(
                 device=self.device.name,
                 memory=1.0,
-                speed=tokens_per_second / made.tokens_per_second,
+                speed=measured * tokens_per_second / made.tokens_per_second,
                 tokens=made.row_tokens,
+                flops=self.device.flops,
+                bandwidth=self.device.bandwidth,
             )
             write_calibration(folder, found)
         return Conclusion(
@@ -130,30 +148,34 @@ class Sizing:
         )
 
 
-def size_up(settings: FinetuneSection, config: Any, lengths: Sequence[int]) -> Sizing:
+def size_up(
+    settings: FinetuneSection, config: Any, lengths: Sequence[int], learnt: float = 1.0
+) -> Sizing:
     """Resolve `auto` before weights are loaded. `config` is the student's, `lengths` are its
-    samples' in tokens.
+    samples' in tokens, `learnt` is the share of these that is learnt.
 
     Raises:
         ValueError: the adapter's targets name no layer.
 
     """
     device = training_device()
-    try:
-        shape = read_shape(config.to_dict())
-    except ValueError:  # other architectures can be trained, without a plan
-        return Sizing(
-            settings=_careful(settings, device), device=device, lengths=lengths, shape=None,
-            why=["the planner does not know this architecture, so it takes the least memory"],
-            asked=settings,
-        )  # fmt: skip
-    settled, why = resolve(settings, shape, device, lengths)
+    values = config.to_dict()
+    shape = _shape(values, device)
+    if shape is None:
+        settled, why = careful(settings, device)
+    else:
+        settled, why = resolve(settings, shape, device, lengths)
     return Sizing(
-        settings=settled, device=device, lengths=lengths, shape=shape, why=why, asked=settings
-    )
+        settings=settled, device=device, lengths=lengths, shape=shape, why=why, asked=settings,
+        config=values, learnt=learnt,
+    )  # fmt: skip
 
 
-def _careful(settings: FinetuneSection, device: Device) -> FinetuneSection:
-    least = {"quantize": "none", "gradient_checkpointing": device.cuda, "micro_batch": 1}
-    update = {name: value for name, value in least.items() if getattr(settings, name) == "auto"}
-    return settings.model_copy(update=update)
+def _shape(config: Mapping[str, Any], device: Device) -> Shape | None:
+    """The student's shape; None for one that can't be planned, or is not worth tracing on a CPU."""
+    if not is_known(config) and not device.cuda:
+        return None
+    try:
+        return shape_of(config)
+    except ValueError:  # it can be trained, without a plan
+        return None

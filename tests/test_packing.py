@@ -172,8 +172,28 @@ def test_windows_and_capped_scores_are_not_for_packed_attention() -> None:
     config.sliding_window, config.layer_types = 128, ["sliding_attention"] * 4
     assert supports(config, 128)
     assert not supports(config, 129)
+    config.layer_types = None
+    assert supports(config, 128)
+    assert not supports(config, 129)
     config.sliding_window, config.attn_logit_softcapping = None, 30.0
     assert not supports(config, 16)
+
+
+def test_granite_s_logits_are_divided_as_its_own_are() -> None:
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    config = GraniteConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, logits_scaling=8.0, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = GraniteForCausalLM(config)
+    ids, labels = torch.randint(0, 64, (1, 12)), torch.randint(0, 64, (1, 12))
+    with torch.no_grad():
+        own = torch.nn.functional.cross_entropy(model(ids).logits[0], labels[0], reduction="sum")
+        add_token_loss(model)
+        total, _ = model(ids, shift_labels=labels)
+    assert total == pytest.approx(float(own), rel=1e-5)
 
 
 def test_a_model_that_changes_its_logits_is_refused() -> None:

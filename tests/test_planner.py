@@ -11,21 +11,31 @@ from typing import Any
 
 import pytest
 import torch
-from storages import storage_counter
 from torch.utils.flop_counter import FlopCounterMode
-from traced_step import trace_step
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from finetune.loss import add_token_loss
 from finetune.planner import compare, explain_oom, flops_per_token, plan, read_shape, resolve
 from finetune.planner.calibration import Calibration, read_calibration, write_calibration
-from finetune.planner.devices import Device, from_driver, named
+from finetune.planner.devices import Device, cpu, from_driver, named
+from finetune.planner.known_shapes import known_config
 from finetune.planner.measure import measure_step, training_device
-from finetune.planner.memory import Load, memory, trainable
+from finetune.planner.memory import memory
+from finetune.planner.options import needed
 from finetune.planner.plan import hints
+from finetune.planner.probe import probed
+from finetune.planner.shape import FAMILIES
+from finetune.planner.storages import storage_counter
+from finetune.planner.terms import Load, trainable
+from finetune.planner.trace import trace_step
+from finetune.planner.unknown import shape_of
+from finetune.sizing import size_up
 from finetune.student import add_adapter, load_student
+from tracestill.commands.plan import _count
 from tracestill.recipe.finetune import FinetuneSection
+from tracestill.records import Kept, Problem, Sampling, Teacher, Trace, write_table
 from tracestill.records.journal import Journal
+from tracestill.records.manifest import Manifest, write_manifest
 
 ROOT = Path(__file__).parent.parent
 STUDENT = ROOT / "miniature" / "student"
@@ -50,17 +60,20 @@ def settings(**values: Any) -> FinetuneSection:
 
 
 def small(kind: str, **values: Any) -> dict[str, Any]:
-    return {"model_type": kind, "tie_word_embeddings": kind != "llama", **SMALL, **values}
+    window = 4096 if kind in ("gemma3_text", "ministral", "olmo3") else None
+    made = {"model_type": kind, "tie_word_embeddings": kind != "llama", "pad_token_id": 0, **SMALL}
+    return {**made, "sliding_window": window, **values}
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama", "mistral", "gemma"])
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_counts_weights_as_transformers_and_peft_have_them(kind: str) -> None:
     config = small(kind)
     shape = read_shape(config)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
         assert shape.parameters == sum(p.numel() for p in model.parameters())
-        for targets in ("all-linear", ["q_proj", "down_proj"], r".*\.self_attn\.[kv]_proj"):
+        pattern = r".*\.self_attn\.(qk?v|[kv])_proj"
+        for targets in ("all-linear", ["o_proj", "down_proj"], pattern):
             chosen = settings(lora={"rank": 4, "targets": targets})
             made = add_adapter(
                 AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)), chosen
@@ -70,8 +83,10 @@ def test_counts_weights_as_transformers_and_peft_have_them(kind: str) -> None:
 
 
 def test_says_which_students_it_does_not_know() -> None:
-    with pytest.raises(ValueError, match="no qwen3_moe, a mixture of experts; it knows dense"):
-        read_shape({**small("qwen3_moe"), "num_experts": 128})
+    with pytest.raises(ValueError, match="qwen3_moe is a mixture of experts"):
+        shape_of({**small("qwen3_moe"), "num_experts": 128})
+    with pytest.raises(ValueError, match="transformers knows no such model"):
+        shape_of(small("nobody_knows_it"))
     with pytest.raises(ValueError, match=r"config\.json has no 'hidden_size'"):
         read_shape({"model_type": "qwen2", "num_attention_heads": 2})
     with pytest.raises(ValueError, match=r"\[.wq.\] names none of q_proj"):
@@ -95,6 +110,15 @@ CASES: list[tuple[str, dict[str, Any], list[int], dict[str, Any]]] = [
     ("llama", {"gradient_checkpointing": True}, [2048], {"vocabulary": 30_000}),
     ("qwen2", {"gradient_checkpointing": True, "method": "full"}, [2048], {"vocabulary": 30_000}),
     ("qwen2", {"gradient_checkpointing": False, "lora": {"targets": ["v_proj"]}}, [2048], {}),
+    ("smollm3", {"gradient_checkpointing": True}, [1024], {}),
+    ("gemma3_text", {"gradient_checkpointing": False}, [1024], {}),
+    ("gemma3_text", {"gradient_checkpointing": True, "method": "full"}, [1024], {}),
+    ("phi3", {"gradient_checkpointing": True}, [1024], {}),
+    ("phi3", {"gradient_checkpointing": False, "method": "full"}, [1024], {}),
+    ("ministral3", {"gradient_checkpointing": False}, [1024], {"bfloat16": False}),
+    ("olmo2", {"gradient_checkpointing": True}, [1024], {}),
+    ("olmo3", {"gradient_checkpointing": False, "method": "full"}, [1024], {}),
+    ("granite", {"gradient_checkpointing": False}, [1024], {}),
 ]  # fmt: skip
 
 
@@ -116,6 +140,73 @@ def test_predicts_the_peak_of_the_real_step(
     assert said.allocated == pytest.approx(traced.peak, rel=0.05)
     resting = said.weights + said.adapter + said.optimiser
     assert resting == pytest.approx(traced.resting, rel=0.01)
+
+
+LFM2: dict[str, Any] = {
+    "model_type": "lfm2", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6,
+    "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 512,
+    "layer_types": ["conv", "full_attention"] * 3,
+}  # fmt: skip
+QWEN_HYBRID: dict[str, Any] = {
+    "model_type": "qwen3_5_text", "hidden_size": 256, "intermediate_size": 1024,
+    "num_hidden_layers": 12, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32,
+    "vocab_size": 512, "linear_num_key_heads": 4, "linear_num_value_heads": 8,
+    "linear_key_head_dim": 32, "linear_value_head_dim": 32, "tie_word_embeddings": True,
+}  # fmt: skip
+GRANITE_HYBRID: dict[str, Any] = {
+    "model_type": "granitemoehybrid", "hidden_size": 256, "intermediate_size": 1024,
+    "shared_intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 8,
+    "num_key_value_heads": 2, "vocab_size": 512, "num_local_experts": 0, "mamba_n_heads": 16,
+    "layer_types": ["mamba", "mamba", "mamba", "attention"] * 2, "mamba_d_head": 32,
+    "mamba_d_state": 32, "position_embedding_type": "nope",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [small("starcoder2", num_hidden_layers=4), pytest.param(LFM2, marks=pytest.mark.slow),
+     pytest.param(QWEN_HYBRID, marks=pytest.mark.slow),
+     pytest.param(GRANITE_HYBRID, marks=pytest.mark.slow)],
+    ids=["starcoder2", "lfm2", "qwen3_5", "granite4"],
+)  # fmt: skip
+def test_traces_a_model_without_formulas_by_a_few_layers_and_tokens(config: dict[str, Any]) -> None:
+    shape, chosen = shape_of(config), settings(gradient_checkpointing=True, micro_batch=1)
+    traced = trace_step(config, chosen, [[1536]])
+    load = Load(tokens=1536, learnt=1535, longest=1536, accumulates=True)
+    said = needed(shape, chosen, named("24GB"), load)
+    assert said.allocated == pytest.approx(traced.peak, rel=0.1)
+    assert said.weights + said.adapter + said.optimiser == pytest.approx(traced.resting, rel=0.01)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+
+
+# Billions of weights, as the makers say on each model's page.
+SIZES = {
+    "Qwen/Qwen2.5-0.5B-Instruct": 0.49, "Qwen/Qwen2.5-7B": 7.61, "Qwen/Qwen2.5-72B": 72.7,
+    "Qwen/Qwen3-0.6B": 0.6, "Qwen/Qwen3-4B-Instruct-2507": 4.0, "Qwen/Qwen3-32B": 32.8,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": 1.78, "meta-llama/Llama-3.2-1B": 1.23,
+    "meta-llama/Llama-3.2-3B-Instruct": 3.21, "meta-llama/Meta-Llama-3.1-8B-Instruct": 8.03,
+    "meta-llama/Llama-3.3-70B-Instruct": 70.6, "HuggingFaceTB/SmolLM2-135M-Instruct": 0.135,
+    "HuggingFaceTB/SmolLM2-360M": 0.362, "HuggingFaceTB/SmolLM2-1.7B-Instruct": 1.71,
+    "HuggingFaceTB/SmolLM3-3B": 3.08, "google/gemma-3-270m-it": 0.268, "google/gemma-3-1b-it": 1.0,
+    "microsoft/Phi-4-mini-instruct": 3.84, "microsoft/phi-4": 14.7,
+    "mistralai/Mistral-7B-Instruct-v0.3": 7.25, "mistralai/Ministral-8B-Instruct-2410": 8.02,
+    "allenai/OLMo-2-0425-1B-Instruct": 1.48, "allenai/OLMo-2-1124-7B": 7.3,
+    "allenai/OLMo-2-1124-13B-Instruct": 13.7, "ibm-granite/granite-3.3-2b-instruct": 2.53,
+    "ibm-granite/granite-3.3-8b-instruct": 8.17,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "billions"), SIZES.items())
+def test_knows_the_sizes_of_well_known_students(name: str, billions: float) -> None:
+    config = known_config(name)
+    assert config is not None
+    assert read_shape(config).parameters / 1e9 == pytest.approx(billions, rel=0.02)
+
+
+def test_a_name_that_only_looks_well_known_is_not() -> None:
+    for name in ("some/Qwen2.5-7B-pruned", "mistralai/Ministral-3-8B-Base-2512", "some/student"):
+        assert known_config(name) is None
 
 
 def test_counts_each_storage_as_long_as_it_lives() -> None:
@@ -397,11 +488,34 @@ def test_the_command_says_where_a_hub_student_s_shape_is_missing(tmp_path: Path)
     assert "hf download some/student config.json" in made.stdout
 
 
+def test_weights_are_counted_for_people() -> None:
+    counts = (999, 896_000, 999_885_952, 7_615_616_512)
+    assert [_count(value) for value in counts] == ["999", "896 k", "1 B", "7.62 B"]
+
+
+def test_the_command_plans_a_well_known_student_by_its_name(tmp_path: Path) -> None:
+    name = "Qwen/Qwen2.5-7B-Instruct"
+    made = told(tmp_path, "--pilot", "0", "--gpu", "24GB", student=name, forbid="torch")
+    assert made.returncode == 0, made.stderr
+    for part in ("7.62 B weights", "a GPU of 24 GB", "a table that comes with tracestill"):
+        assert part in made.stdout
+
+
+@pytest.mark.slow
+def test_a_teacher_that_is_not_here_is_no_obstacle_to_planning_for_a_gpu(tmp_path: Path) -> None:
+    made = told(tmp_path, "--gpu", "24GB", student="Qwen/Qwen2.5-7B-Instruct")
+    assert made.returncode == 0, made.stderr
+    assert "Teacher: not planned, since it can't be sampled here: " in made.stdout
+    assert "7.62 B weights" in made.stdout
+    alone = told(tmp_path, student="Qwen/Qwen2.5-7B-Instruct")
+    assert alone.returncode == 1
+
+
 def test_the_command_goes_by_what_is_sampled(tmp_path: Path) -> None:
     from tracestill.planning.training import plan_student
     from tracestill.recipe.loading import load_recipe
 
-    told(tmp_path, "--pilot", "0")
+    told(tmp_path, "--pilot", "0", "--gpu", "H100")
     (tmp_path / "run" / "generate").mkdir(parents=True)
     with Journal(tmp_path / "run" / "generate" / "journal.jsonl") as journal:
         for number in range(6):
@@ -414,6 +528,110 @@ def test_the_command_goes_by_what_is_sampled(tmp_path: Path) -> None:
     assert found.plan.job.lengths == [101, 102, 104, 105]
     assert "like the 4 sampled so far" in found.source
     assert found.plan.tokens == 2 * 412
+
+
+def test_traces_that_nobody_counted_are_counted_with_the_student_s_tokenizer(
+    tmp_path: Path,
+) -> None:
+    """As imported ones are: most by their characters, since counting all would take long."""
+    from tracestill.planning.training import plan_student
+    from tracestill.recipe.loading import load_recipe
+
+    (tmp_path / "t.jinja").write_text("")
+    (tmp_path / "r.yaml").write_text(RECIPE.format(student=STUDENT))
+    recipe, run = load_recipe(tmp_path / "r.yaml"), tmp_path / "run"
+    reasonings = [f"It is {number} and then {number * 7}. " * 3 for number in range(600)]
+    sampling = Sampling(temperature=0, top_p=1, top_k=-1, max_tokens=0, seed=None)
+    teacher = Teacher(
+        model="t", revision=None, content="", engine="import", engine_version="", quantisation=None,
+        provider="", sampling=sampling,
+    )  # fmt: skip
+    traces = [
+        Trace(
+            id=str(number), problem_id="p", sample=number, raw="", raw_reasoning=None,
+            raw_token_ids=None, reasoning=reasoning, answer="5", finish="stop", error=None,
+            prompt_tokens=0, completion_tokens=0, teacher=teacher, seconds=0.0, cost=0.0,
+        )
+        for number, reasoning in enumerate(reasonings)
+    ]  # fmt: skip
+    problem = Problem(id="p", prompt="What is 2 + 3?", reference="5", kind="math", source="s")
+    complete(run / "problems", "train", Problem, [problem])
+    complete(run / "generate", "traces", Trace, traces)
+    complete(run / "filter", "kept", Kept, [Kept(trace_id=t.id, content="") for t in traces])
+    planned = plan_student(recipe, run, run, "H100")
+    assert "counted with the student's tokenizer" in planned.source
+    tokenizer = AutoTokenizer.from_pretrained(STUDENT)
+    texts = [text + "\n\n5" for text in reasonings] + [problem.prompt] * 600
+    actual = sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts)
+    assert planned.plan.tokens == pytest.approx(recipe.finetune.epochs * actual, rel=0.02)
+    assert planned.samples == 600
+    recipe = load_recipe(tmp_path / "r.yaml", ["finetune.student=Qwen/Qwen2.5-0.5B"])
+    elsewhere = plan_student(recipe, run, run, "H100")
+    assert elsewhere.plan.hours is None
+    assert any("nobody has counted the traces' tokens" in note for note in elsewhere.notes)
+
+
+def complete(folder: Path, name: str, record: type[Any], rows: list[Any]) -> None:
+    """A stage that has made a table."""
+    tables = {name: write_table(folder, name, record, rows)}
+    made = Manifest(
+        stage=folder.name, fingerprint="", rows_in=len(rows), rows_out=len(rows), seconds=0.0,
+        tables=tables,
+    )  # fmt: skip
+    write_manifest(folder, made)
+
+
+def test_a_cpu_s_speed_is_measured_once_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it is right is measured by benchmarks/cpu_speed.py: here others use the machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    config, machine = json.loads((STUDENT / "config.json").read_text()), cpu()
+    threads, random = torch.get_num_threads(), torch.get_rng_state()
+    chosen = settings(max_length=256, batch_size=2)
+    assumed = plan(chosen, read_shape(config), machine, [100, 120] * 50, learnt=0.6)
+    made = probed(config, assumed)
+    assert made.job.calibration is not None
+    assert made.tokens_per_second != assumed.tokens_per_second
+    assert made.memory == assumed.memory
+    assert made.why == assumed.why
+    assert (torch.get_num_threads(), torch.equal(random, torch.get_rng_state())) == (threads, True)
+    # Another measurement of the machine itself, now or later, changes nothing.
+    other = Device(name=machine.name, memory=machine.memory, flops=1e9, bandwidth=1e9, cuda=False)
+    again = probed(config, plan(chosen, read_shape(config), other, [100, 120] * 50, learnt=0.6))
+    assert again.tokens_per_second == made.tokens_per_second
+    # What is measured while others work is not kept.
+    monkeypatch.setattr("os.getloadavg", lambda: (64.0, 0.0, 0.0))
+    probed(config, plan(chosen, read_shape(config), machine, [130] * 50, learnt=0.6))
+    assert len(list((tmp_path / "tracestill" / "probes").iterdir())) == 1
+    sharded = settings(max_length=256, launch={"gpus": 2})
+    alone = plan(sharded, read_shape(config), machine)
+    assert probed(config, alone) is alone
+
+
+def test_a_training_on_a_cpu_measures_itself_where_it_is_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    config = AutoConfig.from_pretrained(STUDENT)
+    chosen = settings(max_length=256, batch_size=2)
+    short = size_up(chosen, config, [120] * 10)
+    short.calibrate(None, "packed", tmp_path, resumed=False)
+    assert short.calibration is None
+    long = size_up(chosen, config, [120] * 100_000, 0.6)
+    long.calibrate(None, "packed", tmp_path, resumed=False)
+    assert long.calibration is not None
+    # What it turns out to be is left for later plans, whatever was predicted.
+    said = long.plan
+    assert said is not None
+    assert said.tokens_per_second is not None
+    long.conclude(said.tokens_per_second * 2, None, 1, tmp_path)
+    left = read_calibration(tmp_path, long.device.name)
+    assert left is not None
+    machine = left.of(cpu())
+    after = plan(long.settings, read_shape(config.to_dict()), machine, [120] * 10, left, 0.6)
+    assert after.tokens_per_second == pytest.approx(said.tokens_per_second * 2, rel=0.02)
 
 
 def test_lengths_beyond_a_row_are_left_out_or_cut() -> None:

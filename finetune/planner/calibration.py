@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune.planner.devices import Device
 from finetune.planner.memory import CONTEXT, SLACK, Memory
 from tracestill.records import write_atomic
 
@@ -16,13 +17,22 @@ CALIBRATION = "calibration.json"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Measured by predicted: `memory` of activations and logits, `speed` in tokens per second.
-    `tokens` is the size of the measured micro-batch.
+    `tokens` is the size of the measured micro-batch. `flops` and `bandwidth` are the device's that
+    the prediction went by, where they are measured anew each time, as a CPU's.
     """
 
     device: str
     memory: float
     speed: float
     tokens: int
+    flops: float | None = None
+    bandwidth: float | None = None
+
+    def of(self, device: Device) -> Device:
+        """The device as the prediction knew it."""
+        if self.flops is None:
+            return device
+        return dataclasses.replace(device, flops=self.flops, bandwidth=self.bandwidth)
 
     def scaled(self, memory: Memory) -> Memory:
         """A prediction with the memory that depends on the data scaled."""

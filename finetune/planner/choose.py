@@ -72,6 +72,16 @@ def resolve(
     return chosen, [_why(job, chosen, name, most) for name in asked]
 
 
+def careful(settings: FinetuneSection, device: Device) -> tuple[FinetuneSection, list[str]]:
+    """Replace `auto` by what takes the least memory, without finding out how much: for models that
+    would have to be traced on a CPU.
+    """
+    least = {"quantize": "none", "gradient_checkpointing": device.cuda, "micro_batch": 1}
+    update = {name: value for name, value in least.items() if getattr(settings, name) == "auto"}
+    why = "the planner has no formulas for this architecture, so it takes the least memory"
+    return settings.model_copy(update=update), [f"{name}: {why}" for name in update]
+
+
 def _choices(value: object, if_auto: Sequence[object]) -> Sequence[object]:
     return if_auto if value == "auto" else [value]
 

@@ -13,10 +13,10 @@ from finetune.packing import AttentionLayout, batch, tensors
 from finetune.planner import devices
 from finetune.planner.calibration import Calibration
 from finetune.planner.devices import Device
-from finetune.planner.memory import Load, memory
-from finetune.planner.options import bfloat16
+from finetune.planner.options import bfloat16, needed
 from finetune.planner.shape import Shape
 from finetune.planner.speed import micro_batch_seconds
+from finetune.planner.terms import Load
 from finetune.sample import Sample
 from tracestill.recipe.finetune import FinetuneSection
 
@@ -96,7 +96,7 @@ def measure_step(
             model.disable_input_require_grads()
 
     load = Load(tokens=tokens, learnt=tokens - 1, longest=tokens, accumulates=True)
-    predicted = memory(shape, settings, load, bfloat16=mixed, cuda=device.cuda)
+    predicted = needed(shape, settings, device, load)
     alone = settings.model_copy(update={"micro_batch": 1})
     expected = micro_batch_seconds(shape, alone, device, load, [tokens])
     return Calibration(

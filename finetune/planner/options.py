@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from finetune.planner import devices
 from finetune.planner.calibration import Calibration
 from finetune.planner.devices import Device
-from finetune.planner.memory import Load, Memory, memory
+from finetune.planner.memory import Memory, memory
 from finetune.planner.shape import Shape
 from finetune.planner.speed import step_seconds
+from finetune.planner.terms import Load, Moment
 from tracestill.recipe.finetune import FinetuneSection
 
 # The share of a device's memory that may be used: of a GPU, which holds nothing else, nearly all.
@@ -24,13 +25,14 @@ _REFERENCE = "RTX 4090"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A student, the device and the lengths of its samples in tokens; none if they are not known
-    yet.
+    """A student, the device and the lengths of its samples in tokens, none if they are not known
+    yet; `learnt` is the share of tokens that are learnt.
     """
 
     shape: Shape
     device: Device
     lengths: Sequence[int] = ()
+    learnt: float = 1.0
     calibration: Calibration | None = None
 
     @property
@@ -94,14 +96,24 @@ def needs(job: Job, settings: FinetuneSection) -> Memory:
     """The memory that settings without `auto` take."""
     assert settings.micro_batch != "auto"
     rows = min(settings.micro_batch, own_rows(job, settings))
-    predicted = memory(
-        job.shape,
-        settings,
-        load(job, settings, rows),
-        bfloat16=bfloat16(settings, job.device),
-        cuda=job.device.cuda,
-    )
+    predicted = needed(job.shape, settings, job.device, load(job, settings, rows))
     return job.calibration.scaled(predicted) if job.calibration else predicted
+
+
+def needed(shape: Shape, settings: FinetuneSection, device: Device, load: Load) -> Memory:
+    """The memory that a micro-batch takes, by the formulas or by tracing it.
+
+    Raises:
+        ValueError: the adapter's targets name no layer, or the model can't be traced.
+
+    """
+    mixed = bfloat16(settings, device)
+    traced: list[Moment] = []
+    if shape.traced is not None:
+        from finetune.planner.unknown import traced_moments
+
+        traced = traced_moments(shape, settings, load, bfloat16=mixed)
+    return memory(shape, settings, load, bfloat16=mixed, cuda=device.cuda, traced=traced)
 
 
 def seconds_per_token(job: Job, settings: FinetuneSection) -> float | None:
@@ -111,16 +123,23 @@ def seconds_per_token(job: Job, settings: FinetuneSection) -> float | None:
     if not lengths:
         return None
     every = own_rows(job, settings)
-    rows = min(settings.micro_batch, every)
-    one = load(job, settings, rows)
-    if job.lengths:  # the average micro-batch
-        mean = sum(lengths) / _rows(lengths, settings)
-        tokens = max(1, round(min(one.tokens, rows * mean)))
-        one = replace(one, tokens=tokens, learnt=tokens)
-    parts = every / rows
+    one = average(job, settings)
+    parts = every / min(settings.micro_batch, every)
     factor = job.calibration.speed if job.calibration else 1.0
     step = step_seconds(job.shape, settings, job.device, one, lengths, parts, factor)
     return None if step is None else step / (one.tokens * parts * settings.launch.gpus)
+
+
+def average(job: Job, settings: FinetuneSection) -> Load:
+    """The average micro-batch."""
+    rows = min(int(settings.micro_batch), own_rows(job, settings))
+    most = load(job, settings, rows)
+    if not job.lengths:
+        return most
+    lengths = kept(job, settings)
+    mean = sum(lengths) / _rows(lengths, settings)
+    tokens = max(1, round(min(most.tokens, rows * mean)))
+    return replace(most, tokens=tokens, learnt=max(1, round(tokens * job.learnt)))
 
 
 def cost(job: Job, settings: FinetuneSection) -> float:

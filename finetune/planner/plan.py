@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from finetune.planner.calibration import Calibration
-from finetune.planner.choose import Change, changes, resolve, size
+from finetune.planner.choose import Change, careful, changes, resolve, size
 from finetune.planner.devices import Device
-from finetune.planner.memory import Memory, trainable
+from finetune.planner.memory import Memory
 from finetune.planner.options import Job, kept, load, needs, own_rows, seconds_per_token
 from finetune.planner.shape import Shape
 from finetune.planner.speed import flops_per_token
+from finetune.planner.terms import trainable
 from tracestill.recipe.finetune import FinetuneSection
 from tracestill.records.figures import PlanFigures, Predicted
 
@@ -64,20 +65,25 @@ def plan(
     device: Device,
     lengths: Sequence[int] = (),
     calibration: Calibration | None = None,
+    learnt: float = 1.0,
 ) -> TrainingPlan:
-    """Plan a training on samples of `lengths` tokens, or on full rows if they are not known yet.
+    """Plan a training on samples of `lengths` tokens, of which the share `learnt` is learnt, or on
+    full rows if they are not known yet.
 
     Raises:
         ValueError: the adapter's targets name no layer, or every sample is longer than a row.
 
     """
-    job = Job(shape=shape, device=device, lengths=lengths, calibration=calibration)
+    job = Job(shape=shape, device=device, lengths=lengths, learnt=learnt, calibration=calibration)
     if not kept(job, settings):
         raise ValueError(
             f"every sample is longer than finetune.max_length ({settings.max_length} tokens); the "
             f"shortest has {min(lengths)}"
         )
-    settled, why = resolve(settings, shape, device, lengths, calibration)
+    if shape.traced is not None and not device.cuda:
+        settled, why = careful(settings, device)
+    else:
+        settled, why = resolve(settings, shape, device, lengths, calibration)
     if settled.lora.dora and settled.method == "lora":
         why = [*why, "lora.dora: true takes more than is predicted here, about a sixth"]
     taken = needs(job, settled)
@@ -86,7 +92,7 @@ def plan(
     rows = min(int(settled.micro_batch), own_rows(job, settled))
     mfu = None
     if each is not None and device.flops:
-        operations = flops_per_token(shape, settled, kept(job, settled))
+        operations = flops_per_token(shape, settled, kept(job, settled), learnt)
         mfu = operations / each / (device.flops * settled.launch.gpus)
     return TrainingPlan(
         job=job,
@@ -103,6 +109,13 @@ def plan(
         mfu=mfu,
         changes=changes(job, settled, job.limit) if taken.total > job.limit else [],
     )
+
+
+def replan(made: TrainingPlan, calibration: Calibration) -> TrainingPlan:
+    """The same plan with a device that was measured."""
+    job, device = made.job, calibration.of(made.job.device)
+    again = plan(made.settings, job.shape, device, job.lengths, calibration, job.learnt)
+    return replace(again, why=made.why)
 
 
 def explain_oom(plan: TrainingPlan, error: BaseException, micro_batch: int) -> str:

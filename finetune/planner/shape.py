@@ -5,39 +5,69 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-# The architectures whose layers are laid out as `Shape.linears` and the formulas say.
-_KNOWN = ("gemma", "llama", "mistral", "qwen2", "qwen3")
-# The head size if a config.json does not give it; for others it is hidden size / heads.
-_HEAD_SIZES = {"gemma": 256, "qwen3": 128}
+# The families whose layers are laid out as `Shape` and the formulas say, with the sizes that
+# transformers takes where a config.json does not give them.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gemma": {"head_dim": 256, "tie_word_embeddings": True},
+    "gemma3_text": {"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4,
+                    "vocab_size": 262_208, "tie_word_embeddings": True},
+    "granite": {},
+    "llama": {},
+    "ministral": {},
+    "ministral3": {"head_dim": 128},
+    "mistral": {},
+    "olmo2": {},
+    "olmo3": {},
+    "phi3": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 128},
+    "smollm3": {"tie_word_embeddings": True},
+}  # fmt: skip
+_AFTER, _BOTH = ("olmo2", "olmo3"), ("gemma3_text",)
+_HEAD_NORMS, _WHOLE_NORMS = ("gemma3_text", "qwen3"), ("olmo2", "olmo3")
+_FUSED = ("phi3",)
+_ROTARY_KINDS = ("gemma3_text", "olmo3")
+_NO_BIASES = ("ministral", "ministral3", "mistral")
+_MLP_BIASES = ("granite", "llama", "smollm3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linear:
-    """A linear map of a layer: its name as in peft's `target_modules`, and its sizes."""
+    """A linear map of a layer: its place, as peft's `target_modules` names it, its sizes, and how
+    many layers have it.
+    """
 
-    name: str
+    path: str
     inputs: int
     outputs: int
     bias: bool
+    count: int
+
+    @property
+    def name(self) -> str:
+        """The last part of its place."""
+        return self.path.rpartition(".")[2]
 
     @property
     def weights(self) -> int:
-        """The number of weights without the bias."""
+        """The number of weights of one of them, without the bias."""
         return self.inputs * self.outputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """Sizes of a dense decoder with grouped-query attention, a gated feed-forward net, and RMS
-    norms before both.
+    norms; or of another model, whose memory is traced (`traced`), not computed from its sizes.
     """
 
     architecture: str
     hidden: int
     intermediate: int
     layers: int
+    attending: int
+    """How many of the layers have attention."""
     heads: int
     kv_heads: int
     head_size: int
@@ -45,10 +75,17 @@ class Shape:
     context: int
     tied: bool
     """Whether the output layer is the embedding."""
-    head_norms: bool
-    """Whether queries and keys are normalised per head, as in Qwen3."""
+    norms: Literal["before", "after", "both"]
+    """Where attention and feed-forward net have norms."""
+    query_norms: Literal["none", "head", "whole"]
+    """Whether queries and keys are normalised: by head, as in Qwen3, or whole, as in OLMo 2."""
+    rotary_kinds: int
+    """How many tables of rotary positions there are."""
     linears: tuple[Linear, ...]
-    """Of one layer."""
+    small: int
+    """Weights of norms, biases and all else that is no linear map and no table."""
+    traced: Mapping[str, Any] | None = None
+    """The config.json of a model that the formulas do not know."""
 
     @property
     def queries(self) -> int:
@@ -66,48 +103,55 @@ class Shape:
         return self.vocabulary * self.hidden
 
     @property
-    def layer_linear(self) -> int:
-        """Weights of one layer's linear maps."""
-        return sum(linear.weights for linear in self.linears)
-
-    @property
-    def small(self) -> int:
-        """Weights of norms and biases."""
-        biases = sum(linear.outputs for linear in self.linears if linear.bias)
-        norms = 2 * self.hidden + (2 * self.head_size if self.head_norms else 0)
-        return self.layers * (biases + norms) + self.hidden
+    def linear_weights(self) -> int:
+        """Weights of all layers' linear maps."""
+        return sum(linear.weights * linear.count for linear in self.linears)
 
     @property
     def parameters(self) -> int:
         """All weights, tied ones counted once."""
         tables = 1 if self.tied else 2
-        return self.layers * self.layer_linear + tables * self.embedding + self.small
+        return self.linear_weights + tables * self.embedding + self.small
 
     def adapted(self, targets: str | list[str]) -> tuple[Linear, ...]:
-        """A layer's linear maps that peft's `target_modules` names.
+        """The linear maps that peft's `target_modules` names.
 
         Raises:
             ValueError: it names none.
 
         """
-        chosen = tuple(linear for linear in self.linears if _targeted(linear.name, targets))
+        chosen = tuple(linear for linear in self.linears if _targeted(linear.path, targets))
         if not chosen:
-            names = ", ".join(linear.name for linear in self.linears)
+            names = ", ".join(dict.fromkeys(linear.name for linear in self.linears))
             raise ValueError(f"finetune.lora.targets: {targets} names none of {names}")
         return chosen
 
 
-def _targeted(name: str, targets: str | list[str]) -> bool:
+def _targeted(path: str, targets: str | list[str]) -> bool:
     """As peft reads `target_modules`: a list has ends of names, a string is a pattern for the whole
     name.
     """
     if targets == "all-linear":
         return True
-    part = "self_attn" if name in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
-    path = f"model.layers.0.{part}.{name}"
     if isinstance(targets, str):
         return re.fullmatch(targets, path) is not None
     return any(path == end or path.endswith(f".{end}") for end in targets)
+
+
+def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config.json that describes the language model: of one that sees too, its
+    `text_config`.
+    """
+    inner = config.get("text_config")
+    if not isinstance(inner, Mapping):
+        return config
+    outer = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
+    return {**outer, **inner}
+
+
+def is_known(config: Mapping[str, Any]) -> bool:
+    """Whether `read_shape` knows the architecture of a config.json."""
+    return text_part(config).get("model_type") in FAMILIES
 
 
 def read_shape(config: Mapping[str, Any]) -> Shape:
@@ -117,13 +161,12 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
         ValueError: the planner does not know the architecture, or a size is missing.
 
     """
+    config = text_part(config)
     kind = str(config.get("model_type"))
-    if kind not in _KNOWN:
-        experts = ", a mixture of experts" if _experts(config) else ""
-        raise ValueError(
-            f"finetune.student: the planner knows no {kind}{experts}; it knows dense models of the "
-            f"families {', '.join(_KNOWN)}"
-        )
+    if kind not in FAMILIES:
+        raise ValueError(f"finetune.student: the planner has no formulas for {kind}")
+    # A null means what transformers takes too.
+    config = {**FAMILIES[kind], **{k: v for k, v in config.items() if v is not None}}
     try:
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         intermediate, layers = int(config["intermediate_size"]), int(config["num_hidden_layers"])
@@ -131,40 +174,68 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
     except KeyError as error:
         raise ValueError(f"finetune.student: its config.json has no {error}") from error
     kv_heads = int(config.get("num_key_value_heads") or heads)
-    head_size = int(config.get("head_dim") or _HEAD_SIZES.get(kind) or hidden // heads)
-    # Qwen2 has biases on queries, keys and values alone, whatever its config says.
-    biased = bool(config.get("attention_bias", False))
-    into, out = (True, False) if kind == "qwen2" else (biased, biased)
-    gated = bool(config.get("mlp_bias", False)) and kind == "llama"
+    head_size = int(config.get("head_dim") or hidden // heads)
     queries, keys = heads * head_size, kv_heads * head_size
-    sizes = (
-        ("q_proj", hidden, queries, into),
-        ("k_proj", hidden, keys, into),
-        ("v_proj", hidden, keys, into),
-        ("o_proj", queries, hidden, out),
-        ("gate_proj", hidden, intermediate, gated),
-        ("up_proj", hidden, intermediate, gated),
-        ("down_proj", intermediate, hidden, gated),
+    linears = tuple(
+        Linear(
+            path=f"model.layers.0.{part}.{name}",
+            inputs=inputs,
+            outputs=outputs,
+            bias=bias,
+            count=layers,
+        )
+        for part, name, inputs, outputs, bias in _maps(config, hidden, intermediate, queries, keys)
     )
+    query_norms: Literal["none", "head", "whole"] = "none"
+    if kind in _HEAD_NORMS:
+        query_norms = "head"
+    elif kind in _WHOLE_NORMS:
+        query_norms = "whole"
+    each = sum(linear.outputs for linear in linears if linear.bias)
+    each += (4 if kind in _BOTH else 2) * hidden
+    each += {"none": 0, "head": 2 * head_size, "whole": queries + keys}[query_norms]
     return Shape(
         architecture=kind,
         hidden=hidden,
         intermediate=intermediate,
         layers=layers,
+        attending=layers,
         heads=heads,
         kv_heads=kv_heads,
         head_size=head_size,
         vocabulary=vocabulary,
         context=int(config.get("max_position_embeddings") or 0),
-        # What transformers assumes where the config is silent differs by family.
-        tied=bool(config.get("tie_word_embeddings", kind == "gemma")),
-        head_norms=kind == "qwen3",
-        linears=tuple(
-            Linear(name=name, inputs=inputs, outputs=outputs, bias=bias)
-            for name, inputs, outputs, bias in sizes
-        ),
+        tied=bool(config.get("tie_word_embeddings", False)),
+        norms="after" if kind in _AFTER else "both" if kind in _BOTH else "before",
+        query_norms=query_norms,
+        rotary_kinds=2 if kind in _ROTARY_KINDS else 1,
+        linears=linears,
+        small=layers * each + hidden,
     )
 
 
-def _experts(config: Mapping[str, Any]) -> bool:
-    return any("experts" in key and value for key, value in config.items())
+def _maps(
+    config: Mapping[str, Any], hidden: int, intermediate: int, queries: int, keys: int
+) -> list[tuple[str, str, int, int, bool]]:
+    """Of each linear map of a layer: its part, its name, its sizes, whether it has a bias."""
+    kind = config["model_type"]
+    if kind in _FUSED:
+        return [
+            ("self_attn", "qkv_proj", hidden, queries + 2 * keys, False),
+            ("self_attn", "o_proj", queries, hidden, False),
+            ("mlp", "gate_up_proj", hidden, 2 * intermediate, False),
+            ("mlp", "down_proj", intermediate, hidden, False),
+        ]
+    # Qwen2 has biases on queries, keys and values alone, whatever its config says.
+    biased = bool(config.get("attention_bias", False)) and kind not in _NO_BIASES
+    into, out = (True, False) if kind == "qwen2" else (biased, biased)
+    gated = bool(config.get("mlp_bias", False)) and kind in _MLP_BIASES
+    return [
+        ("self_attn", "q_proj", hidden, queries, into),
+        ("self_attn", "k_proj", hidden, keys, into),
+        ("self_attn", "v_proj", hidden, keys, into),
+        ("self_attn", "o_proj", queries, hidden, out),
+        ("mlp", "gate_proj", hidden, intermediate, gated),
+        ("mlp", "up_proj", hidden, intermediate, gated),
+        ("mlp", "down_proj", intermediate, hidden, gated),
+    ]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune.planner.devices import Device
-from finetune.planner.memory import Load, trainable
 from finetune.planner.shape import Shape
+from finetune.planner.terms import Load, trainable
 from tracestill.recipe.finetune import FinetuneSection
 
 # Assumed unless the device is calibrated. Large products reach about this share of a data sheet's
@@ -49,13 +49,13 @@ def token_cost(
     shape: Shape, settings: FinetuneSection, lengths: Sequence[int], learnt: float = 1.0
 ) -> TokenCost:
     """The cost of a token; see `flops_per_token`."""
-    weights = shape.layers * shape.layer_linear
+    weights = shape.linear_weights
     head = shape.embedding * learnt
     many = trainable(shape, settings)
     # Causal attention: half of the square of a sample's length, for scores and for values.
     tokens = max(1, sum(lengths))
     length = sum(length * length for length in lengths) / tokens
-    attention = 2.0 * length * shape.queries * shape.layers
+    attention = 2.0 * length * shape.queries * shape.attending
     if settings.method == "full":
         forward, backward = 2.0 * weights, 4.0 * weights
         ends = 6.0 * head
@@ -79,11 +79,9 @@ def micro_batch_seconds(
     device: Device,
     load: Load,
     lengths: Sequence[int],
-    factor: float = 1.0,
 ) -> float | None:
-    """The seconds of a micro-batch, forward and backward; None if the device's speed is unknown.
-
-    `lengths` are the samples'; `factor` is the calibration's speed.
+    """The seconds of a micro-batch of samples of `lengths` tokens, forward and backward; None if
+    the device's speed is unknown.
     """
     if device.flops is None or device.bandwidth is None:
         return None
@@ -91,7 +89,7 @@ def micro_batch_seconds(
     bound = load.tokens * (
         cost.made / (device.flops * PRODUCTS) + cost.traffic * TRAFFIC / device.bandwidth
     )
-    weights = shape.layers * shape.layer_linear
+    weights = shape.linear_weights
     passes = 3 if settings.gradient_checkpointing is True else 2
     if settings.quantize == "nf4":
         # Each pass dequantises all weights: half a byte read, two written, two read.
@@ -99,7 +97,7 @@ def micro_batch_seconds(
     if settings.activation_offload:
         bound = max(bound, load.tokens * 4.0 * shape.hidden * shape.layers / _HOST)
     launch = _LAUNCH * shape.layers * passes / 2
-    return max(bound, launch) / factor
+    return max(bound, launch)
 
 
 def step_seconds(
@@ -111,10 +109,12 @@ def step_seconds(
     micro_batches: float,
     factor: float = 1.0,
 ) -> float | None:
-    """The seconds of an optimiser step of so many micro-batches on each device."""
-    one = micro_batch_seconds(shape, settings, device, load, lengths, factor)
+    """The seconds of an optimiser step of so many micro-batches on each device; `factor` is the
+    calibration's speed.
+    """
+    one = micro_batch_seconds(shape, settings, device, load, lengths)
     if one is None or device.bandwidth is None:
         return None
     # AdamW reads weight, gradient and two moments, and writes three of them.
     optimiser = 28.0 * trainable(shape, settings) / device.bandwidth
-    return one * micro_batches + optimiser
+    return (one * micro_batches + optimiser) / factor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from tracestill.records.layout import RECIPE
 if TYPE_CHECKING:
     from tracestill.planning.sampling import Amount, SamplingPlan
     from tracestill.planning.training import StudentPlan
+    from tracestill.recipe.schema import Recipe
 
 _FEW = 32  # sampled problems, below which a plan says so
 
@@ -38,6 +40,7 @@ def plan(
     """Say what sampling the teacher and training the student will take, and whether it fits."""
     from tracestill.planning.training import plan_student
     from tracestill.recipe.generate import ImportTeacher
+    from tracestill.run.errors import StageError
 
     loaded = read_recipe(recipe, set_)
     run = run_folder(loaded, out)
@@ -49,16 +52,16 @@ def plan(
     elif not pilot and not sampled.exists():
         typer.echo("Teacher: nothing is sampled yet to go by; --pilot 32 samples a few problems.\n")
     else:
-        from tracestill.commands.terminal import show_progress
-        from tracestill.planning.sampling import estimate
-        from tracestill.run.pilot import run_pilot
-
-        with show_progress(quiet) as listener:
-            run_pilot(loaded, run, 0 if source else pilot, listener)
-        _print_sampling(estimate(loaded, run, source or run))
-        typer.echo()
+        try:
+            _plan_sampling(loaded, run, source, pilot, quiet)
+        except (ValueError, StageError) as error:
+            if not gpu:
+                raise
+            # Asked about another machine: what can't be sampled on this one is no obstacle.
+            typer.echo(f"Teacher: not planned, since it can't be sampled here: {error}\n")
     try:
-        planned = plan_student(loaded, run, source or run, gpu)
+        with _waiting(quiet):
+            planned = plan_student(loaded, run, source or run, gpu)
     except ValueError as error:
         if gpu:
             raise
@@ -66,6 +69,26 @@ def plan(
         typer.echo(f"Student: {error}")
         return
     _print_student(planned)
+
+
+def _plan_sampling(recipe: Recipe, run: Path, source: Path | None, pilot: int, quiet: bool) -> None:
+    """Sample a pilot, or go by the run `source`, and print what sampling will take."""
+    from tracestill.commands.terminal import show_progress
+    from tracestill.planning.sampling import estimate
+    from tracestill.run.pilot import run_pilot
+
+    with show_progress(quiet) as listener:
+        run_pilot(recipe, run, 0 if source else pilot, listener)
+    _print_sampling(estimate(recipe, run, source or run))
+    typer.echo()
+
+
+def _waiting(quiet: bool) -> AbstractContextManager[object]:
+    """What is shown while the student is traced or its speed is measured."""
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet)
+    return console.status("Planning the student's training")
 
 
 def _print_sampling(plan: SamplingPlan) -> None:
@@ -103,6 +126,10 @@ def _print_sampling(plan: SamplingPlan) -> None:
     console.print(table)
     for note in plan.notes:
         console.print(f"note: {note}", markup=False)
+    if plan.by < plan.problems and plan.hours.estimate:
+        console.print(
+            "Hours are at the rate so far, so at most: a whole run has more requests in flight."
+        )
     if plan.by < min(_FEW, plan.problems):
         console.print(
             f"Only {plan.by} problems to go by: --pilot {_FEW} tells more of rare, long traces."
@@ -141,7 +168,9 @@ def _print_student(student: StudentPlan) -> None:
     console.print(table)
     for line in plan.why:
         console.print(f"auto: {line}", markup=False)
-    console.print(_speed(student))
+    console.print(_speed(student), markup=False)
+    for line in student.notes:
+        console.print(f"note: {line}", markup=False)
     if plan.tokens:
         epoch = round(plan.tokens / settings.epochs)
         for line in [*hints(settings, plan.trained, epoch), *settings.warnings()]:
@@ -169,13 +198,12 @@ def _speed(student: StudentPlan) -> str:
     rate = f"speed: about {plan.tokens_per_second:,.0f} tokens/s"
     if plan.mfu is not None and plan.mfu >= 0.01 and plan.job.device.cuda:
         rate += f" ({plan.mfu:.0%} MFU)"
-    measured = "measured by a probe" if plan.job.calibration else "assumed, no probe has run"
     if plan.hours is None:
         million = 1e6 / plan.tokens_per_second / 3600
-        return f"{rate}, {_time(million)} a million tokens; {measured}"
+        return f"{rate}, {_time(million)} a million tokens; {student.speed}"
     return (
         f"{rate}, {_time(plan.hours)} for {plan.settings.epochs:g} epochs of "
-        f"{student.samples:,} samples ({student.source}); {measured}"
+        f"{student.samples:,} samples ({student.source}); {student.speed}"
     )
 
 
@@ -186,7 +214,7 @@ def _time(hours: float) -> str:
 def _count(value: float) -> str:
     """How many weights, for people."""
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
+        if value >= 0.9995 * size:  # else three digits round to 1e+03 of the next unit
             return f"{value / size:.3g} {unit}"
     return f"{value:.0f}"
 

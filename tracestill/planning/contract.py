@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracestill.records.gguf import model_folder
+
 if TYPE_CHECKING:
     from finetune.probe import Probed
     from tracestill.recipe.schema import Recipe
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 def student_contract(recipe: Recipe) -> Probed | None:
     """The contract of the student's template. None where it has to be tried and the student is not
-    in a folder: nothing is fetched for that.
+    in a folder or a GGUF file: nothing is fetched for that.
 
     Raises:
         ValueError: the student has no tokenizer or no template, or they do not fit the recipe.
@@ -24,7 +26,8 @@ def student_contract(recipe: Recipe) -> Probed | None:
     settings = recipe.finetune
     template = Path(settings.template)
     contract = read_contract(template, settings)
-    if contract is None and not Path(settings.student).is_dir():
+    student = model_folder(settings.student)
+    if contract is None and not Path(student).is_dir():
         return None
     from finetune.probe import Probed
     from finetune.tokenizer import load_tokenizer, settle_contract
@@ -32,7 +35,5 @@ def student_contract(recipe: Recipe) -> Probed | None:
     if contract is not None:
         return Probed(contract=contract, template=template.read_text(encoding="utf-8"), notes=[])
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    tokenizer = load_tokenizer(
-        settings.student, settings.revision, template, settings.trust_remote_code
-    )
-    return settle_contract(tokenizer, settings, template, settings.student)
+    tokenizer = load_tokenizer(student, settings.revision, template, settings.trust_remote_code)
+    return settle_contract(tokenizer, settings, template, student)

@@ -64,13 +64,13 @@ def preview(recipe: Recipe, run: Path, count: int, trace: str | None) -> Preview
         examples = [one for one in examples if one.trace_id.startswith(trace)]
         if not examples:
             raise ValueError(f"--trace {trace}: there is none with such an id in {origin}")
-    if Path(settings.student).is_dir():
+    student = model_folder(settings.student)
+    if Path(student).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from finetune.prepare import prepare
     from finetune.tokenizer import prompt_text
     from finetune.unlearnable import read_control
 
-    student = model_folder(settings.student)
     checked = prepare(examples, settings, student, Path(settings.template))
     rendered, tokenizer = checked.rendered, checked.tokenizer
     control = read_control(

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 _BLOCK = 512
+
+
+@dataclass(slots=True)
+class Phase:
+    """The most bytes that lived during a part of a step."""
+
+    peak: int
 
 
 def storage_counter() -> Any:
@@ -24,6 +33,7 @@ def storage_counter() -> Any:
             super().__init__()
             self.live = self.peak = 0
             self.at = ""
+            self._phase = Phase(0)
             self._learnt = learnt
             self._seen: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary(
                 {tensor.untyped_storage(): 0 for tensor in there}
@@ -43,9 +53,16 @@ def storage_counter() -> Any:
                 if isinstance(tensor, torch.Tensor):
                     self._add(tensor.untyped_storage())
             now = self.live + _inside(func, args)
+            self._phase.peak = max(self._phase.peak, now)
             if now > self.peak:
                 self.peak, self.at = now, str(func)
             return made
+
+        @contextmanager
+        def phase(self) -> Iterator[Phase]:
+            """Measure the block's peak alone."""
+            self._phase = Phase(self.live)
+            yield self._phase
 
         def _add(self, storage: Any) -> None:
             if storage not in self._seen:
