@@ -59,6 +59,7 @@ def test_a_hub_student_is_the_cards_base_model(copied: Path) -> None:
         assert "Not evaluated yet." in card.text
 
 
+@pytest.mark.slow
 def test_the_card_is_written_when_the_student_is_and_completed_by_the_evaluation(
     recipe: Path, copied: Path
 ) -> None:

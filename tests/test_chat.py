@@ -57,6 +57,7 @@ def test_an_answer_that_is_not_reached_is_told(run: Path) -> None:
     assert piped(run, question, "--max-tokens", "5") == ["(no answer within 5 tokens)"]
 
 
+@pytest.mark.slow
 def test_the_base_model_answers_too(run: Path) -> None:
     question = QUESTION.format("3 + 4 + 5 + 1 + 2 + 6")
     assert piped(run, question, "--base") != piped(run, question)

@@ -149,6 +149,7 @@ def test_a_rubric_with_a_wrong_name_is_one_line() -> None:
         judge("m", "{{ question }}", lambda prompts: {}).verify([(problem(), trace(0, "x"))])
 
 
+@pytest.mark.slow
 def test_a_run_asks_a_real_model_once_and_names_it(copied: Path, recipe: Path, root: Path) -> None:
     """The miniature can't judge: all that counts here is that it is asked, and asked once."""
     rows = copied / "open.jsonl"

@@ -348,6 +348,7 @@ def served(model: Path, prompts: list[list[int]], adapter: Path | None = None) -
     return json.loads(done.stdout.rpartition("MADE ")[2])
 
 
+@pytest.mark.slow
 def test_vllm_and_transformers_end_at_the_stop_token(
     lora: tuple[Path, Trained], tmp_path: Path
 ) -> None:
@@ -490,6 +491,7 @@ trained(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_kill_while_exporting_costs_no_training(tmp_path: Path) -> None:
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, capture_output=True, timeout=120,

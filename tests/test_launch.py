@@ -90,6 +90,7 @@ def test_two_processes_learn_what_one_learns(alone: Path, together: Path) -> Non
     check_same(alone, together)
 
 
+@pytest.mark.slow
 def test_two_processes_that_share_the_weights_learn_what_one_learns(
     alone: Path, tmp_path: Path
 ) -> None:
@@ -206,6 +207,7 @@ def test_an_error_of_all_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "train_here" in "".join(told.value.__notes__), "where it was raised is for the log"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_process_left")
 def test_the_error_of_the_first_that_failed_is_told_and_not_what_it_did_to_the_others(
     tmp_path: Path,

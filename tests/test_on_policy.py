@@ -312,6 +312,7 @@ distil(Path(sys.argv[1]), settings(**KILLABLE), progress=told)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_weights_and_another_is_refused(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()

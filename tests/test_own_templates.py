@@ -45,6 +45,10 @@ def prepared(folder: Path, asked: list[Example] | None = None, **values: Any) ->
     return prepare(asked or examples(), section(folder, **values), str(folder), Path(OWN))
 
 
+# Turns that begin with bos; a scale of embeddings and two kinds of layers; layers with a state.
+QUICK = {"smollm2", "gemma3", "granite4"}
+
+
 @pytest.mark.parametrize("name", OWN_STUDENTS)
 def test_the_contract_is_found_and_the_samples_are_what_engines_see(
     own: dict[str, Path], name: str
@@ -201,7 +205,13 @@ def trained(name: str, folder: Path, **values: Any) -> Any:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OWN_STUDENTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in OWN_STUDENTS
+    ],
+)
 def test_a_student_of_each_family_trains_and_passes_the_exports_gate(
     tmp_path: Path, name: str
 ) -> None:

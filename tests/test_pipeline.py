@@ -75,7 +75,10 @@ def test_the_same_command_reuses_everything(finished: Path, recipe: Path, copied
     assert summary(copied)["evaluate"] == summary(finished)["evaluate"]
 
 
-@pytest.mark.parametrize("lost", ["finetune/merged", "finetune/adapter", "report.html"])
+@pytest.mark.parametrize(
+    "lost",
+    ["finetune/merged", pytest.param("finetune/adapter", marks=pytest.mark.slow), "report.html"],
+)
 def test_a_stage_that_lacks_something_is_made_again(recipe: Path, copied: Path, lost: str) -> None:
     path = copied / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -269,7 +272,18 @@ def test_a_kill_while_sampling_loses_nothing_finished(
     assert traces.keys() == {t.id for t in read_table(finished / "generate", "traces", Trace)}
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "generate"])
+# A kill while training is tested more closely in test_training.py.
+SLOW = {"finetune"}
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(stage, marks=pytest.mark.slow) if stage in SLOW else stage
+        for stage in STAGES
+        if stage != "generate"
+    ],
+)
 def test_a_stage_resumes_after_a_kill(
     recipe: Path, finished: Path, copied: Path, stage: Stage
 ) -> None:
@@ -429,6 +443,7 @@ def test_a_missing_extra_is_one_line(
     assert (copied / "generate" / "journal.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_loses_nothing(recipe: Path, tmp_path: Path) -> None:
     """A disk of 60 kB, which the journal fills."""
     disk = tmp_path / "disk"

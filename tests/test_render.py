@@ -136,7 +136,14 @@ class Recording(VllmEngine):
         return super()._response(output, asked)
 
 
-@pytest.mark.parametrize("name", ["miniature", "qwen2.5", "llama-3", "r1-distill"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "miniature",
+        "r1-distill",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen2.5", "llama-3")),
+    ],
+)
 def test_a_running_engine_reads_the_prompts_that_are_trained(
     students: dict[str, Path], name: str
 ) -> None:

@@ -100,6 +100,7 @@ def run(folder: Path, root: Path, stage: str, **values: str) -> Any:
     return run_tracestill(stage, folder / "plain.yaml", "--out", folder / "run")
 
 
+@pytest.mark.slow
 def test_plain_solutions_go_through_the_line(tmp_path: Path, root: Path) -> None:
     """Dropped with advice; split where the recipe says so; learnt whole where it says that."""
     done = run(tmp_path, root, "filter")

@@ -168,6 +168,7 @@ def test_hostile_answers_end_in_time_and_are_never_correct(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_hostile_answers_change_no_other_rows_outcome() -> None:
     pairs: list[tuple[Problem, str]] = []
     expected = []
