@@ -13,7 +13,7 @@ from tracestill.recipe.finetune import FinetuneSection
 
 # Rounding the weights to 16 bits changes logits by a hundredth of their spread, in deep models by
 # some; a wrong weight by far more.
-_MOST_DIFFERENCE = 0.1
+MOST_DIFFERENCE = 0.1
 _MOST_LOSS = 0.02  # nats a token that rounding may cost, beside a tenth of what was learnt
 _TOKENS = 128  # of each sample's end are compared
 # The values that vLLM accepts for `max_lora_rank` (its MaxLoRARanks).
@@ -119,7 +119,7 @@ class Nearness:
         """
         part, learnt = self.adapter_kept, self.loss_learnt
         return (
-            self.logit_difference > _MOST_DIFFERENCE
+            self.logit_difference > MOST_DIFFERENCE
             or (part is not None and not 0.9 < part < 1.1)
             or (learnt is not None and self.loss_added > _MOST_LOSS + 0.1 * max(learnt, 0))
         )
@@ -145,7 +145,7 @@ def check_weights(folder: Path, near: Nearness) -> None:
 
     """
     part = near.adapter_kept
-    if near.logit_difference > _MOST_DIFFERENCE or (part is not None and not 0.8 < part < 1.2):
+    if near.logit_difference > MOST_DIFFERENCE or (part is not None and not 0.8 < part < 1.2):
         more = "" if part is None else f", and hold {part:.0%} of what the adapter changes"
         raise RuntimeError(
             f"the weights in {folder} are not what was trained: their logits differ by "

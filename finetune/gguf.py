@@ -12,7 +12,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from finetune.export_checks import Predictions, load_whole, logit_difference, predict
+from finetune.export_checks import (
+    MOST_DIFFERENCE,
+    Predictions,
+    load_whole,
+    logit_difference,
+    predict,
+)
 from finetune.generation import generate_greedily, spare_threads
 from finetune.llama_cpp import RELEASE, call, converter
 from finetune.merge import release
@@ -28,7 +34,6 @@ from tracestill.records.layout import GGUF_FIGURES
 _WHOLE = ("f32", "bf16", "f16")  # kinds that are not quantised
 _TOKENS = 256  # of each answer
 _COMPARED = 4  # answers whose logits are compared
-_MOST_DIFFERENCE = 0.1  # as of merged/
 
 
 def export_gguf(
@@ -88,7 +93,7 @@ def export_gguf(
         if kind in _WHOLE and made.same < made.answers:
             findings.append(
                 f"{kind}: {made.answers - made.same} of {made.answers} greedy answers differ from "
-                "those of merged/ somewhere, where two tokens are about as likely"
+                "those of merged/ somewhere"
             )
         if not made.ended:
             findings.append(
@@ -173,7 +178,7 @@ def _checked(path: Path, kind: str, asked: _Asked, tokenizer: Any) -> GgufFile:
     read = Predictions(logits=torch.from_numpy(np.load(logits)), loss=0.0)
     logits.unlink()
     apart = logit_difference(read, asked.predictions)
-    if kind in _WHOLE and apart > _MOST_DIFFERENCE:
+    if kind in _WHOLE and apart > MOST_DIFFERENCE:
         raise RuntimeError(
             f"llama.cpp computes otherwise than transformers with the same weights: the logits "
             f"differ by {apart:.2f} of their spread; its converter may not know this student"

