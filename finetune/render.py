@@ -78,7 +78,7 @@ def render(
 
     def encoded(part: Sequence[Example]) -> tuple[list[Ids], list[Ids], list[tuple[str, int]]]:
         texts = [
-            _completion(example, contract.of_trace(example.reasoning, settings.mixed))
+            _completion(example, contract.of_trace(example.thinks, settings.mixed))
             for example in part
         ]
         prompts = _prompts(part, tokenizer, contract, settings)
@@ -88,7 +88,7 @@ def render(
     with all_cores():
         for part, made in ahead(encoded, parts):
             for example, prompt, completion, (text, end) in zip(part, *made, strict=True):
-                own = contract.of_trace(example.reasoning, settings.mixed)
+                own = contract.of_trace(example.thinks, settings.mixed)
                 wrong = why_unlearnable(example, text, completion, own, control)
                 if wrong is not None:
                     kind, what = wrong
@@ -135,7 +135,7 @@ def _prompts(
     """The prompts' ids; examples of the same problem share an array."""
 
     def key(example: Example) -> tuple[str, str, bool]:
-        return example.prompt, example.language, bool(example.reasoning.strip())
+        return example.prompt, example.language, example.thinks
 
     texts = {}
     for example in examples:
@@ -146,7 +146,7 @@ def _prompts(
 
 
 def _prompt(example: Example, tokenizer: Any, contract: Contract, settings: FinetuneSection) -> str:
-    told = contract.of_trace(example.reasoning, settings.mixed).told(settings.mixed)
+    told = contract.of_trace(example.thinks, settings.mixed).told(settings.mixed)
     return prompt_text(tokenizer, example.prompt, settings.system_prompt, example.language, told)
 
 
@@ -167,9 +167,9 @@ def _check_generation_prompts(
     """Check the prompt of the first example, and of a mixed student of the first of each kind."""
     first: dict[str, Example] = {}
     for example in examples:
-        first.setdefault(contract.of_trace(example.reasoning, settings.mixed).think, example)
+        first.setdefault(contract.of_trace(example.thinks, settings.mixed).think, example)
     for example in first.values():
-        own = contract.of_trace(example.reasoning, settings.mixed)
+        own = contract.of_trace(example.thinks, settings.mixed)
         _check_generation_prompt(_prompt(example, tokenizer, contract, settings), own, settings)
 
 

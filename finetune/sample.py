@@ -25,6 +25,11 @@ class Example:
     source: str = ""
     language: str = "en"
 
+    @property
+    def thinks(self) -> bool:
+        """Whether it has reasoning."""
+        return bool(self.reasoning.strip())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:

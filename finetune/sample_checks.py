@@ -74,7 +74,7 @@ def check_samples(
             _check_ids(part, tokenizer, rendered, rows, max_length, found)
             for sample, text in zip(part, texts, strict=True):
                 example = by_trace[sample.trace_id]
-                own = rendered.contract.of_trace(example.reasoning, mixed)
+                own = rendered.contract.of_trace(example.thinks, mixed)
                 fault = _text_fault(text, example, sample.cut, own, normalise)
                 if fault is not None:
                     found.add(*fault)
@@ -146,7 +146,7 @@ def _check_prompts(
     by_kind = operator.itemgetter(0, 1)
     for (language, thinks), keys in itertools.groupby(sorted(first, key=by_kind), by_kind):
         several = list(keys)
-        contract = rendered.contract.of_trace("thinks" if thinks else "", mixed)
+        contract = rendered.contract.of_trace(thinks, mixed)
         made = prompt_ids(
             tokenizer,
             [as_messages(prompt, system) for *_, prompt in several],
@@ -169,7 +169,7 @@ def _check_prompts(
 
 
 def _prompt_key(example: Example) -> _PromptKey:
-    return example.language, bool(example.reasoning.strip()), example.prompt
+    return example.language, example.thinks, example.prompt
 
 
 def _check_prompt(trace_id: str, ids: Ids, text: str, tokenizer: Any, contract: Contract) -> None:

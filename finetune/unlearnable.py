@@ -54,7 +54,7 @@ def why_unlearnable(
     if it can.
     """
     thinks = contract.think != "none"
-    if thinks and not example.reasoning.strip():
+    if thinks and not example.thinks:
         return "empty", "it has no reasoning: the student would learn not to think"
     if not example.answer.strip():
         return "no answer", "it has no answer: the student would learn to give none"

@@ -24,23 +24,19 @@ def export(
     ] = "q8_0,q4_k_m",
 ) -> None:
     """Write a run's student for llama.cpp and Ollama, checked by llama.cpp."""
-    import yaml
     from rich.console import Console
     from rich.table import Table
 
     from finetune.gguf import export_gguf
     from tracestill.explore.cards import write_cards
-    from tracestill.recipe.schema import Recipe
-    from tracestill.records.layout import RECIPE
+    from tracestill.recipe.loading import recipe_of_run
     from tracestill.run.fingerprint import current
     from tracestill.run.pipeline import LINE
 
     merged = run / "finetune" / "merged"
-    if not (run / RECIPE).is_file():
-        raise ValueError(f"{run} is no run: it has no {RECIPE}; runs lie in runs/<name>")
+    recipe = recipe_of_run(run)
     if not (merged / "config.json").is_file():
         raise ValueError(f"{run} has no student yet: `tracestill finetune RECIPE` makes it")
-    recipe = Recipe.model_validate(yaml.safe_load((run / RECIPE).read_text()))
     folder = run / "finetune" / "gguf"
     figures = export_gguf(
         merged, folder, [kind.strip().lower() for kind in quant.split(",") if kind.strip()],

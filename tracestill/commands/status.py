@@ -7,13 +7,12 @@ import os
 from pathlib import Path
 
 from tracestill.commands.options import RunPath
-from tracestill.records.layout import RECIPE, STAGES
+from tracestill.records.layout import STAGES, recipe_path
 
 
 def status(run: RunPath) -> None:
     """Say which stages of a run are complete and how far the others are."""
-    if not (run / RECIPE).is_file():
-        raise ValueError(f"{run} is no run: it has no {RECIPE}; runs lie in runs/<name>")
+    recipe_path(run)  # or it is no run
     from rich.console import Console
     from rich.table import Table
 

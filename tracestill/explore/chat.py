@@ -10,7 +10,6 @@ from typing import Any
 
 from finetune.generation import spare_threads
 from tracestill.records.gguf import model_folder
-from tracestill.records.layout import RECIPE
 
 _OPEN, _CLOSE = "<think>", "</think>"
 Show = Callable[[str, bool], None]
@@ -56,14 +55,10 @@ def open_student(
         ValueError: `run` is no run, has no student yet, or the model has no chat template.
 
     """
-    if not (run / RECIPE).is_file():
-        raise ValueError(f"{run} is no run: it has no {RECIPE}; runs lie in runs/<name>")
-    import yaml
-
     from tracestill.recipe.contract_keys import OWN
-    from tracestill.recipe.schema import Recipe
+    from tracestill.recipe.loading import recipe_of_run
 
-    recipe = Recipe.model_validate(yaml.safe_load((run / RECIPE).read_text()))
+    recipe = recipe_of_run(run)
     tuned = recipe.finetune
     path = model_folder(tuned.student) if base else str((run / "finetune" / "merged").resolve())
     if not base and not Path(path, "config.json").is_file():

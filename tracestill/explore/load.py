@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracestill.explore.shown import Shown, shown_traces
 from tracestill.records.figures import EvaluationFigures, ModelFigures, TrainingFigures
-from tracestill.records.layout import PROVENANCE, RECIPE, SUMMARY
+from tracestill.records.layout import PROVENANCE, RECIPE, SUMMARY, recipe_path
 
 if TYPE_CHECKING:
     import datasets
@@ -264,8 +264,7 @@ def load_run(path: str | Path) -> Run:
 
     """
     folder = Path(path)
-    if not (folder / RECIPE).is_file():
-        raise ValueError(f"{path} is no run: it has no {RECIPE}; runs lie in runs/<name>")
+    recipe_path(folder)  # or it is no run
     return Run(folder)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracestill.recipe.generate import ImportTeacher
+from tracestill.recipe.loading import recipe_of_run
 from tracestill.recipe.schema import Recipe
 from tracestill.records import Problem, Table, open_table
 from tracestill.records.content import model_name
-from tracestill.records.layout import RECIPE
 from tracestill.stages.generate import job_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from generate.job import SamplingJob
     from generate.ledger import Spent
-    from tracestill.recipe.generate import Budget
+    from tracestill.recipe.loading import recipe_of_run
+from tracestill.recipe.generate import Budget
 
 _RESAMPLES = 2_000
 
@@ -142,9 +143,7 @@ def _costs(journal: Path) -> tuple[dict[str, list[float]], int]:
 
 def _differences(job: SamplingJob, source: Path) -> list[str]:
     """What an estimate by another run does not know of this one."""
-    import yaml
-
-    theirs = Recipe.model_validate(yaml.safe_load((source / RECIPE).read_text()))
+    theirs = recipe_of_run(source)
     if isinstance(theirs.generate, ImportTeacher):
         raise ValueError(f"{source} imported its traces: it does not tell what sampling takes")
     try:

@@ -59,9 +59,9 @@ class Contract(Section):
         """The text that the student writes before its reasoning."""
         return self.opens if self.think == "generated" else ""
 
-    def of_trace(self, reasoning: str, mixed: bool) -> Contract:
+    def of_trace(self, thinks: bool, mixed: bool) -> Contract:
         """The contract for a trace: that of a `mixed` student's without reasoning asks for none."""
-        if not mixed or reasoning.strip():
+        if not mixed or thinks:
             return self
         return self.model_copy(update={"think": "none"})
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from tracestill.recipe.errors import Key, Origin, RecipeError, dotted, explain
 from tracestill.recipe.paths import resolve_paths
 from tracestill.recipe.schema import Recipe
+from tracestill.records.layout import recipe_path
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -32,6 +33,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         lines = [explain(detail, origins, path) for detail in error.errors()]
         raise RecipeError("\n".join(dict.fromkeys(lines))) from error
+
+
+def recipe_of_run(run: Path) -> Recipe:
+    """The whole recipe with which a run was made.
+
+    Raises:
+        ValueError: the folder is no run, or its recipe is not one of this version.
+
+    """
+    return Recipe.model_validate(yaml.safe_load(recipe_path(run).read_text(encoding="utf-8")))
 
 
 def _read(path: Path, origins: dict[Key, Origin], chain: tuple[Path, ...]) -> dict[str, Any]:

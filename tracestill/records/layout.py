@@ -16,6 +16,19 @@ REPORT = "report.html"
 GGUF_FIGURES = "gguf.json"  # beside the files
 
 
+def recipe_path(run: Path) -> Path:
+    """The recipe with which a run was made.
+
+    Raises:
+        ValueError: there is none: the folder is no run.
+
+    """
+    path = run / RECIPE
+    if not path.is_file():
+        raise ValueError(f"{run} is no run: it has no {RECIPE}; runs lie in runs/<name>")
+    return path
+
+
 def log_path(run: Path, stage: str) -> Path:
     """A stage's log."""
     return run / "logs" / f"{stage}.log"

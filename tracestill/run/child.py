@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import cast
 
 from tracestill.records import Progress
-from tracestill.records.layout import RECIPE, Job
+from tracestill.records.layout import Job
 from tracestill.run.errors import explain
 from tracestill.run.process import EVENTS, PARENT
 
@@ -80,13 +80,11 @@ def main() -> int:
     job, run = cast(Job, sys.argv[1]), Path(sys.argv[2])
     events = _Events(int(os.environ[EVENTS]))
     try:
-        import yaml
-
-        from tracestill.recipe.schema import Recipe
+        from tracestill.recipe.loading import recipe_of_run
         from tracestill.run.pipeline import make_stage
         from tracestill.stages.generate import pilot
 
-        recipe = Recipe.model_validate(yaml.safe_load((run / RECIPE).read_text()))
+        recipe = recipe_of_run(run)
         if job == "pilot":
             pilot(recipe, run, int(sys.argv[3]), events.progress)
         else:
