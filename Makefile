@@ -47,7 +47,7 @@ check: $(READY) ## style, types, import directions, the recipes' schema
 
 # A worker for each core (see tests/conftest.py), as many as 24 GB of memory take.
 test: $(READY) ## the tests, in less than 10 minutes on two cores
-	$(BIN)/python -m pytest -m "not slow and not real" -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not real" --durations 10 -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY) ## the tests that run for minutes
 	$(BIN)/python -m pytest -m "slow and not real" --timeout 3600 -n auto --maxprocesses 4 --dist worksteal

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 def pytest_configure() -> None:
     """Give each worker a core of its own: threads of torch and vLLM in two of them would wait for
-    each other in turns.
+    each other in turns. Where SIGINT is ignored, as in a shell's background, what the tests start
+    would inherit that, and some of it is stopped by Ctrl-C.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
