@@ -1,4 +1,4 @@
-"""Problems from reasoning-gym's generators and from files."""
+"""Problems from reasoning-gym's generators, from files and from the hub's data sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tracestill.recipe.problems import Buckets, FileSource, GymSource, ProblemSource
+from generate.hub import hub_rows
+from tracestill.recipe.problems import Buckets, FileSource, GymSource, HubSource, ProblemSource
 from tracestill.records import Kind, Problem, bucket, problem_id
 from tracestill.records.identity import normalise_prompt
 
@@ -54,7 +55,7 @@ def stream_problems(
     excluded = {normalise_prompt(problem.prompt) for problem in exclude}
     seen: set[str] = set()
     for source in sources:
-        candidates = _gym(source) if isinstance(source, GymSource) else _file(source)
+        candidates = _candidates(source)
         wanted, taken, tried = source.size, 0, 0
         for candidate in candidates:
             if taken == wanted:
@@ -73,9 +74,8 @@ def stream_problems(
                 taken += 1
                 yield problem
         if wanted is not None and taken < wanted:
-            name = source.family if isinstance(source, GymSource) else source.path
             raise ValueError(
-                f"{name} gave {taken} of {wanted} problems among {tried} candidates; "
+                f"{_name(source)} gave {taken} of {wanted} problems among {tried} candidates; "
                 "ask for fewer (size) or widen its config"
             )
 
@@ -90,6 +90,18 @@ def instructed(problem: Problem, instruction: str | None) -> Problem:
         return problem
     prompt = f"{problem.prompt.rstrip()}\n\n{instruction.strip()}"
     return dataclasses.replace(problem, prompt=prompt, id=problem_id(prompt, problem.reference))
+
+
+def _candidates(source: ProblemSource) -> Iterator[Problem]:
+    if isinstance(source, GymSource):
+        return _gym(source)
+    return _file(source) if isinstance(source, FileSource) else _hub(source)
+
+
+def _name(source: ProblemSource) -> str:
+    if isinstance(source, GymSource):
+        return source.family
+    return source.path if isinstance(source, FileSource) else source.dataset
 
 
 def _gym(source: GymSource) -> Iterator[Problem]:
@@ -143,28 +155,40 @@ def _file(source: FileSource) -> Iterator[Problem]:
         raise ValueError(f"the problem file {path} does not exist")
     if path.suffix not in formats:
         raise ValueError(f"{path}: a problem file ends in {', '.join(sorted(formats))}")
-    unknown = set(source.columns) - set(_COLUMNS)
-    if unknown:
-        raise ValueError(f"columns: unknown {sorted(unknown)}; it maps {', '.join(_COLUMNS)}")
     try:
         table = datasets.load_dataset(formats[path.suffix], data_files=str(path), split="train")
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         raise ValueError(f"{path} can't be read: {error.__cause__ or error}") from error
+    yield from _rows(table, source, path.stem)
+
+
+def _hub(source: HubSource) -> Iterator[Problem]:
+    rows = hub_rows(source.dataset, source.config, source.split, source.revision)
+    yield from _rows(rows, source, source.dataset)
+
+
+def _rows(
+    rows: Iterable[dict[str, Any]], source: FileSource | HubSource, said: str
+) -> Iterator[Problem]:
+    """The problems of a table's rows; `said` is what they name as their source."""
+    unknown = set(source.columns) - set(_COLUMNS)
+    if unknown:
+        raise ValueError(f"columns: unknown {sorted(unknown)}; it maps {', '.join(_COLUMNS)}")
     names = {column: source.columns.get(column, column) for column in _COLUMNS}
-    for column in ("prompt", "reference"):
-        if names[column] not in table.column_names:
-            raise ValueError(
-                f"{path} has no column {names[column]!r}, only {', '.join(table.column_names)}; "
-                f"map it with columns: {{{column}: …}}"
-            )
-    has_language = names["language"] in table.column_names
-    for row in table:
+    for number, row in enumerate(rows):
+        for column in ("prompt", "reference"):
+            if number == 0 and names[column] not in row:
+                raise ValueError(
+                    f"{_name(source)} has no column {names[column]!r}, only {', '.join(row)}; "
+                    f"map it with columns: {{{column}: …}}"
+                )
+        language = row.get(names["language"])
         yield _problem(
             str(row[names["prompt"]]),
             str(row[names["reference"]]),
             source.kind,
-            path.stem,
-            str(row[names["language"]]) if has_language else "en",
+            said,
+            "en" if language is None else str(language),
         )
 
 

@@ -15,6 +15,7 @@ from generate.engine import EngineDiedError, Request, Response, failed_response
 from generate.prompts import render_prompt, why_unsent
 from generate.reasoning import closing_token, think_tokens
 from tracestill.records import Finish, Sampling
+from tracestill.records.errors import first_line
 from tracestill.records.tokenizers import mended
 
 _CPU_ARGS: dict[str, Any] = {
@@ -151,7 +152,7 @@ class VllmEngine:
         try:
             self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         except (ValueError, TypeError, OSError) as error:
-            raise ValueError(f"vLLM can't load {model.path}: {_first_line(error)}") from error
+            raise ValueError(f"vLLM can't load {model.path}: {first_line(error)}") from error
         _wake_when_dead(self.engine.engine_core)
         config = self.engine.vllm_config
         self.max_model_len: int = config.model_config.max_model_len
@@ -196,7 +197,7 @@ class VllmEngine:
             try:
                 outputs = self.engine.step()
             except Exception as error:  # the engine's: faults of a request are found by `_add`
-                raise EngineDiedError(f"vLLM: {_first_line(error)}") from error
+                raise EngineDiedError(f"vLLM: {first_line(error)}") from error
             for output in outputs:
                 if output.finished:
                     yield self._response(output, running.pop(output.request_id))
@@ -236,9 +237,9 @@ class VllmEngine:
         try:
             self.engine.add_request(request.id, {"prompt_token_ids": ids + begun}, params)
         except ValueError as error:
-            return failed_response(request.id, f"vLLM: {_first_line(error)}")
+            return failed_response(request.id, f"vLLM: {first_line(error)}")
         except EngineDeadError as error:
-            raise EngineDiedError(f"vLLM: {_first_line(error)}") from error
+            raise EngineDiedError(f"vLLM: {first_line(error)}") from error
         running[request.id] = asked
         return None
 
@@ -288,9 +289,3 @@ class VllmEngine:
         del self.engine
         cleanup_dist_env_and_memory()
         gc.collect()
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of an error."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

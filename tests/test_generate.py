@@ -32,7 +32,7 @@ from generate.verdicts import read_verdicts
 from generate.vllm_engine import Model, VllmEngine
 from tracestill.recipe.generate import Budget, Prices
 from tracestill.recipe.models import LocalModel, ServedModel
-from tracestill.recipe.problems import Buckets, FileSource, GymSource
+from tracestill.recipe.problems import Buckets, FileSource, GymSource, HubSource
 from tracestill.records import (
     Journal,
     Problem,
@@ -108,6 +108,29 @@ def test_a_file_without_the_column_is_named(tmp_path: Path) -> None:
     path.write_text('{"a": "x", "b": "y"}\n')
     with pytest.raises(ValueError, match=r"no column 'prompt', only a, b; map it with columns"):
         load_problems([FileSource(source="file", path=str(path))])
+
+
+def test_a_data_set_on_the_hub_is_read_no_further_than_needed(tmp_path: Path) -> None:
+    """A folder stands for the hub, which no test may reach."""
+    (tmp_path / "data").mkdir()
+    rows = [{"question": f"What is {n}+1?", "answer": f"It is\n#### {n + 1}"} for n in range(9)]
+    for name, text in (
+        ("test-00000", "".join(json.dumps(row) + "\n" for row in rows)),
+        ("train-00000", "not JSON"),
+    ):
+        (tmp_path / "data" / f"{name}.jsonl").write_text(text)
+    columns = {"prompt": "question", "reference": "answer"}
+    asked = {"source": "hub", "dataset": str(tmp_path), "split": "test", "columns": columns}
+    problems, _ = load_problems([HubSource.model_validate({**asked, "size": 3})])
+    assert [problem.prompt for problem in problems] == [f"What is {n}+1?" for n in range(3)]
+    assert problems[2].reference.endswith("#### 3")
+    for wrong, message in (
+        ({"split": "none"}, "can't be read from the hub"),
+        ({"columns": {}}, "has no column 'prompt', only question, answer"),
+        ({"size": 10}, "gave 9 of 10"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_problems([HubSource.model_validate({**asked, **wrong})])
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from tracestill.recipe.loading import dump_recipe, load_recipe
 from tracestill.recipe.paths import check_paths
 from tracestill.recipe.schema import Recipe
 
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+ON_A_HUB = pytest.mark.skipif(
+    os.environ.get("HF_HUB_OFFLINE") != "0", reason="reads from a hub: `make test-hub`"
+)
 GOOD = """\
 name: small
 problems:
@@ -57,7 +62,7 @@ def test_defaults_are_filled_and_come_back(tmp_path: Path) -> None:
         ("samples: 2", "samples: 0", ["line 11", "generate.samples", "a number from 1"]),
         ("samples: 2", "samples: two", ["line 11", "a number from 1", "'two'"]),
         ("size: 2", "sise: 2", ["line 8", "problems.heldout.0.sise", "did you mean size?"]),
-        ("source: reasoning_gym\n", "source: gym\n", ["line 6", "'reasoning_gym', 'file'"]),
+        ("source: reasoning_gym\n", "source: gym\n", ["line 6", "'reasoning_gym', 'file', 'hub'"]),
         ("  stop: \"<|end|>\"", "  think: maybe", ["finetune.think", "or 'none'"]),
         ("plain.jinja", "qwen4", ["no file", "own for the template", "chatml-think, llama-3"]),
         ("name: small", "name: a/b", ["line 1", "name"]),
@@ -137,21 +142,35 @@ def test_schema_of_the_checkout_is_up_to_date(root: Path) -> None:
     assert on_disk == Recipe.model_json_schema()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_of_the_checkout_is_good(path: Path) -> None:
-    """Also its problems: that the generators have these families and so many problems."""
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    if recipe.finetune.template != "own":
+        first = Path(recipe.finetune.template).read_text().splitlines()[0]
+        assert first.startswith("{#-"), "a template says first what it is for"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path, marks=[pytest.mark.hub, ON_A_HUB] if "source: hub" in path.read_text() else []
+        )
+        for path in RECIPES
+    ],
+    ids=lambda p: p.stem,
+)
+def test_every_recipe_of_the_checkout_has_its_problems(path: Path) -> None:
     from generate.problems import load_problems
 
     recipe = load_recipe(path)
-    assert recipe.name == path.stem
     said = recipe.problems.instruction
     heldout, _ = load_problems(recipe.problems.heldout, instruction=said)
     train, _ = load_problems(recipe.problems.train, exclude=heldout, instruction=said)
     assert len(heldout) >= 300
     assert {p.id for p in train}.isdisjoint(p.id for p in heldout)
     assert all(said is None or p.prompt.endswith(said) for p in [*train, *heldout])
-    first = Path(recipe.finetune.template).read_text().splitlines()[0]
-    assert first.startswith("{#-"), "a template says first what it is for"
 
 
 def test_a_template_is_the_students_own_a_shipped_one_or_a_file(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ problems:
   train:
     - {{source: reasoning_gym, family: chain_sum, size: 3, buckets: {{of: 4, keep: [1]}}}}
     - {{source: file, path: problems.jsonl, buckets: {{of: 4, keep: [1]}}}}
+    - {{source: hub, dataset: some/problems, split: train, buckets: {{of: 4, keep: [1]}}}}
   heldout: [{{source: reasoning_gym, family: chain_sum, size: 2, seed: 1}}]
 generate: {{{teacher}, samples: {{min: 1, max: 4, until_correct: 1}}}}
 filter:
@@ -55,6 +56,8 @@ OTHER: dict[str, Any] = {
     "problems.train.1.path": "more.jsonl",
     "problems.train.1.columns": {"prompt": "question"},
     "problems.train.1.kind": "open",
+    "problems.train.2.columns": {"prompt": "question"},
+    "problems.train.2.kind": "open",
     "problems.heldout.0.family": "ab",
     "problems.heldout.0.config": {"min_terms": 3},
     "model": "./other-teacher",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from generate.hub import hub_rows
 from generate.importing.row_format import Row, RowFormat, column_of
 from generate.messages import whole
+from tracestill.records.errors import first_line
 
 _BATCH = 256  # rows of a Parquet file that lie in memory at once
 
@@ -45,26 +46,7 @@ def read_hub(
         ValueError: it can't be had, or lacks a column that the format needs.
 
     """
-    import datasets
-    import pyarrow as pa
-
-    failures = (datasets.exceptions.DatasetsError, pa.ArrowException, OSError)
-    try:
-        rows = iter(
-            datasets.load_dataset(dataset, config, split=split, revision=revision, streaming=True)
-        )
-    except (*failures, ValueError) as error:  # ValueError: no such configuration or split
-        raise ValueError(f"{dataset} can't be read from the hub: {_first(error)}") from error
-    for number in itertools.count(1):
-        try:
-            row = next(rows, None)
-        except failures as error:
-            raise ValueError(
-                f"{dataset} broke off after {number - 1} rows: {_first(error)}; the same command "
-                "starts again"
-            ) from error
-        if row is None:
-            return
+    for number, row in enumerate(hub_rows(dataset, config, split, revision), 1):
         if number == 1:
             _check(row, row_format, dataset)
         yield Line(f"{dataset}, row {number}", row)
@@ -96,7 +78,7 @@ def _parquet(file: Path, row_format: RowFormat) -> Iterator[Line]:
                     number += 1
                     yield Line(f"{file.name}, row {number}", row)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{file} can't be read: {_first(error)}") from error
+        raise ValueError(f"{file} can't be read: {first_line(error)}") from error
 
 
 def _unpacked(file: Path) -> Iterator[bytes]:
@@ -108,7 +90,7 @@ def _unpacked(file: Path) -> Iterator[bytes]:
         with io.BufferedReader(opened) as lines:
             yield from lines
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{file} can't be read: {_first(error)}") from error
+        raise ValueError(f"{file} can't be read: {first_line(error)}") from error
 
 
 def _jsonl(file: Path, row_format: RowFormat) -> Iterator[Line]:
@@ -122,7 +104,7 @@ def _jsonl(file: Path, row_format: RowFormat) -> Iterator[Line]:
             if b"\\ud" in line.lower():
                 row = json.loads(whole(json.dumps(row, ensure_ascii=False)))
         except (ValueError, RecursionError) as error:
-            yield Line(place, {}, f"not JSON: {_first(error)}")
+            yield Line(place, {}, f"not JSON: {first_line(error)}")
             continue
         if not isinstance(row, dict):
             yield Line(place, {}, "not a JSON object")
@@ -131,7 +113,3 @@ def _jsonl(file: Path, row_format: RowFormat) -> Iterator[Line]:
             _check(row, row_format, file)
             checked = True
         yield Line(place, row)
-
-
-def _first(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

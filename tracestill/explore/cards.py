@@ -8,7 +8,7 @@ from typing import Any
 from finetune.older import OLDEST
 from tracestill.explore.load import Run, load_run
 from tracestill.recipe.generate import ImportTeacher
-from tracestill.recipe.problems import FileSource, ProblemSource
+from tracestill.recipe.problems import FileSource, HubSource, ProblemSource
 from tracestill.recipe.schema import Recipe
 from tracestill.records.content import folder_fingerprint, model_name
 from tracestill.records.figures import ExportFigures, GgufFigures, TrainingFigures
@@ -155,6 +155,8 @@ def _made(recipe: Recipe, run: Run, tuned: TrainingFigures) -> list[tuple[str, s
 def _source(source: ProblemSource) -> str:
     if isinstance(source, FileSource):
         return f"a file of {source.kind} problems"
+    if isinstance(source, HubSource):
+        return f"{source.dataset}, {source.split}"
     return f"{source.family} (reasoning-gym)"
 
 

@@ -39,14 +39,11 @@ class GymSource(Section):
     buckets: Buckets | None = None
 
 
-class FileSource(Section):
-    """Problems from a JSONL, JSON, CSV or Parquet file."""
+class _TableSource(Section):
+    """Problems that are rows of a table."""
 
-    source: Literal["file"]
-    path: str
-    """The file; relative to the recipe."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """The file's column for each of `prompt`, `reference`, `language`; the same names if empty."""
+    """The table's column for each of `prompt`, `reference`, `language`; the same names if empty."""
     kind: Kind = "math"
     """How the answers are judged."""
     size: int | None = Field(default=None, ge=1)
@@ -54,7 +51,29 @@ class FileSource(Section):
     buckets: Buckets | None = None
 
 
-ProblemSource = Annotated[GymSource | FileSource, Field(discriminator="source")]
+class FileSource(_TableSource):
+    """Problems from a JSONL, JSON, CSV or Parquet file."""
+
+    source: Literal["file"]
+    path: str
+    """The file; relative to the recipe."""
+
+
+class HubSource(_TableSource):
+    """Problems from a data set on the hub, of which no more is read than is taken."""
+
+    source: Literal["hub"]
+    dataset: str
+    """The data set's id, such as `openai/gsm8k`."""
+    config: str | None = None
+    """The data set's configuration; its default if null."""
+    split: str
+    """The data set's split, such as `test`."""
+    revision: str | None = None
+    """A commit, tag or branch; what is newest if null, and it is read once for a run."""
+
+
+ProblemSource = Annotated[GymSource | FileSource | HubSource, Field(discriminator="source")]
 
 
 class ProblemsSection(Section):
