@@ -45,15 +45,12 @@ check: $(READY) ## style, types, import directions, the recipes' schema
 	$(BIN)/lint-imports
 	$(BIN)/tracestill schema --check recipes/schema.json
 
-# Three workers for two cores, since some tests wait (see tests/conftest.py); at most four, which is
-# what 24 GB of memory take.
-WORKERS := $(shell n=$$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )); echo $$(( n < 4 ? n : 4 )))
-
+# A worker for each core (see tests/conftest.py), as many as 24 GB of memory take.
 test: $(READY) ## the tests, in less than 10 minutes on two cores
-	$(BIN)/python -m pytest -m "not slow and not real" --durations 10 -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not real" --durations 10 -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY) ## the tests that run for minutes
-	$(BIN)/python -m pytest -m "slow and not real" --timeout 3600 -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -m "slow and not real" --timeout 3600 -n auto --maxprocesses 4 --dist worksteal
 
 test-hub: $(READY) ## the shipped templates with real tokenizers, from the hub
 	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -m hub

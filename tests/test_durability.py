@@ -153,9 +153,13 @@ def test_kills_of_a_teacher_in_this_process(tmp_path: Path, samples: Any, proces
 
 @pytest.mark.slow
 def test_kills_with_the_real_server(tmp_path: Path) -> None:
+    # The problems are none that the miniature has learnt, so its answers are of no use: no canary.
     write_problems(tmp_path, 300)
     with teacher() as (url, _):
-        section = {**SERVED, "model": NAME, "base_urls": [url], "samples": 3, "max_tokens": 200}
+        section = {
+            **SERVED, "model": NAME, "base_urls": [url], "samples": 3, "max_tokens": 200,
+            "canary": False,
+        }  # fmt: skip
         campaign = Campaign(write_recipe(tmp_path, section), tmp_path / "run")
         for number in range(2):
             campaign.kill_at(grown(campaign.journal, 0.3 + number), alone=False)
@@ -165,8 +169,7 @@ def test_kills_with_the_real_server(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_engine_whose_core_is_killed_is_opened_again(tmp_path: Path) -> None:
-    # The problems are none that the miniature has learnt, so its answers are of no use: no canary.
-    write_problems(tmp_path, 300)
+    write_problems(tmp_path, 300)  # of no use either
     recipe, run = write_recipe(tmp_path, {**LOCAL, "samples": 8, "canary": False}), tmp_path / "run"
     journal = run / "generate" / "journal.jsonl"
     process = start(recipe, run, VLLM_ENABLE_V1_MULTIPROCESSING="1")

@@ -272,9 +272,8 @@ def test_a_kill_while_sampling_loses_nothing_finished(
     assert traces.keys() == {t.id for t in read_table(finished / "generate", "traces", Trace)}
 
 
-# A kill while training is tested more closely in test_training.py; an evaluation samples, and keeps
-# its answers, as generate does.
-SLOW = {"finetune", "evaluate"}
+# A kill while training is tested more closely in test_training.py.
+SLOW = {"finetune"}
 
 
 @pytest.mark.parametrize(

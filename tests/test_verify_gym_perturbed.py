@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+import pytest
+
 from filter.verify.gym import own_answer, reasoning_gym_many
 from generate.problems import load_problems
 from tracestill.recipe.problems import GymSource
@@ -83,6 +85,7 @@ def shape(text: str) -> list[str]:
     return ["0" if value in ("0", "-0") else value for value in values]
 
 
+@pytest.mark.slow
 def test_hardly_a_changed_answer_is_accepted() -> None:
     from reasoning_gym.factory import DATASETS
 
