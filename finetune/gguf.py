@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from tracestill.records.layout import GGUF_FIGURES
 _WHOLE = ("f32", "bf16", "f16")  # kinds that are not quantised
 _TOKENS = 256  # of each answer
 _COMPARED = 4  # answers whose logits are compared
+_NEAR = 0.1  # nats between two candidates for a token, which rounding may put in either order
 
 
 def export_gguf(
@@ -45,6 +46,7 @@ def export_gguf(
     *,
     name: str,
     sampling: dict[str, float],
+    on_step: Callable[[str], None] = lambda step: None,
 ) -> GgufFigures:
     """Write the student in `merged` as GGUF files into `folder`, one for each of `kinds` (`q8_0`,
     `q4_k_m`, as llama.cpp names them), with a Modelfile for the first, and let llama.cpp answer
@@ -58,6 +60,7 @@ def export_gguf(
         settings: of the training: the system prompt, and whether code of the student's may run.
         name: of the model, and of its files.
         sampling: what the Modelfile sets, by Ollama's names.
+        on_step: is told in words what is being done.
 
     Raises:
         ValueError: llama.cpp is not here, or knows no such kind; one line with the fix.
@@ -80,25 +83,21 @@ def export_gguf(
     config = json.loads((merged / "config.json").read_text())
     own = {"bfloat16": "bf16", "float16": "f16"}.get(config["dtype"], "f32")
     source = temporary / f"{name}-{own}.gguf"
+    on_step("converting")
     call("convert", converter=str(tools), model=str(merged), out=str(source), kind=own, name=name)
     texts = [prompt_text(tokenizer, prompt, settings.system_prompt) for prompt in prompts]
+    on_step("letting the merged student answer")
     asked = _Asked.of(merged, tokenizer, texts, settings)
     files, findings = [], []
     for kind in dict.fromkeys(kinds):
         path = temporary / f"{name}-{kind}.gguf"
         if path != source:
+            on_step(f"quantising: {kind}")
             call("quantise", source=str(source), out=str(path), kind=kind)
+        on_step(f"checking: {kind}")
         made = _checked(path, kind, asked, tokenizer)
         files.append(made)
-        if kind in _WHOLE and made.same < made.answers:
-            findings.append(
-                f"{kind}: {made.answers - made.same} of {made.answers} greedy answers differ from "
-                "those of merged/ somewhere"
-            )
-        if not made.ended:
-            findings.append(
-                f"{kind}: none of {made.answers} greedy answers ended within {_TOKENS} tokens"
-            )
+        findings += _findings(made)
     if own not in kinds:
         source.unlink()
     stops = [tokenizer.convert_ids_to_tokens(token) for token in asked.ends]
@@ -107,14 +106,42 @@ def export_gguf(
     figures = GgufFigures(
         merged=folder_fingerprint(merged), release=RELEASE, files=files, findings=findings
     )
-    write_atomic(
-        temporary / GGUF_FIGURES, msgspec.json.format(msgspec.json.encode(asdict(figures)))
-    )
+    write_figures(temporary, figures)
     sync_tree(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     sync_folder(folder.parent)
     return figures
+
+
+def write_figures(folder: Path, figures: GgufFigures) -> None:
+    """Write the figures beside the files."""
+    text = msgspec.json.format(msgspec.json.encode(asdict(figures)))
+    write_atomic(folder / GGUF_FIGURES, text)
+
+
+def _findings(made: GgufFile) -> list[str]:
+    """What a user should know of a file."""
+    found = []
+    other = made.answers - made.same
+    if made.kind in _WHOLE and other:
+        line = f"{made.kind}: {other} of {made.answers} greedy answers differ from merged/'s"
+        if made.largest_gap is None:
+            line += ": llama.cpp ends them at other tokens"
+        elif made.largest_gap < _NEAR:
+            line += (
+                f" from some token on, where the two candidates were within {made.largest_gap:.2g} "
+                "nats: as good as a tie"
+            )
+        else:
+            line += (
+                f", at tokens whose candidates were up to {made.largest_gap:.2g} nats apart: more "
+                "than rounding explains"
+            )
+        found.append(line)
+    if not made.ended:
+        found.append(f"{made.kind}: none of {made.answers} answers ended within {_TOKENS} tokens")
+    return found
 
 
 class _Asked:
@@ -166,6 +193,7 @@ def _checked(path: Path, kind: str, asked: _Asked, tokenizer: Any) -> GgufFile:
         "look", file=str(path), texts=asked.texts, prompts=prompts, logits=str(logits),
         samples=[one.input_ids.tolist() for one in compared],
         learnt=[min(128, one.learnt) for one in compared], most=_TOKENS,
+        expected=asked.answers,
     )  # fmt: skip
     for text, ids, expected in zip(asked.texts, seen["ids"], prompts, strict=True):
         if ids != expected:
@@ -192,5 +220,6 @@ def _checked(path: Path, kind: str, asked: _Asked, tokenizer: Any) -> GgufFile:
         answers=len(same),
         same=sum(same),
         ended=sum(seen["ended"]),
+        largest_gap=max((gap for _, gap in filter(None, seen["parted"])), default=None),
         tokens_per_second=round(seen["tokens_per_second"], 1),
     )

@@ -70,11 +70,14 @@ def kinds() -> dict[str, int]:
 
 def look(
     file: str, texts: list[str], prompts: list[list[int]], samples: list[list[int]],
-    learnt: list[int], logits: str, most: int,
+    learnt: list[int], logits: str, most: int, expected: list[list[int]],
 ) -> dict[str, Any]:  # fmt: skip
     """What llama.cpp makes of a file: the texts' token ids, the greedy tokens after each prompt up
     to `most` (and whether the last ended its turn), and, saved in `logits`, float32 predictions of
     the last `learnt` tokens of each sample, one below the other.
+
+    `parted` has for each prompt None, or at which token the answer first differs from the
+    `expected` one and by how much the logit of the drawn token is above that of the expected one.
     """
     import numpy as np
     from llama_cpp import Llama, llama_vocab_is_eog
@@ -88,7 +91,8 @@ def look(
         parts.append(model.scores[len(ids) - count - 1 : len(ids) - 1].copy())
     np.save(logits, np.concatenate(parts))
     answers, ended, begin, made = [], [], time.monotonic(), 0
-    for ids in prompts:
+    parted: list[tuple[int, float] | None] = []
+    for ids, wanted in zip(prompts, expected, strict=True):
         answer: list[int] = []
         ends = False
         for token in model.generate(ids, top_k=1, temp=0.0, repeat_penalty=1.0):
@@ -98,11 +102,19 @@ def look(
                 break
         answers.append(answer)
         ended.append(bool(ends))
+        pairs = enumerate(zip(answer, wanted, strict=False))
+        at = next((at for at, (token, other) in pairs if token != other), None)
+        if at is None:
+            parted.append(None)
+        else:
+            scores = model.scores[len(ids) + at - 1]
+            parted.append((at, float(scores[answer[at]] - scores[wanted[at]])))
         made += len(answer)
     return {
         "ids": [model.tokenize(text.encode(), add_bos=False, special=True) for text in texts],
         "answers": answers,
         "ended": ended,
+        "parted": parted,
         "template": model.metadata.get("tokenizer.chat_template"),
         "tokens_per_second": made / (time.monotonic() - begin),
     }

@@ -28,7 +28,7 @@ def modelfile(
     if system:
         lines.append(f'SYSTEM """{system}"""')
     lines += [f'PARAMETER stop "{stop}"' for stop in stops]
-    lines += [f"PARAMETER {name} {value:g}" for name, value in sampling.items()]
+    lines += [f"PARAMETER {name} {value}" for name, value in sampling.items()]
     return "\n".join(lines) + "\n"
 
 

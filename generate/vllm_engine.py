@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+from generate.answers import answer_of
 from generate.engine import EngineDiedError, Request, Response, failed_response
 from generate.prompts import render_prompt, why_unsent
-from generate.reasoning import closing_token, think_tokens
-from tracestill.records import Finish, Sampling
+from generate.reasoning import think_tokens
+from tracestill.records import Sampling
 from tracestill.records.errors import first_line
 from tracestill.records.tokenizers import mended
 
@@ -252,34 +253,10 @@ class VllmEngine:
     def _response_of(
         self, id_: str, asked: _Running, new: list[int], finish: str | None
     ) -> Response:
-        ids = asked.begun + new
-        # The stop token is no part of the text.
-        said = ids[:-1] if finish == "stop" else ids
-        closed_at = None
-        if self._think is not None:
-            close = closing_token(said, *self._think, self._decode)
-            if close is not None:
-                closed_at = len(self._decode(said[:close]))
-            elif asked.prefill or self._think[0] in said:  # else it may use other tags
-                closed_at = -1
-        known = finish in ("stop", "length")
-        return Response(
-            id=id_,
-            raw=self._decode(said),
-            token_ids=ids,
-            prefill=asked.prefill,
-            closed_at=closed_at,
-            finish=cast(Finish, finish) if known else "error",
-            error=None if known else f"vLLM ended it with {finish!r}",
-            prompt_tokens=asked.prompt,
-            completion_tokens=len(ids),
-            new_tokens=len(new),
-            seconds=time.monotonic() - asked.begin,
-        )
-
-    def _decode(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
-        return text
+        return answer_of(
+            self._tokenizer, self._think, id_=id_, prompt=asked.prompt, prefill=asked.prefill,
+            ids=asked.begun + new, new=len(new), finish=finish, begin=asked.begin, engine="vLLM",
+        )  # fmt: skip
 
     def close(self) -> None:
         """Free the model's memory, so that another can be loaded in this process."""

@@ -89,11 +89,11 @@ def evaluate(
 
         traces = _answers(subject, problems, settings.samples, sampling, seed, folder, shown)
         notes += _failures(subject.name, traces, settings.max_failed)
-        verdicts = _verdicts(traces, problems, sandbox)
+        verdicts = verdicts_of(traces, problems, sandbox)
         tables[subject.name] = write_table(folder, subject.name, Trace, traces)
         name = f"{subject.name}_verdicts"
         tables[name] = write_table(folder, name, Verdict, verdicts)
-        results[subject.name] = _figures(traces, verdicts, problems)
+        results[subject.name] = figures_of(traces, verdicts, problems)
     rows = each * len(models)
     return StageResult(
         rows_in=rows,
@@ -145,9 +145,10 @@ def _answers(
     return list(sample(problems, job, progress))
 
 
-def _verdicts(
+def verdicts_of(
     traces: Sequence[Trace], problems: Sequence[Problem], sandbox: Sandbox
 ) -> list[Verdict]:
+    """The verdicts on answers, without those to requests that failed."""
     from filter.verify import Answer, verify_many
 
     by_id = {problem.id: problem for problem in problems}
@@ -159,9 +160,15 @@ def _verdicts(
     return verify_many(answers, sandbox)
 
 
-def _figures(
+def figures_of(
     traces: Sequence[Trace], verdicts: Sequence[Verdict], problems: Sequence[Problem]
 ) -> ModelFigures:
+    """The figures of a model's answers, whose verdicts are in their order (`verdicts_of`).
+
+    Raises:
+        ValueError: there is no answer.
+
+    """
     tasks = {problem.id: task_of(problem) for problem in problems}
     answered = [trace for trace in traces if trace.finish not in FAILED]
     marks = [

@@ -11,7 +11,7 @@ from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.problems import FileSource, HubSource, ProblemSource
 from tracestill.recipe.schema import Recipe
 from tracestill.records.content import folder_fingerprint, model_name
-from tracestill.records.figures import ExportFigures, GgufFigures, TrainingFigures
+from tracestill.records.figures import ExportFigures, GgufFigures, GgufFile, TrainingFigures
 from tracestill.records.layout import GGUF_FIGURES
 
 _TAGS = {"adapter": ["lora"], "gguf": ["gguf"]}
@@ -52,10 +52,14 @@ def _content(recipe: Recipe, run: Run, evaluated: bool, part: str) -> dict[str, 
     evaluate, student = recipe.evaluate, recipe.finetune
     longest = evaluate.max_tokens or getattr(recipe.generate, "max_tokens", None)
     git = run.provenance.get("git") or {}
+    gguf = _gguf(run)
     return {
         "metadata": _metadata(recipe, part),
         "part": part,
-        "gguf": _gguf(run),
+        "gguf": gguf,
+        "measured": gguf and next(filter(None, (one.pass_at_1 for one in gguf.files)), None),
+        "lost": lost,
+        "server": gguf and server_command(gguf.files[0].file, recipe),
         "name": recipe.name,
         "description": recipe.description,
         "adapter": adapter,
@@ -90,6 +94,40 @@ def _gguf(run: Run) -> GgufFigures | None:
 
     figures = msgspec.json.decode(path.read_bytes(), type=GgufFigures)
     return figures if figures.merged == folder_fingerprint(run.path / "finetune/merged") else None
+
+
+def llama_sampling(recipe: Recipe) -> dict[str, float]:
+    """How the student is sampled in the evaluation, by Ollama's names, with what Ollama and
+    llama-server would add to it unasked left off, and the context that it was trained for.
+    """
+    section = recipe.evaluate
+    return {
+        "temperature": section.temperature,
+        "top_p": section.top_p,
+        "top_k": max(0, section.top_k),  # 0: no limit
+        "min_p": 0,
+        "repeat_penalty": 1,
+        "num_ctx": recipe.finetune.max_length,
+    }
+
+
+def server_command(file: str, recipe: Recipe) -> str:
+    """A command that serves a GGUF file of the student, sampled as in the evaluation."""
+    values = llama_sampling(recipe)
+    return (
+        f"llama-server -m {file} --jinja --temp {values['temperature']:g} "
+        f"--top-p {values['top_p']:g} --top-k {values['top_k']} --min-p 0"
+    )
+
+
+def lost(file: GgufFile) -> tuple[str, str]:
+    """A file's pass@1, and by how much it differs from the student's, in percentage points with the
+    95% interval; empty where that was not measured.
+    """
+    if (made := file.pass_at_1) is None:
+        return "", ""
+    low, high = (f"{100 * end:+.1f}" for end in made.ci95)
+    return f"{made.answers.pass_at_1:.1%}", f"{100 * made.difference:+.1f} ({low} to {high})"
 
 
 def _metadata(recipe: Recipe, part: str) -> str:

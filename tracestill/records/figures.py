@@ -133,34 +133,6 @@ class ExportFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GgufFile:
-    """A GGUF file of the student, and how llama.cpp reads it.
-
-    `logit_difference` is relative to the logits' spread, on the merged student's own greedy
-    answers; `same` of `answers` greedy answers have its tokens, and `ended` ended by themselves.
-    """
-
-    kind: str
-    file: str
-    bytes: int
-    logit_difference: float
-    answers: int
-    same: int
-    ended: int
-    tokens_per_second: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GgufFigures:
-    """The student in GGUF. `merged` is the content of the folder that it was made of."""
-
-    merged: str
-    release: str
-    files: list[GgufFile]
-    findings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class OnPolicyFigures:
     """On-policy distillation. Losses are divergences from the teacher in nats per sampled token, of
     the first and the last tenth of the steps; so is `ended_share`, of the last.
@@ -229,6 +201,51 @@ class ModelFigures(PassAt1):
     mean_tokens: float
     truncated: int
     failed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantisedFigures:
+    """llama.cpp's answers to held-out problems with a file of the student, and by how much its
+    pass@1 differs from that of `merged/` on the same problems (`merged`), with the 95% interval.
+    """
+
+    answers: ModelFigures
+    merged: float
+    difference: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufFile:
+    """A GGUF file of the student, and how llama.cpp reads it.
+
+    `logit_difference` is relative to the logits' spread, on the merged student's own greedy
+    answers; `same` of `answers` greedy answers have its tokens, and `ended` ended by themselves.
+    """
+
+    kind: str
+    file: str
+    bytes: int
+    logit_difference: float
+    answers: int
+    same: int
+    ended: int
+    tokens_per_second: float
+    largest_gap: float | None = None
+    """Of the answers that have other tokens: the most that llama.cpp's logit of its own token was
+    above that of the merged student's, where they first part. None if none does.
+    """
+    pass_at_1: QuantisedFigures | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufFigures:
+    """The student in GGUF. `merged` is the content of the folder that it was made of."""
+
+    merged: str
+    release: str
+    files: list[GgufFile]
+    findings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ def settings(recipe: Recipe) -> Any:
         student.system_prompt,
         student.trust_remote_code,
         template_content(recipe),
-        teacher.max_model_len if isinstance(teacher, LocalModel) else None,  # the student's too
+        longest_context(recipe),
     ]
     if student.contract.languages is not None:
         asked.append(student.contract.languages)
@@ -76,38 +76,63 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     )
 
 
+def longest_context(recipe: Recipe) -> int | None:
+    """The tokens that prompt and answer may take; None: what the model was trained for."""
+    teacher = recipe.generate
+    return teacher.max_model_len if isinstance(teacher, LocalModel) else None
+
+
+def student_after(recipe: Recipe, run: Path) -> EvaluatedModel:
+    """The trained student, and how it is asked."""
+    from tracestill.evaluate.evaluation import EvaluatedModel
+
+    student = recipe.finetune
+    merged = str((run / "finetune" / "merged").resolve())
+    return EvaluatedModel(
+        name="student_after",
+        model=LocalModel(
+            model=merged,
+            max_model_len=longest_context(recipe),
+            engine_args=_remote(recipe),
+            dtype=dtype_for_vllm(Path(merged)),
+        ),
+        system_prompt=student.system_prompt,
+        # It is saved with its template; but a tokenizer that comes as Python can set its own.
+        chat_template=_taught(recipe),
+        languages=bool(known_languages(Path(student.template), student)),
+    )
+
+
+def _remote(recipe: Recipe) -> dict[str, Any]:
+    return {"trust_remote_code": True} if recipe.finetune.trust_remote_code else {}
+
+
+def _taught(recipe: Recipe) -> str | None:
+    template = recipe.finetune.template
+    return None if template == OWN else Path(template).read_text(encoding="utf-8")
+
+
 def _models(recipe: Recipe, run: Path) -> dict[Subject, EvaluatedModel]:
     from tracestill.evaluate.evaluation import EvaluatedModel
 
     teacher, student = recipe.generate, recipe.finetune
-    longest = teacher.max_model_len if isinstance(teacher, LocalModel) else None
-    remote = {"trust_remote_code": True} if student.trust_remote_code else {}
+    after = student_after(recipe, run)
     before = LocalModel(
-        model=student.student, revision=student.revision, max_model_len=longest, engine_args=remote
-    )
-    merged = str((run / "finetune" / "merged").resolve())
-    after = LocalModel(
-        model=merged, max_model_len=longest, engine_args=remote, dtype=dtype_for_vllm(Path(merged))
+        model=student.student,
+        revision=student.revision,
+        max_model_len=longest_context(recipe),
+        engine_args=_remote(recipe),
     )
     own = student.template == OWN
-    taught = None if own else Path(student.template).read_text(encoding="utf-8")
-    languages = bool(known_languages(Path(student.template), student))
     models: dict[Subject, EvaluatedModel] = {
         "student_before": EvaluatedModel(
             name="student_before",
             model=before,
             system_prompt=student.system_prompt,
-            chat_template=None if own or _has_template(recipe) else taught,
-            languages=languages,
+            chat_template=None if own or _has_template(recipe) else _taught(recipe),
+            languages=after.languages,
         ),
-        # It is saved with its template; but a tokenizer that comes as Python can set its own.
-        "student_after": EvaluatedModel(
-            name="student_after",
-            model=after,
-            system_prompt=student.system_prompt,
-            chat_template=taught,
-            languages=languages,
-        ),
+        "student_after": after,
     }
     if not isinstance(teacher, ImportTeacher):
         models["teacher"] = EvaluatedModel(
