@@ -120,6 +120,7 @@ def trl(
     packing: bool,
     per_step: int | None = None,
     attention: str = "sdpa",
+    liger: bool = False,
 ) -> Any:
     """Trl's trainer on the same ids and labels: packed as it packs best, `per_step` rows a step, or
     padded as in open-r1's recipe.
@@ -152,7 +153,7 @@ def trl(
         max_length=chosen.max_length, packing=packing,
         gradient_checkpointing=chosen.gradient_checkpointing, bf16=on_gpu, use_cpu=not on_gpu,
         logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, seed=0,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=False, use_liger_kernel=liger,
     )  # fmt: skip
     return SFTTrainer(
         model=add_adapter(model, chosen),

@@ -1,11 +1,11 @@
-"""The speed of training on a GPU: `python benchmarks/gpu_finetune.py [--shapes 1.5B 7B] …`.
+"""The speed of training on a GPU: `python benchmarks/gpu_finetune.py [CASE …]`.
 
-Qwen2.5's shapes with random weights, LoRA and QLoRA, samples of 8,192, 16,384 and 32,768 tokens a
-row, this project's trainer beside plain trl packed, in turn, each in a process of its own:
-tokens/s, MFU, the most that was allocated, and what the planner said before. The learning rate is
-0, so that both must have the same mean loss. What does not fit is recorded as such. Writes
-benchmarks/results/gpu_finetune.json after each training. `--shapes tiny --tokens 256` tries the
-script out, also without a GPU.
+A case is `SHAPE/METHOD/TOKENS`: one of Qwen2.5's shapes with random weights, LoRA (`none`), QLoRA
+(`nf4`) or `full`, and the tokens of a row. This project's trainer and plain trl packed take turns,
+each in a process of its own: tokens/s, MFU, the most that was allocated, and what the planner said
+before. The learning rate is 0, so that both must have the same mean loss. What does not fit is
+recorded as such. Writes benchmarks/results/gpu_finetune.json after each training. The case
+`tiny/none/256` tries the script out, also without a GPU.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }  # fmt: skip
+CASES = [
+    f"{shape}/{method}/{tokens}"
+    for shape in ("1.5B", "7B")
+    for method in ("none", "nf4")
+    for tokens in (8_192, 16_384, 32_768)
+]
 ROWS, PER_STEP = 6, 1  # rows of a training, and of an optimiser step
 
 
@@ -61,6 +67,9 @@ def student(folder: Path, shape: str) -> Path:
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         made = Qwen2ForCausalLM._from_config(config, dtype=torch.bfloat16)
     made.save_pretrained(folder)
+    del made
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what is measured needs the room, in another process
     tokenizer(folder, 1_000)
     return folder
 
@@ -96,10 +105,12 @@ def one(options: argparse.Namespace) -> dict[str, Any]:
     from finetune.step import peak_memory
     from tracestill.run.provenance import provenance
 
-    folder, tokens = Path(options.student), options.tokens[0]
+    folder, tokens = Path(options.student), options.tokens
+    method = options.method
     chosen = settings(
-        folder, max_length=tokens, quantize=options.methods[0], batch_size=PER_STEP,
-        learning_rate=0.0,
+        folder, max_length=tokens, quantize="nf4" if method == "nf4" else "none",
+        method="full" if method == "full" else "lora", batch_size=PER_STEP, learning_rate=0.0,
+        liger=options.liger,
     )  # fmt: skip
     config = AutoConfig.from_pretrained(folder)
     data = rows_of(tokens, config.vocab_size)
@@ -113,7 +124,7 @@ def one(options: argparse.Namespace) -> dict[str, Any]:
         else:
             trainer = trl(
                 folder, data, sizing.settings, packing=True, per_step=PER_STEP,
-                attention=options.attention,
+                attention=options.attention, liger=options.liger,
             )  # fmt: skip
         stamps: list[float] = []
         own = trainer.training_step
@@ -142,6 +153,7 @@ def one(options: argparse.Namespace) -> dict[str, Any]:
         "mfu": least and least / ROWS / seconds,
         "peak_bytes": peak_memory(),
         "loss": sum(losses) / len(losses),
+        "step_seconds": [round(step, 3) for step in steps],
         "gradient_checkpointing": sizing.settings.gradient_checkpointing,
         "planned": {
             "bytes": plan.memory.allocated,
@@ -153,47 +165,50 @@ def one(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure what is named."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--shapes", nargs="*", default=["1.5B", "7B"], choices=list(SHAPES))
-    parser.add_argument("--methods", nargs="*", default=["none", "nf4"])
-    parser.add_argument("--tokens", nargs="*", type=int, default=[8_192, 16_384, 32_768])
+    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="SHAPE/METHOD/TOKENS")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ways", nargs="*", default=["tracestill", "trl"])
     parser.add_argument("--attention", default="sdpa", help="trl's")
+    parser.add_argument("--liger", action="store_true", help="with Liger's kernels, in both")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--way", help=argparse.SUPPRESS)
-    parser.add_argument("--student", help=argparse.SUPPRESS)
+    for name in ("way", "student", "method"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
         print("RESULT " + json.dumps(one(options)))
         return
     target = options.out / "gpu_finetune.json"
     results: dict[str, Any] = json.loads(target.read_text()) if target.exists() else {}
-    for shape in options.shapes:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = student(Path(temporary) / shape, shape)
-            for method in options.methods:
-                for tokens in options.tokens:
-                    key = f"{shape}, {'QLoRA' if method == 'nf4' else 'LoRA'}, {tokens:,} tokens"
-                    results[key] = []
-                    for _ in range(options.repeats):
-                        for way in ("tracestill", "trl"):
-                            made = _child(options, way, folder, method, tokens)
-                            results[key].append(made)
-                            print(key, {k: v for k, v in made.items() if k != "provenance"})
-                            target.write_text(json.dumps(results, indent=2) + "\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        for case in options.cases:
+            shape, method, tokens = case.split("/")
+            folder = Path(temporary) / shape
+            if not folder.exists():
+                student(folder, shape)
+            made = results.setdefault(case + ("/liger" if options.liger else ""), [])
+            for _ in range(options.repeats):
+                for way in options.ways:
+                    made.append(_child(options, way, folder, method, tokens))
+                    print(case, {k: v for k, v in made[-1].items() if k != "provenance"})
+                    target.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def _child(
-    options: argparse.Namespace, way: str, folder: Path, method: str, tokens: int
+    options: argparse.Namespace, way: str, folder: Path, method: str, tokens: str
 ) -> dict[str, Any]:
     command = [
-        sys.executable, __file__, "--way", way, "--student", str(folder), "--methods", method,
-        "--tokens", str(tokens), "--attention", options.attention,
+        sys.executable, __file__, "--way", way, "--student", str(folder), "--method", method,
+        "--tokens", tokens, "--attention", options.attention,
+        *(["--liger"] if options.liger else []),
     ]  # fmt: skip
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    begin = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True)
+    seconds = round(time.monotonic() - begin, 1)
     if done.returncode:
-        return {"way": way, "failed": done.returncode}
+        return {"way": way, "failed": done.returncode, "said": done.stderr[-2_000:]}
     made: dict[str, Any] = json.loads(done.stdout.splitlines()[-1].removeprefix("RESULT "))
-    return made
+    return {**made, "process_seconds": seconds}
 
 
 if __name__ == "__main__":

@@ -383,7 +383,7 @@ def test_a_teachers_tokenizer_is_mended_too_and_its_template_checked(tmp_path: P
         said = "What is 1 + 1?\n\n  Say  why."
         request = Request(id="r", messages=as_messages(said, None), seed=0)
         ids, prefill = engine._render(request)
-        assert said in engine._decode(ids)
+        assert said in engine._tokenizer.decode(ids)
         assert prefill == "<think>"
         (response,) = filter(None, engine.stream([request]))
         assert response.finish == "length"
