@@ -10,6 +10,7 @@ import torch
 from training import settings
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from finetune import attention
 from finetune.attention import supports
 from finetune.loss import add_token_loss
 from finetune.packing import (
@@ -201,3 +202,29 @@ def test_a_model_that_changes_its_logits_is_refused() -> None:
     model.config.final_logit_softcapping = 30.0
     with pytest.raises(ValueError, match="changes its logits"):
         add_token_loss(model)
+
+
+def test_samples_that_are_attended_together_and_alone_make_one_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lengths = [3, 5, 40, 50, 7, 60, 2]
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(1, heads, sum(lengths), 8, generator=generator) for heads in (4, 2, 2)
+    )
+    module, calls = torch.nn.Module(), []
+    alone, _ = attention._attend(module, query, key, value, None, segments=lengths)
+
+    def together(query: Any, key: Any, value: Any, lengths: list[int], scale: Any) -> Any:
+        calls.append(lengths)
+        monkeypatch.setattr(attention, "takes_many", lambda *_: False)
+        made, _ = attention._attend(module, query, key, value, None, segments=lengths)
+        monkeypatch.setattr(attention, "takes_many", lambda *_: True)
+        return made
+
+    monkeypatch.setattr(attention, "LONG", 32)
+    monkeypatch.setattr(attention, "takes_many", lambda *_: True)
+    monkeypatch.setattr(attention, "attend_together", together)
+    mixed, _ = attention._attend(module, query, key, value, None, segments=lengths)
+    assert calls == [[3, 5], [7], [2]]
+    torch.testing.assert_close(mixed, alone)

@@ -15,10 +15,17 @@ def kernels() -> Iterator[None]:
     import torch
     from torch.nn import functional
 
+    from finetune import attention as packed
+
     flash, attention = _flash(), functional.scaled_dot_product_attention
+    takes_many, together = packed.takes_many, packed.attend_together
     dropout, enabled = functional.dropout, torch.is_autocast_enabled
     functional.scaled_dot_product_attention = lambda query, key, value, **_: flash.apply(
         query, key, value
+    )
+    packed.takes_many = lambda kind, dtype, size: takes_many("cuda", dtype, size)
+    packed.attend_together = lambda query, key, value, *_: flash.apply(query, key, value).transpose(
+        1, 2
     )
     # A GPU keeps a mask of bytes; a CPU would keep one of floats.
     functional.dropout = lambda values, p, training, *_: (
@@ -28,6 +35,7 @@ def kernels() -> Iterator[None]:
     try:
         yield
     finally:
+        packed.takes_many, packed.attend_together = takes_many, together
         functional.scaled_dot_product_attention = attention
         functional.dropout = dropout
         torch.is_autocast_enabled = enabled

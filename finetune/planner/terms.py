@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from finetune.attention import LONG
 from finetune.loss import CHUNK_BYTES
 from finetune.planner.shape import Linear, Shape
 from tracestill.recipe.finetune import FinetuneSection
@@ -60,6 +61,7 @@ class Terms:
         self.offload = settings.activation_offload
         self.rank, self.dropout = settings.lora.rank, settings.lora.dropout > 0
         self.mixed = bfloat16
+        self.together = bfloat16 and load.longest < LONG  # a row's samples are attended at once
         # Bytes of a number in products, and in the residual stream, which has the embedding's
         # dtype: float32 with full fine-tuning.
         self.product = 2 if bfloat16 else 4
@@ -140,7 +142,7 @@ class Terms:
         kept += size * (2 * shape.queries + 2 * shape.keys) + 4 * shape.heads
         if not (self.full or (self.nf4 and not self.dropout) or not self.mixed):
             kept += self._inputs(("o_proj",), shape.queries)
-        elif "o_proj" in self.names:
+        elif "o_proj" in self.names and not self.together and self.load.longest < self.load.tokens:
             kept += size * shape.queries  # the samples' outputs, put together
         return kept + self._ranks((*_QUERIES, "o_proj"))
 
@@ -175,7 +177,7 @@ class Terms:
         """The same of attention, in flash attention's backward pass."""
         shape, size = self.shape, self.product
         slopes = float(size * (3 * shape.queries + 4 * shape.keys) + 2 * self.stream * shape.hidden)
-        part = self.load.longest / max(1, self.load.tokens)
+        part = 1.0 if self.together else self.load.longest / max(1, self.load.tokens)
         inside = 4 * shape.queries + 4 * shape.heads  # the queries' gradient is summed in float32
         if shape.heads != shape.kv_heads:
             inside += 2 * size * shape.queries  # keys' and values' per query head
