@@ -1,6 +1,6 @@
 # Two commands are all a new machine needs: `make quickstart` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-gpu quickstart check test test-slow test-hub real-models test-real gguf schema lock format notebooks clean
+.PHONY: help setup setup-gpu quickstart check test test-slow test-gpu test-hub real-models test-real gguf schema lock format notebooks clean
 SHELL := /bin/bash
 
 VENV := .venv
@@ -51,6 +51,9 @@ test: $(READY) ## the tests, in less than 10 minutes on two cores
 
 test-slow: $(READY) ## the tests that run for minutes
 	$(BIN)/python -m pytest -m "slow and not real" --timeout 3600 -n auto --maxprocesses 4 --dist worksteal
+
+test-gpu: $(READY) ## training on a CUDA GPU, which other machines skip
+	$(BIN)/python -m pytest tests/test_gpu.py tests/test_training.py tests/test_packing.py tests/test_on_policy.py
 
 test-hub: $(READY) ## the shipped templates with real tokenizers, from the hub
 	HF_HUB_OFFLINE=0 $(BIN)/python -m pytest -m hub

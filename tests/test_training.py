@@ -105,7 +105,7 @@ def test_the_size_of_micro_batches_does_not_change_the_gradient(tmp_path: Path) 
     losses = []
     for micro in (1, 2, 4):
         folder = tmp_path / str(micro)
-        run(folder, batch_size=4, micro_batch=micro, max_length=64)
+        run(folder, batch_size=4, micro_batch=micro, max_length=64, dtype="float32")
         losses.append([row["loss"] for row in rows(folder / "metrics.jsonl")])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert losses[2] == pytest.approx(losses[0], rel=1e-4)
@@ -202,7 +202,7 @@ def test_an_adapter_that_the_loss_would_not_see_is_refused() -> None:
 
 
 def prepared(tmp_path: Path, micro: MicroBatch) -> Any:
-    chosen = training.settings(batch_size=4, max_length=64)
+    chosen = training.settings(batch_size=4, max_length=64, dtype="float32")
     tokenizer = load_tokenizer(chosen.student, None, training.TEMPLATE)
     some = render(examples(), tokenizer, read_contract(training.TEMPLATE, chosen), chosen).samples
     packed = pack([len(sample.input_ids) for sample in some], 64)

@@ -10,13 +10,13 @@ from finetune.planner.shape import Shape
 from finetune.planner.terms import Load, trainable
 from tracestill.recipe.finetune import FinetuneSection
 
-# Assumed unless the device is calibrated. Large products reach about this share of a data sheet's
-# peak; activations are written once and read about three times, by kernels that are not fused and
-# reach most of the bandwidth.
-PRODUCTS, TRAFFIC = 0.65, 4 / 0.85
-# Seconds to launch a layer's kernels (on a CPU its operations), forward and backward: the floor of
-# small micro-batches.
-_LAUNCH = 2e-3
+# As measured on an H100 (benchmarks/README.md) unless the device is calibrated. Large products
+# reach about this share of a data sheet's peak. An activation that is kept stands for many that are
+# written and read: norms in float32, adapters' casts, kernels that are not fused.
+PRODUCTS, TRAFFIC = 0.65, 20.0
+# Seconds to launch a layer's kernels, forward and backward: the floor of small micro-batches. On a
+# GPU as measured there, on a CPU assumed, unless it is probed.
+_LAUNCH, _LAUNCH_CPU = 12e-3, 2e-3
 # Bytes per second to the host and back, for offloading.
 _HOST = 20e9
 
@@ -96,7 +96,7 @@ def micro_batch_seconds(
         bound += passes * 4.5 * weights / device.bandwidth
     if settings.activation_offload:
         bound = max(bound, load.tokens * 4.0 * shape.hidden * shape.layers / _HOST)
-    launch = _LAUNCH * shape.layers * passes / 2
+    launch = (_LAUNCH if device.cuda else _LAUNCH_CPU) * shape.layers * passes / 2
     return max(bound, launch)
 
 
