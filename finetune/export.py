@@ -21,6 +21,7 @@ from finetune.export_checks import (
 )
 from finetune.generation import generate_greedily, spare_threads
 from finetune.merge import merged_weights, release, write_config, write_turns, write_weights
+from finetune.multimodal import copy_processor
 from finetune.sample import Sample
 from finetune.student import load_config, load_student
 from finetune.tokenizer import pad_id, prompt_text
@@ -79,6 +80,7 @@ def export(
         parameters = write_weights(merged_weights(model, dtype), path)
         write_config(model, path, dtype, ends, pad)
         write_turns(model, tokenizer, path, ends, pad)
+        copy_processor(student, settings.revision, path)
 
     findings: list[str] = []
     rank = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune.multimodal import model_class
 from finetune.sample import Sample
 from tracestill.recipe.finetune import FinetuneSection
 
@@ -82,10 +83,13 @@ def load_whole(
 
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
     on_gpu = torch.cuda.is_available()
-    model, report = AutoModelForCausalLM.from_pretrained(
+    config = AutoConfig.from_pretrained(
+        path, revision=revision, trust_remote_code=settings.trust_remote_code
+    )
+    model, report = model_class(config).from_pretrained(
         path,
         revision=revision,
         # A CPU without bfloat16 would take ten times as long.

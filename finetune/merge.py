@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune.multimodal import saved_name
 from finetune.older import keep_readable
 
 _SHARD_BYTES = 5 * 10**9
@@ -47,7 +48,7 @@ def merged_weights(model: Any, dtype: Any) -> Iterator[tuple[str, Any]]:
                     f"{name} has values that {dtype} can't hold: the training diverged; lower "
                     "finetune.learning_rate, and give `--from finetune`"
                 )
-            yield name, rounded
+            yield saved_name(base, name), rounded
 
 
 def _with_adapter(layer: Any, weight: Any) -> Any:

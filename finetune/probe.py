@@ -27,6 +27,13 @@ _DAY = date(2024, 7, 26)  # on which Llama's own templates fall back
 _OTHER_DAY = date(2001, 2, 3)
 _CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _FIELDS = ("reasoning_content", "reasoning", "thinking")
+# Makes a list of parts of each message's text, for templates that read no other content.
+_PARTS = (
+    "{%- set said = namespace(all=[]) -%}{%- for m in messages -%}{%- if m.content is string -%}"
+    "{%- set said.all = said.all + [dict(m, content=[{'type': 'text', 'text': m.content}])] -%}"
+    "{%- else -%}{%- set said.all = said.all + [m] -%}{%- endif -%}{%- endfor -%}"
+    "{%- set messages = said.all -%}"
+)
 # gpt-oss's are no tags around a text: they end and begin messages.
 _PAIRS = tuple(pair for pair in PAIRS if "<|channel|>" not in pair[0])
 
@@ -56,6 +63,7 @@ def probe(
 
     """
     trial = _Trial(tokenizer, template)
+    trial.take_text()
     day = date.fromisoformat(said["date"]) if "date" in said else _DAY
     printed = trial.freeze(day)
     plain = said.get("think") == "none"
@@ -123,10 +131,22 @@ class _Trial:
             raise ValueError(f"finetune.template: {template_fault(error)}") from error
         if _ASKED not in text:
             raise ValueError(
-                "finetune.template: it leaves out what the user says (some templates read lists of "
-                "parts only); name a shipped template, or a file"
+                "finetune.template: it leaves out what the user says; name a shipped template, or "
+                "a file"
             )
         return text
+
+    def take_text(self) -> None:
+        """Let a template that reads lists of parts only, as of models that see, read text too."""
+        if _ASKED in (self.text(_user(_ASKED)) or ""):
+            return
+        changed = _PARTS + self.template
+        if _ASKED in (_Trial(self.tokenizer, changed).text(_user(_ASKED)) or ""):
+            self.template = changed
+            self.notes.append(
+                "the template reads lists of parts only (text, image): a line before it makes such "
+                "a list of plain text"
+            )
 
     def freeze(self, day: date) -> bool:
         """Let the template print one day for ever, if it prints today's; whether it does."""

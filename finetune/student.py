@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finetune import attention
+from finetune import attention, multimodal
 from finetune.packing import AttentionLayout
 from tracestill.recipe.finetune import FinetuneSection
 
@@ -50,7 +50,6 @@ def load_student(path: str, settings: FinetuneSection, longest: int) -> LoadedSt
 
     """
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.integrations.liger import apply_liger_kernel
 
     attention.register()
@@ -58,9 +57,10 @@ def load_student(path: str, settings: FinetuneSection, longest: int) -> LoadedSt
     kind = _attention(settings, config, longest)
     options: dict[str, Any] = {}
     if settings.quantize == "nf4":
-        options["quantization_config"] = _nf4(_compute_dtype(settings))
+        beside = list(multimodal.parts_beside(config))
+        options["quantization_config"] = _nf4(_compute_dtype(settings), beside)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = multimodal.model_class(config).from_pretrained(
             path,
             revision=settings.revision,
             trust_remote_code=settings.trust_remote_code,
@@ -84,13 +84,15 @@ def load_student(path: str, settings: FinetuneSection, longest: int) -> LoadedSt
 
 
 def add_adapter(model: Any, settings: FinetuneSection) -> Any:
-    """Add a float32 adapter and freeze all else; with `method: full` the model stays as it is.
+    """Add a float32 adapter to the language model and freeze all else; with `method: full` freeze
+    what is beside the language model.
 
     Raises:
         ValueError: `lora.targets` names no layer, or the embeddings or the output layer.
 
     """
     if settings.method == "full":
+        multimodal.freeze_beside(model)
         return model
     from peft import LoraConfig, get_peft_model
 
@@ -100,6 +102,7 @@ def add_adapter(model: Any, settings: FinetuneSection) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
+        exclude_modules=multimodal.pattern(multimodal.beside(model)),
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         task_type="CAUSAL_LM",
@@ -164,7 +167,7 @@ def _liger(settings: FinetuneSection) -> bool:
     return available if settings.liger == "auto" else settings.liger
 
 
-def _nf4(compute: Any) -> Any:
+def _nf4(compute: Any, beside: list[str]) -> Any:
     try:
         import bitsandbytes  # noqa: F401
     except ModuleNotFoundError as error:
@@ -179,6 +182,8 @@ def _nf4(compute: Any) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
+        # Without any, transformers keeps the output layer alone; with some it has to be told.
+        llm_int8_skip_modules=[*beside, "lm_head"] if beside else None,
     )
 
 

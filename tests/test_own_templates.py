@@ -300,10 +300,35 @@ def test_the_contract_of_a_vendors_template_is_found(
     assert found == Contract(**{"think": "generated", "past_reasoning": True, **values})
 
 
-def test_a_template_that_reads_lists_of_parts_only_is_refused() -> None:
+def test_a_template_that_reads_lists_of_parts_only_is_given_them() -> None:
+    tokenizer = fast_tokenizer(Family(special=("<|im_start|>", "<end_of_utterance>")))
+    template = vendor_template("smolvlm")
+    found = probe(tokenizer, template, {})
+    assert any("lists of parts" in note for note in found.notes)
+    assert found.contract.stop == "<end_of_utterance>"
+    chats = [
+        [{"role": role, "content": content} for role, content in zip(roles, said, strict=True)]
+        for roles in (("user",), ("system", "user"), ("user", "assistant", "user"))
+        for said in [("One\n two.", "Three.", "Four?")[: len(roles)]]
+    ]
+    for chat in chats:
+        lists = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in chat]
+        texts = [
+            tokenizer.apply_chat_template(
+                asked, chat_template=used, tokenize=False, add_generation_prompt=True
+            )
+            for asked, used in (
+                (chat, found.template), (lists, found.template), (lists, template),
+            )
+        ]  # fmt: skip
+        assert texts[0] == texts[1] == texts[2]
+        assert all(turn["content"] in texts[0] for turn in chat)
+
+
+def test_a_template_that_shows_nothing_of_the_user_is_refused() -> None:
     tokenizer = fast_tokenizer(Family(special=_QWEN))
     with pytest.raises(ValueError, match="leaves out what the user says"):
-        probe(tokenizer, vendor_template("smolvlm"), {})
+        probe(tokenizer, "{{ bos_token }}<|im_start|>assistant", {})
 
 
 # --- a recipe's other templates, and tokenizers that lose what they are given

@@ -86,6 +86,9 @@ class Shape:
     """Weights of norms, biases and all else that is no linear map and no table."""
     traced: Mapping[str, Any] | None = None
     """The config.json of a model that the formulas do not know."""
+    beside: int = 0
+    """Weights of all that is beside the language model, as a vision tower: they lie there, and are
+    neither trained nor used."""
 
     @property
     def queries(self) -> int:
@@ -138,6 +141,10 @@ def _targeted(path: str, targets: str | list[str]) -> bool:
     return any(path == end or path.endswith(f".{end}") for end in targets)
 
 
+# Language models that transformers knows only within models that see, by what they are alone.
+_WITHIN = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
+
+
 def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of a config.json that describes the language model: of one that sees too, its
     `text_config`.
@@ -146,7 +153,8 @@ def text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(inner, Mapping):
         return config
     outer = {key: config[key] for key in ("tie_word_embeddings",) if key in config}
-    return {**outer, **inner}
+    kind = inner.get("model_type")
+    return {**outer, **inner, "model_type": _WITHIN.get(str(kind), kind)}
 
 
 def is_known(config: Mapping[str, Any]) -> bool:

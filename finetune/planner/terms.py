@@ -76,7 +76,7 @@ class Terms:
         shared = settings.launch.gpus if settings.launch.strategy == "fsdp" else 1
         replicated = settings.launch.gpus > 1 and settings.launch.strategy == "ddp"
         if self.full:
-            self.weights, self.adapter = 4.0 * shape.parameters, 0.0
+            self.weights, self.adapter = 4.0 * (shape.parameters + shape.beside), 0.0
         else:
             self.weights, self.adapter = self._frozen(), 4.0 * many
         # AdamW: a first and a second moment in float32.
@@ -93,7 +93,7 @@ class Terms:
         shape = self.shape
         tables = (1 if shape.tied else 2) * shape.embedding
         linear = _NF4 if self.nf4 else self.product
-        return shape.linear_weights * linear + (tables + shape.small) * self.product
+        return shape.linear_weights * linear + (tables + shape.small + shape.beside) * self.product
 
     # ----- per token, in bytes -----
 

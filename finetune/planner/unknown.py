@@ -8,10 +8,11 @@ import functools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune.loss import CHUNK_BYTES
+from finetune.multimodal import parts_beside
 from finetune.planner.shape import Linear, Shape, is_known, read_shape, text_part
 from finetune.planner.terms import Load, Moment, trainable
 from finetune.planner.trace import as_config, few_layers, quietly, shortened, trace_step
@@ -30,14 +31,17 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
         ValueError: a size is missing, the model can't be traced, or what traces is not installed.
 
     """
-    if is_known(config):
+    if is_known(config) and text_part(config) is config:
         return read_shape(config)
     try:
-        return trace_shape(config)
+        shape = read_shape(config) if is_known(config) else trace_shape(config)
+        if text_part(config) is config:
+            return shape
+        return replace(shape, beside=sum(parts_beside(as_config(config)).values()))
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"finetune.student: the planner has no formulas for {config.get('model_type')}, and "
-            f"can't trace it without {error.name}: install the extra `cpu` or `gpu`"
+            f"finetune.student: the planner has no formulas for all of {config.get('model_type')}, "
+            f"and can't trace it without {error.name}: install the extra `cpu` or `gpu`"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def _content(recipe: Recipe, run: Run, evaluated: bool, part: str) -> dict[str, 
     evaluate, student = recipe.evaluate, recipe.finetune
     longest = evaluate.max_tokens or getattr(recipe.generate, "max_tokens", None)
     git = run.provenance.get("git") or {}
-    gguf = _gguf(run)
+    gguf, folder = _gguf(run), run.path / "finetune" / "merged"
     return {
         "metadata": _metadata(recipe, part),
         "part": part,
@@ -63,6 +64,7 @@ def _content(recipe: Recipe, run: Run, evaluated: bool, part: str) -> dict[str, 
         "name": recipe.name,
         "description": recipe.description,
         "adapter": adapter,
+        "sees": "text_config" in json.loads((folder / "config.json").read_text()),
         "student": model_name(student.student),
         "base": None if student.student.startswith("/") else student.student,
         "teacher": _teacher(recipe),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.generation import spare_threads
+from finetune.multimodal import model_class
 from tracestill.records.gguf import model_folder
 
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -69,7 +70,7 @@ def open_student(
     if Path(path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -81,7 +82,7 @@ def open_student(
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
         on_gpu = torch.cuda.is_available()
-        model = AutoModelForCausalLM.from_pretrained(
+        model = model_class(AutoConfig.from_pretrained(path, **options)).from_pretrained(
             path,
             # Few CPUs multiply 16-bit numbers as fast as they do others.
             dtype="auto" if on_gpu else torch.float32,
