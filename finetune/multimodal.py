@@ -12,6 +12,13 @@ from typing import Any
 
 # What a processor reads beside the tokenizer's files and the chat template.
 PROCESSOR = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+# Before a template that reads no other content: makes a list of parts of each message's text.
+LISTS_OF_PARTS = (
+    "{%- set said = namespace(all=[]) -%}{%- for m in messages -%}{%- if m.content is string -%}"
+    "{%- set said.all = said.all + [dict(m, content=[{'type': 'text', 'text': m.content}])] -%}"
+    "{%- else -%}{%- set said.all = said.all + [m] -%}{%- endif -%}{%- endfor -%}"
+    "{%- set messages = said.all -%}"
+)
 
 
 def model_class(config: Any) -> Any:

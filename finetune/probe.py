@@ -13,6 +13,7 @@ from typing import Any
 
 import jinja2
 
+from finetune.multimodal import LISTS_OF_PARTS
 from tracestill.recipe.contract import CLOSES, OPENS, Contract
 from tracestill.recipe.contract_keys import Think
 from tracestill.records.tags import PAIRS
@@ -27,13 +28,6 @@ _DAY = date(2024, 7, 26)  # on which Llama's own templates fall back
 _OTHER_DAY = date(2001, 2, 3)
 _CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _FIELDS = ("reasoning_content", "reasoning", "thinking")
-# Makes a list of parts of each message's text, for templates that read no other content.
-_PARTS = (
-    "{%- set said = namespace(all=[]) -%}{%- for m in messages -%}{%- if m.content is string -%}"
-    "{%- set said.all = said.all + [dict(m, content=[{'type': 'text', 'text': m.content}])] -%}"
-    "{%- else -%}{%- set said.all = said.all + [m] -%}{%- endif -%}{%- endfor -%}"
-    "{%- set messages = said.all -%}"
-)
 # gpt-oss's are no tags around a text: they end and begin messages.
 _PAIRS = tuple(pair for pair in PAIRS if "<|channel|>" not in pair[0])
 
@@ -140,7 +134,7 @@ class _Trial:
         """Let a template that reads lists of parts only, as of models that see, read text too."""
         if _ASKED in (self.text(_user(_ASKED)) or ""):
             return
-        changed = _PARTS + self.template
+        changed = LISTS_OF_PARTS + self.template
         if _ASKED in (_Trial(self.tokenizer, changed).text(_user(_ASKED)) or ""):
             self.template = changed
             self.notes.append(

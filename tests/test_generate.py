@@ -215,6 +215,7 @@ def test_what_is_in_the_journal_is_never_asked_again(ask: Asked, tmp_path: Path)
     assert sum(t.raw == same.get(t.id) for t in again) >= 11
 
 
+@pytest.mark.slow
 def test_truncated_traces_are_rows_and_asked_again_with_a_larger_budget(
     ask: Asked, tmp_path: Path
 ) -> None:

@@ -93,7 +93,13 @@ def trained(student: Path, folder: Path, **values: Any) -> Trained:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"quantize": "nf4"}, {"method": "full", "learning_rate": 1e-3}], ids=str
+    "values",
+    [
+        {},
+        {"quantize": "nf4"},
+        pytest.param({"method": "full", "learning_rate": 1e-3}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_the_text_is_learnt_and_the_tower_left_alone(
     seeing: tuple[str, Path], tmp_path: Path, values: dict[str, Any]

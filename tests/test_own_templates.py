@@ -153,7 +153,7 @@ def test_what_a_recipe_says_stands_over_what_is_found(own: dict[str, Path]) -> N
         ("{% for m in messages %}", r"it is no Jinja template, line 1: .*end of template"),
         ("{{ messages[0].content + none }}", "it fails: "),
         ("{{ messages[0].nothing.at_all }}", "it fails: .*no attribute"),
-        ("{% for p in messages[0].content %}{{ p.text }}{% endfor %}", "leaves out what the user"),
+        ("{{ bos_token }}Answer:", "leaves out what the user"),
         (
             "{{ messages[0].content + '<think>\n\n</think>\n\n' }}",
             "ends with a closed think block.*set finetune.think to none",
@@ -323,12 +323,6 @@ def test_a_template_that_reads_lists_of_parts_only_is_given_them() -> None:
         ]  # fmt: skip
         assert texts[0] == texts[1] == texts[2]
         assert all(turn["content"] in texts[0] for turn in chat)
-
-
-def test_a_template_that_shows_nothing_of_the_user_is_refused() -> None:
-    tokenizer = fast_tokenizer(Family(special=_QWEN))
-    with pytest.raises(ValueError, match="leaves out what the user says"):
-        probe(tokenizer, "{{ bos_token }}<|im_start|>assistant", {})
 
 
 # --- a recipe's other templates, and tokenizers that lose what they are given
