@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY, run_tracestill
+from students import Family, fast_tokenizer
 
 from tracestill.commands.app import main
 
@@ -181,3 +182,47 @@ def test_a_trace_can_not_steer_the_terminal(recipe: Path, tmp_path: Path, shown:
     text = shown(tmp_path / "look.yaml")
     assert "\x1b[2J" not in text
     assert "␛[2Jgone" in text
+
+
+# A macro, a budget in the system turn, tags of its own: of no family that is known here.
+STRANGE = """\
+{%- macro turn(m) -%}{{ bos_token ~ m.role ~ ':' }}{{ m.content | trim }}{{ eos_token }}
+{%- endmacro -%}
+{{ bos_token ~ 'system:' }}{% if messages[0].role == 'system' %}{{ messages[0].content }}
+{%- set messages = messages[1:] %}{% endif %} You may think for {{ budget | default(512) }} tokens.
+{{- eos_token }}{% for m in messages %}{% if m.role == 'assistant' %}{{ bos_token ~ 'assistant:' }}
+{%- if m.reasoning_content %}<seed:think>{{ m.reasoning_content }}</seed:think>{% endif %}
+{{- m.content | trim }}{{ eos_token }}{% else %}{{ turn(m) }}{% endif %}{% endfor %}
+{%- if add_generation_prompt %}{{ bos_token ~ 'assistant:' }}{% endif %}"""
+
+
+def test_three_lines_show_what_a_model_that_nobody_knows_would_learn(
+    tmp_path: Path, shown: Shown
+) -> None:
+    from transformers import AutoConfig
+
+    family = Family(
+        special=("<|begin|>", "<|over|>", "<|pad|>"), added=("<seed:think>", "</seed:think>"),
+        bos="<|begin|>", eos="<|over|>",
+    )  # fmt: skip
+    folder = tmp_path / "Sprout-1B"
+    tokenizer = fast_tokenizer(family)
+    tokenizer.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(STRANGE)
+    ids = {
+        name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
+    AutoConfig.for_model("seed_oss", vocab_size=len(tokenizer), **ids).save_pretrained(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    sums = "{{source: reasoning_gym, family: chain_sum, size: 3, seed: {}}}"
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        f"problems: {{train: [{sums.format(1)}], heldout: [{sums.format(2)}]}}\n"
+        f"generate: {{model: {ROOT}/miniature/teacher, samples: 1}}\n"
+        "finetune: {student: ./Sprout-1B}\n"
+    )
+    said = shown(recipe)
+    assert "the student writes <seed:think>; <|over|> is learnt" in said
+    assert "<|begin|>assistant:⟦reasoning⟧<seed:think>" in said
+    assert "⟦stop⟧<|over|>" in said
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -185,3 +185,10 @@ def test_a_template_is_the_students_own_a_shipped_one_or_a_file(tmp_path: Path) 
     assert "finetune" not in mistakes(write(tmp_path, GOOD))
     (tmp_path / "plain.yaml").write_text("think: maybe\nstop: <|end|>\n")
     assert "plain.yaml: think: " in mistakes(write(tmp_path, GOOD))
+
+
+def test_a_run_is_called_as_its_file_where_the_recipe_names_it_not(tmp_path: Path) -> None:
+    text = GOOD.replace("name: small\n", "")
+    assert load_recipe(write(tmp_path, text, "first-try.yaml")).name == "first-try"
+    assert load_recipe(write(tmp_path, text, "first try.yaml")).name == "recipe"
+    assert load_recipe(write(tmp_path, f"name: other\n{text}", "a.yaml")).name == "other"

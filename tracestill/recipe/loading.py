@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from tracestill.recipe.errors import Key, Origin, RecipeError, dotted, explain
 from tracestill.recipe.paths import resolve_paths
-from tracestill.recipe.schema import Recipe
+from tracestill.recipe.schema import NAME, Recipe
 from tracestill.records.layout import recipe_path
 
 
@@ -28,6 +29,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(values, override, origins)
     resolve_paths(values, origins)
+    if re.match(NAME, path.stem):
+        values.setdefault("name", path.stem)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:

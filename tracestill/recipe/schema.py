@@ -15,6 +15,9 @@ from tracestill.recipe.problems import ProblemsSection
 from tracestill.recipe.section import Section
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
 class ReportSection(Section):
     """What the report shows."""
 
@@ -35,8 +38,8 @@ class Recipe(Section):
 
     extends: str | None = None
     """A recipe whose keys are taken where this one has none; relative to this one."""
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """The run's name: it lies in `runs/<name>/`."""
+    name: str = Field(default="recipe", pattern=NAME)
+    """The run's name: it lies in `runs/<name>/`. By default that of the recipe's file."""
     description: str = ""
     seed: int = 0
     problems: ProblemsSection
