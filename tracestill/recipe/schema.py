@@ -14,7 +14,6 @@ from tracestill.recipe.hosts import plain_host
 from tracestill.recipe.problems import ProblemsSection
 from tracestill.recipe.section import Section
 
-
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
