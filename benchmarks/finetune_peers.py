@@ -135,7 +135,7 @@ def trl(
     if chosen.quantize == "nf4":
         from finetune.student import _nf4
 
-        options["quantization_config"] = _nf4(torch.bfloat16 if on_gpu else torch.float32, [])
+        options["quantization_config"] = _nf4(torch.bfloat16 if on_gpu else torch.float32)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.bfloat16 if on_gpu else torch.float32,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.multimodal import model_class
+from finetune.multimodal import load_model
 from finetune.sample import Sample
 from tracestill.recipe.finetune import FinetuneSection
 
@@ -83,14 +83,10 @@ def load_whole(
 
     """
     import torch
-    from transformers import AutoConfig
 
     on_gpu = torch.cuda.is_available()
-    config = AutoConfig.from_pretrained(
-        path, revision=revision, trust_remote_code=settings.trust_remote_code
-    )
-    model, report = model_class(config).from_pretrained(
-        path,
+    model, report = load_model(
+        str(path),
         revision=revision,
         # A CPU without bfloat16 would take ten times as long.
         dtype=dtype if on_gpu else torch.float32,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # What a processor reads beside the tokenizer's files and the chat template.
-PROCESSOR = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+_PROCESSOR = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 # Before a template that reads no other content: makes a list of parts of each message's text.
 LISTS_OF_PARTS = (
     "{%- set said = namespace(all=[]) -%}{%- for m in messages -%}{%- if m.content is string -%}"
@@ -36,6 +36,15 @@ def model_class(config: Any) -> Any:
     ):
         return AutoModelForCausalLM
     return AutoModelForImageTextToText
+
+
+def load_model(path: str, *, revision: str | None, trust_remote_code: bool, **how: Any) -> Any:
+    """A model with all its weights; `how` goes to the `from_pretrained` of its class."""
+    from transformers import AutoConfig
+
+    where = {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = AutoConfig.from_pretrained(path, **where)
+    return model_class(config).from_pretrained(path, **where, **how)
 
 
 def has_more_than_text(config: Any) -> bool:
@@ -110,7 +119,7 @@ def copy_processor(student: str, revision: str | None, folder: Path) -> None:
     """Copy the files of the student's processor, if it has one, into a folder."""
     from transformers.utils import cached_file
 
-    for name in PROCESSOR:
+    for name in _PROCESSOR:
         found = cached_file(
             student, name, revision=revision, _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,

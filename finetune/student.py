@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ def load_student(path: str, settings: FinetuneSection, longest: int) -> LoadedSt
     kind = _attention(settings, config, longest)
     options: dict[str, Any] = {}
     if settings.quantize == "nf4":
-        beside = list(multimodal.parts_beside(config))
+        beside = tuple(multimodal.parts_beside(config))
         options["quantization_config"] = _nf4(_compute_dtype(settings), beside)
     try:
         model = multimodal.model_class(config).from_pretrained(
@@ -167,7 +167,7 @@ def _liger(settings: FinetuneSection) -> bool:
     return available if settings.liger == "auto" else settings.liger
 
 
-def _nf4(compute: Any, beside: list[str]) -> Any:
+def _nf4(compute: Any, beside: Sequence[str] = ()) -> Any:
     try:
         import bitsandbytes  # noqa: F401
     except ModuleNotFoundError as error:

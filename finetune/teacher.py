@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from finetune.multimodal import model_class
+from finetune.multimodal import load_model
 from finetune.student import in_bfloat16, load_config
 from tracestill.recipe.finetune import FinetuneSection, OnPolicy
 
@@ -104,14 +104,12 @@ def _ends(policy: OnPolicy, config: Any, tokenizer: Any) -> set[int]:
 def load_teacher(settings: FinetuneSection, rows: int) -> Any:
     """Load the teacher in the dtype that the student computes in, cut to `rows` embeddings."""
     import torch
-    from transformers import AutoConfig
 
     policy = policy_of(settings)
-    options = {"revision": policy.revision, "trust_remote_code": settings.trust_remote_code}
-    config = AutoConfig.from_pretrained(policy.teacher, **options)
-    teacher = model_class(config).from_pretrained(
+    teacher = load_model(
         policy.teacher,
-        **options,
+        revision=policy.revision,
+        trust_remote_code=settings.trust_remote_code,
         dtype=torch.bfloat16 if in_bfloat16(settings) else torch.float32,
         attn_implementation="sdpa",
     )

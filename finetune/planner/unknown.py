@@ -31,13 +31,11 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
         ValueError: a size is missing, the model can't be traced, or what traces is not installed.
 
     """
-    if is_known(config) and text_part(config) is config:
-        return read_shape(config)
     try:
         shape = read_shape(config) if is_known(config) else trace_shape(config)
-        if text_part(config) is config:
-            return shape
-        return replace(shape, beside=sum(parts_beside(as_config(config)).values()))
+        if text_part(config) is not config:
+            shape = replace(shape, beside=sum(parts_beside(as_config(config)).values()))
+        return shape
     except ModuleNotFoundError as error:
         raise ValueError(
             f"finetune.student: the planner has no formulas for all of {config.get('model_type')}, "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.generation import spare_threads
-from finetune.multimodal import model_class
+from finetune.multimodal import load_model
 from tracestill.records.gguf import model_folder
 
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -70,19 +70,19 @@ def open_student(
     if Path(path).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    options = {
+    options: dict[str, Any] = {
         "revision": tuned.revision if base else None,
         "trust_remote_code": tuned.trust_remote_code,
     }
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
         on_gpu = torch.cuda.is_available()
-        model = model_class(AutoConfig.from_pretrained(path, **options)).from_pretrained(
+        model = load_model(
             path,
             # Few CPUs multiply 16-bit numbers as fast as they do others.
             dtype="auto" if on_gpu else torch.float32,
