@@ -5,7 +5,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -120,3 +122,11 @@ def students(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def copied(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished run, to be changed."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def ask(root: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Sample the miniature teacher through a journal that stays from call to call."""
+    from asking import asks
+
+    return asks(root, tmp_path / "journal.jsonl")

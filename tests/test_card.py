@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,16 @@ def test_a_hub_student_is_the_cards_base_model(copied: Path) -> None:
         assert card.data.base_model == "Qwen/Qwen2.5-1.5B"
         assert yaml.safe_load(card.data.to_yaml())["base_model_relation"] == relation
         assert "Not evaluated yet." in card.text
+
+
+def test_the_cards_of_a_student_that_sees_load_all_of_it(copied: Path) -> None:
+    config = copied / "finetune" / "merged" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "text_config": {}}))
+    write_cards(recipe_of(copied), copied, evaluated=False)
+    for part in ("merged", "adapter"):
+        card = ModelCard.load(copied / "finetune" / part / "README.md")
+        assert "from transformers import AutoModelForImageTextToText as AutoModel" in card.text
+        assert "AutoPeftModel" not in card.text
 
 
 @pytest.mark.slow

@@ -86,7 +86,8 @@ def test_every_way_of_training_learns_on_a_gpu(tmp_path: Path, values: dict[str,
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < 0.8 * losses[0]
     assert (tmp_path / "merged" / "config.json").exists()
-    assert made.figures.export
+    export = made.figures.export
+    assert export.loss_merged == pytest.approx(export.loss_trained, abs=0.05)
 
 
 def test_a_packed_row_is_its_samples_alone_on_a_gpu(
