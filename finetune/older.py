@@ -51,6 +51,9 @@ def _mend_model(values: dict[str, Any]) -> None:
 def _mend_tokenizer(values: dict[str, Any]) -> None:
     if values.get("tokenizer_class") in _OLD_CLASS:
         values["tokenizer_class"] = _OLD_CLASS[values["tokenizer_class"]]
+    if values.get("tokenizer_class") in _OLD_CLASS.values():
+        # In 4 this class makes token types too, which no language model's `generate` takes.
+        values.setdefault("model_input_names", ["input_ids", "attention_mask"])
     values.pop("backend", None)
     # In 4 these are names with tokens; a list of tokens has the older name, which 5 reads too.
     if isinstance(values.get("extra_special_tokens"), list):

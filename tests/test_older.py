@@ -21,7 +21,7 @@ from training import STUDENT, TEMPLATE, run
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from finetune.merge import merged_weights, write_config, write_turns, write_weights
-from finetune.older import OLDEST
+from finetune.older import OLDEST, keep_readable
 from finetune.tokenizer import load_tokenizer
 from tracestill.records.content import cache_folder
 
@@ -40,10 +40,14 @@ for folder in folders:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     made[folder] = []
     for question in questions:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False)
+        chat = [{"role": "user", "content": question}]
+        text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         ids = tokenizer(text, add_special_tokens=False).input_ids
-        out = model.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False)
+        # As the model card does it.
+        inputs = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        assert inputs["input_ids"][0].tolist() == ids
+        out = model.generate(**inputs, max_new_tokens=24, do_sample=False)
         answer = out[0, len(ids):].tolist()
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0, -1, :32].tolist()
@@ -152,6 +156,27 @@ def test_what_older_names_say_changes_nothing_for_newer(tmp_path: Path, kind: st
     ours, theirs = (AutoTokenizer.from_pretrained(path) for path in (tmp_path / kind, STUDENT))
     assert ours.get_vocab() == theirs.get_vocab()
     assert ours.all_special_tokens == theirs.all_special_tokens
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ({"tokenizer_class": "TokenizersBackend"}, ["input_ids", "attention_mask"]),
+        ({"tokenizer_class": "PreTrainedTokenizerFast"}, ["input_ids", "attention_mask"]),
+        (
+            {"tokenizer_class": "TokenizersBackend", "model_input_names": ["input_ids"]},
+            ["input_ids"],
+        ),
+        ({"tokenizer_class": "Qwen2Tokenizer"}, None),  # it knows what its models take
+    ],
+)
+def test_older_transformers_is_told_what_the_model_takes(
+    tmp_path: Path, said: dict[str, Any], names: list[str] | None
+) -> None:
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(said))
+    keep_readable(tmp_path)
+    assert json.loads(path.read_text()).get("model_input_names") == names
 
 
 def check_same(old: list[Any], new: list[Any]) -> None:
