@@ -9,33 +9,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from filter.extract import final_answer
 from tracestill.recipe.filter import Agreement
-from tracestill.records import Dispute, Outcome, Problem, Trace, Verdict
+from tracestill.records import AnyTrace, Dispute, Outcome, Problem, Verdict
 from tracestill.records.identity import normalise_prompt
 from tracestill.records.verifier import Verifier
+
+Common = tuple[str, int, int]
+"""An answer that samples share, how many gave it, and how many samples there are."""
 
 _DECIDED: tuple[Outcome, ...] = ("correct", "incorrect")
 
 
 def settle(
-    traces: Sequence[Trace],
+    traces: Sequence[AnyTrace],
     problems: Mapping[str, Problem],
     verdicts: Mapping[str, Verdict],
-    agreement: Agreement | None,
+    common: Mapping[str, Common],
     judge: Verifier | None,
-) -> tuple[dict[str, Verdict], list[Dispute]]:
-    """The verdicts by trace id, the open ones settled where both opinions are the same, and the
-    disputes that are left to people.
+) -> tuple[dict[str, Verdict], list[Dispute], list[Dispute]]:
+    """The verdicts of these traces by trace id, the open ones settled where both opinions are the
+    same, the disputes that are left to people, and apart those whether a problem's reference is
+    right: one for each problem most of whose samples give one answer that the rules refuse.
 
-    Agreement is self-consistency (Wang et al. 2022, arXiv:2203.11171) with a threshold: the most
-    frequent answer counts as right if enough samples gave it; where none has enough, agreement has
-    no opinion. `judge` sees every open trace; that it can't tell is an opinion too, so that a judge
-    which does not reply leaves nothing to agreement alone.
+    `common` are the answers on which samples agree (`common_answers`). `judge` sees every open
+    trace; that it can't tell is an opinion too, so that a judge which does not reply leaves nothing
+    to agreement alone.
     """
-    common = _common_answers(traces, agreement) if agreement else {}
     open_traces = [t for t in traces if t.id in verdicts and verdicts[t.id].outcome not in _DECIDED]
     opinions: dict[str, list[Verdict]] = {trace.id: [] for trace in open_traces}
     for trace in open_traces:
@@ -54,36 +56,37 @@ def settle(
         settled[trace.id] = _joined(said, verdicts[trace.id])
         if len({v.outcome for v in said}) > 1:
             disputes.append(_dispute(trace, said))
-    return settled, [*disputes, *_against_the_reference(traces, verdicts, common)]
+    return settled, disputes, _against_the_reference(traces, verdicts, common)
 
 
-def answer_key(trace: Trace) -> str:
+def answer_key(trace: AnyTrace) -> str:
     """What a trace answers, in a form that like answers share; empty where it answers nothing."""
     text = trace.answer or ""
     found = final_answer(text) or text
     return normalise_prompt(found).casefold().rstrip(".")
 
 
-def _common_answers(
-    traces: Sequence[Trace], agreement: Agreement
-) -> dict[str, tuple[str, int, int]]:
-    """For each problem whose samples agree: the answer, how many gave it, and how many there are.
+def common_answers(traces: Iterable[AnyTrace], agreement: Agreement) -> dict[str, Common]:
+    """For each problem whose samples agree what they agree on.
 
-    Samples without an answer count among those that do not agree.
+    This is self-consistency (Wang et al. 2022, arXiv:2203.11171) with a threshold: the most
+    frequent answer counts as right if enough samples gave it; where none has enough, agreement has
+    no opinion. Samples without an answer count among those that do not agree.
     """
-    keys: dict[str, list[str]] = {}
+    given: dict[str, Counter[str]] = {}
     for trace in traces:
-        keys.setdefault(trace.problem_id, []).append(answer_key(trace))
+        given.setdefault(trace.problem_id, Counter())[answer_key(trace)] += 1
     common = {}
-    for problem, given in keys.items():
-        counts = Counter(key for key in given if key)
+    for problem, counts in given.items():
+        total = counts.total()
+        del counts[""]
         for key, count in counts.most_common(1):
-            if len(given) >= agreement.samples and count > agreement.share * len(given):
-                common[problem] = (key, count, len(given))
+            if total >= agreement.samples and count > agreement.share * total:
+                common[problem] = (key, count, total)
     return common
 
 
-def _agreed(trace: Trace, common: tuple[str, int, int]) -> Verdict:
+def _agreed(trace: AnyTrace, common: Common) -> Verdict:
     key, count, total = common
     return Verdict(
         trace_id=trace.id,
@@ -110,7 +113,7 @@ def _joined(said: Sequence[Verdict], rules: Verdict) -> Verdict:
     )
 
 
-def _dispute(trace: Trace, said: Sequence[Verdict]) -> Dispute:
+def _dispute(trace: AnyTrace, said: Sequence[Verdict]) -> Dispute:
     return Dispute(
         trace_id=trace.id,
         problem_id=trace.problem_id,
@@ -120,11 +123,10 @@ def _dispute(trace: Trace, said: Sequence[Verdict]) -> Dispute:
 
 
 def _against_the_reference(
-    traces: Sequence[Trace],
+    traces: Sequence[AnyTrace],
     verdicts: Mapping[str, Verdict],
-    common: Mapping[str, tuple[str, int, int]],
+    common: Mapping[str, Common],
 ) -> list[Dispute]:
-    """One dispute for each problem most of whose samples give one answer that the rules refuse."""
     found: dict[str, Dispute] = {}
     for trace in traces:
         if trace.problem_id in found or trace.problem_id not in common:

@@ -1,32 +1,179 @@
-"""The filter stage: judge every trace, then let the steps drop what the recipe does not want."""
+"""The filter: judge every trace, then let the steps drop what the recipe does not want.
+
+Traces are read from a table in units, and never more of them at once than a process works on. The
+verdicts come first (`judging`); then, in several processes, the steps are asked about each trace by
+itself (`measuring`); last, step by step in the recipe's order, it is decided what goes. What a unit
+gave is kept on disk, so that a filter which was stopped goes on where it was.
+"""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from filter.ensemble import settle
-from filter.steps import build_steps
-from filter.verify import rules, verifier_name
+import numpy as np
+
+from filter.deciding import decide, drops
+from filter.judging import RULED, SETTLED, Known, judge_all, settle_all
+from filter.measuring import Prepare, Work, measure_all
+from filter.parts import Parts
+from filter.steps import labels
+from filter.steps.contamination import contaminated_problems
+from filter.table import Index, TraceFiles, Unit, index, texts_at, trace_files, write_texts
 from filter.verify.doubts import doubtful
 from tracestill.recipe.filter import FilterSection
-from tracestill.recipe.sandbox import Sandbox, read_sandbox
-from tracestill.records import Dispute, Doubt, Drop, Problem, Trace, Verdict
+from tracestill.records import AnyTrace, Dispute, Doubt, Drop, Problem, TraceText, Verdict
 from tracestill.records.progress import OnProgress, Progress
 from tracestill.records.verifier import Verifier
 
-_CHUNK = 512  # traces that are judged together, and between two reports of progress
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filtered:
+    """What the filter found of the traces in a table.
+
+    `funnel` maps each step, in order, to how many traces it was given and how many of them it
+    dropped; `dropped` counts them by reason, the most frequent first. `disputes` are the traces
+    that people should decide, `doubts` the problems whose own reference does not verify as correct.
+    """
+
+    total: int
+    kept: int
+    funnel: dict[str, tuple[int, int]]
+    dropped: dict[str, int]
+    disputes: list[Dispute]
+    doubts: list[Doubt]
+    verdicts: Callable[[], Iterator[Verdict]]
+    """One for each trace with an answer, kept or not, in the order of the table."""
+    drops: Callable[[], Iterator[Drop]]
+    """One for each dropped trace, by problem and sample."""
+    kept_texts: Callable[[], Iterator[TraceText]]
+    """The kept traces as they are in the table, in its order."""
+
+
+def filter_table(
+    files: Sequence[Path],
+    problems: Mapping[str, Problem],
+    heldout: Sequence[Problem],
+    settings: FilterSection,
+    folder: Path,
+    progress: OnProgress,
+    judge: Verifier | None = None,
+    known: Known | None = None,
+    prepare: Prepare | None = None,
+    *,
+    needs_reasoning: bool = True,
+) -> Filtered:
+    """Judge the traces of `problems` (by id) in Parquet files and find out which the settings
+    exclude. `folder` takes what is found, and must be there as long as the result is read; what an
+    earlier call with the same arguments left there is used.
+
+    `judge` (`filter.verify.judge`) is asked about what the rules leave open. `known` gives verdicts
+    of an earlier stage: one by today's rules is not made again. `prepare` changes traces before
+    they are looked at. Traces without reasoning are dropped if the student `needs_reasoning`.
+    `progress` is told the traces that are done with; each is passed over twice. Neither the order
+    of the traces nor the number of processes changes what is found.
+
+    Raises:
+        ValueError: a file is damaged, a trace's problem is not among the problems, or two traces
+            have one id.
+        RuntimeError: a process can't be started.
+
+    """
+    traces = trace_files(files)
+    parts, places = Parts(folder), index(traces, problems)
+    told = _told(traces.rows, progress)
+    for unit in judge_all(
+        traces, problems, settings, parts, known or _none_known, prepare or _as_they_are
+    ):
+        told(unit)
+    disputes: list[Dispute] = []
+    verdicts = RULED
+    if settings.agreement is not None or judge is not None:
+        verdicts = SETTLED
+        disputes = settle_all(traces, problems, settings, parts, judge, prepare or _as_they_are)
+    work = Work(
+        parts=folder,
+        steps=tuple(settings.steps),
+        needs_reasoning=needs_reasoning,
+        contaminated=_contaminated(settings, problems, heldout),
+        verdicts=verdicts,
+    )
+    workers = settings.workers or len(os.sched_getaffinity(0))
+    for unit in measure_all(work, traces.units, workers, prepare):
+        told(unit)
+    found = _filtered(traces, places, list(problems.values()), work, disputes)
+    progress(Progress(done=traces.rows, total=traces.rows, kept=found.kept))
+    return found
+
+
+def _told(rows: int, progress: OnProgress) -> Callable[[Unit], None]:
+    """Tell the progress of two passes as that of one."""
+    done = 0
+
+    def told(unit: Unit) -> None:
+        nonlocal done
+        done += unit.rows
+        progress(Progress(done=min(done // 2, rows - 1), total=rows))
+
+    return told
+
+
+def _none_known(ids: Sequence[str]) -> Mapping[str, Verdict]:
+    return {}
+
+
+def _as_they_are(traces: Iterable[TraceText]) -> Iterable[TraceText]:
+    return traces
+
+
+def _contaminated(
+    settings: FilterSection, problems: Mapping[str, Problem], heldout: Sequence[Problem]
+) -> dict[int, dict[str, str]]:
+    """For each step of that name the contaminated problems."""
+    return {
+        number: contaminated_problems(problems.values(), heldout, step.contamination.ngram)
+        for number, step in enumerate(settings.steps)
+        if step.contamination is not None
+    }
+
+
+def _filtered(
+    traces: TraceFiles,
+    places: Index,
+    problems: Sequence[Problem],
+    work: Work,
+    disputes: list[Dispute],
+) -> Filtered:
+    decision = decide(traces, places, problems, work)
+    parts, units = Parts(work.parts), [unit.number for unit in traces.units]
+    gone = np.bincount(decision.by[decision.by >= 0], minlength=len(work.steps)).tolist()
+    kept = np.flatnonzero(decision.by < 0)
+    assert len(kept) + sum(gone) == traces.rows
+    dropped = Counter(drop.reason for drop in drops(traces, places, work, decision))
+    assert dropped.total() == sum(gone)
+    asked = [problems[number] for number in np.unique(places.problems)]
+    return Filtered(
+        total=traces.rows,
+        kept=len(kept),
+        funnel=dict(zip(labels(work.steps), zip(decision.entered, gone, strict=True), strict=True)),
+        dropped=dict(dropped.most_common()),
+        disputes=disputes,
+        doubts=doubtful(asked),
+        verdicts=lambda: parts.records(work.verdicts, units, Verdict),
+        drops=lambda: drops(traces, places, work, decision),
+        kept_texts=lambda: (text for _, some in texts_at(traces, kept) for text in some),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterResult:
     """What the filter made of its traces, each list in the order of problems and samples.
 
-    A trace is in `kept` (ids) or has exactly one of `drops`. `verdicts` has one for each trace
-    with an answer, kept or not; `disputes` are the traces that people should decide, `doubts` the
-    problems whose own reference does not verify as correct. `funnel` maps each step that ran, in
-    order, to how many traces it was given and how many of them it dropped.
+    A trace is in `kept` (ids) or has exactly one of `drops`. The others are as in `Filtered`.
     """
 
     verdicts: list[Verdict]
@@ -35,15 +182,11 @@ class FilterResult:
     drops: list[Drop]
     kept: list[str]
     funnel: dict[str, tuple[int, int]]
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """How many traces were dropped for which reason, the most frequent first."""
-        return dict(Counter(drop.reason for drop in self.drops).most_common())
+    dropped: dict[str, int]
 
 
 def filter_traces(
-    traces: Iterable[Trace],
+    traces: Iterable[AnyTrace],
     problems: Mapping[str, Problem],
     heldout: Sequence[Problem],
     settings: FilterSection,
@@ -53,87 +196,31 @@ def filter_traces(
     *,
     needs_reasoning: bool = True,
 ) -> FilterResult:
-    """Judge the traces of `problems` (by id) and drop those that the settings exclude.
-
-    The order of `traces` changes nothing. `judge` (`filter.verify.judge`) is asked about what the
-    rules leave open. `known` are verdicts of an earlier stage by trace id: one by today's rules is
-    not made again. Traces without reasoning are dropped if the student `needs_reasoning`.
-    `progress` is told the traces judged so far and how many of them are kept.
+    """Filter traces that are in memory, in this process: see `filter_table`. `known` are verdicts
+    by trace id.
 
     Raises:
         ValueError: a trace's problem is not among the problems, or two traces have one id.
         RuntimeError: a worker's process can't be started.
 
     """
-    ordered = _in_order(traces, problems)
-    verdicts = _judge(ordered, problems, settings, progress, known or {})
-    verdicts, disputes = settle(ordered, problems, verdicts, settings.agreement, judge)
-    live, drops, funnel = ordered, dict[str, Drop](), dict[str, tuple[int, int]]()
-    steps = build_steps(settings, problems, heldout, verdicts, needs_reasoning=needs_reasoning)
-    for name, step in steps.items():
-        dropped = {drop.trace_id: drop for drop in step(live)}
-        funnel[name] = (len(live), len(dropped))
-        drops |= dropped
-        live = [trace for trace in live if trace.id not in dropped]
-    assert len(live) + len(drops) == len(ordered), (
-        f"{len(ordered)} traces in, but {len(live)} kept and {len(drops)} dropped"
-    )
-    progress(Progress(done=len(ordered), total=len(ordered), kept=len(live)))
-    return FilterResult(
-        verdicts=list(verdicts.values()),
-        disputes=disputes,
-        doubts=doubtful(problems[problem] for problem in {t.problem_id: None for t in ordered}),
-        drops=[drops[trace.id] for trace in ordered if trace.id in drops],
-        kept=[trace.id for trace in live],
-        funnel=funnel,
-    )
-
-
-def _in_order(traces: Iterable[Trace], problems: Mapping[str, Problem]) -> list[Trace]:
-    """The traces by their problems' order and their sample, whatever order they came in."""
-    places = {problem: place for place, problem in enumerate(problems)}
-    found: dict[str, Trace] = {}
-    for trace in traces:
-        if trace.problem_id not in places:
-            raise ValueError(
-                f"trace {trace.id} answers problem {trace.problem_id}, which is not among the "
-                f"{len(places)} problems: give the problems that the traces were made from"
-            )
-        if trace.id in found:
-            raise ValueError(f"two traces have the id {trace.id}: give each trace once")
-        found[trace.id] = trace
-    return sorted(
-        found.values(), key=lambda trace: (places[trace.problem_id], trace.sample, trace.id)
-    )
-
-
-def _judge(
-    traces: Sequence[Trace],
-    problems: Mapping[str, Problem],
-    settings: FilterSection,
-    progress: OnProgress,
-    known: Mapping[str, Verdict],
-) -> dict[str, Verdict]:
-    """A verdict for each trace that has an answer, by trace id."""
-    verdicts: dict[str, Verdict] = {}
-    sandbox = read_sandbox(settings.sandbox)
-    verifier = rules(sandbox)
-    kept = 0
-    for begin in range(0, len(traces), _CHUNK):
-        progress(Progress(done=begin, total=len(traces), kept=kept))
-        chunk = traces[begin : begin + _CHUNK]
-        pairs = [(problems[t.problem_id], t) for t in chunk if t.answer and t.answer.strip()]
-        lacking = [pair for pair in pairs if not _is_known(known, *pair, sandbox)]
-        fresh = {verdict.trace_id: verdict for verdict in verifier.verify(lacking)}
-        judged = [fresh.get(trace.id) or known[trace.id] for _, trace in pairs]
-        verdicts |= {verdict.trace_id: verdict for verdict in judged}
-        wanted = sum(verdict.outcome in settings.keep for verdict in judged)
-        kept += wanted if settings.verify else len(chunk)
-    return verdicts
-
-
-def _is_known(
-    known: Mapping[str, Verdict], problem: Problem, trace: Trace, sandbox: Sandbox
-) -> bool:
-    verdict = known.get(trace.id)
-    return verdict is not None and verdict.verifier == verifier_name(problem.kind, sandbox)
+    known = known or {}
+    order = {problem: number for number, problem in enumerate(problems)}
+    ordered = sorted(traces, key=lambda t: (order.get(t.problem_id, -1), t.sample, t.id))
+    with tempfile.TemporaryDirectory() as temporary:
+        table = write_texts(Path(temporary) / "traces.parquet", ordered)
+        found = filter_table(
+            [table], problems, heldout, settings.model_copy(update={"workers": 1}),
+            Path(temporary) / "parts", progress, judge,
+            lambda ids: {trace: known[trace] for trace in ids if trace in known},
+            needs_reasoning=needs_reasoning,
+        )  # fmt: skip
+        return FilterResult(
+            verdicts=list(found.verdicts()),
+            disputes=found.disputes,
+            doubts=found.doubts,
+            drops=list(found.drops()),
+            kept=[text.id for text in found.kept_texts()],
+            funnel=found.funnel,
+            dropped=found.dropped,
+        )

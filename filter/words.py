@@ -13,11 +13,16 @@ _CJK = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff])")
 _EDGES = ".,;:!?\"'`()[]{}$*\u201c\u201d\u2018\u2019\u3002\uff0c\u3001"
 
 
+def spaced(text: str) -> str:
+    """A text with white space around each word: Chinese and Japanese by the character."""
+    if text.isascii():
+        return text
+    return " ".join(_CJK.sub(r" \1 ", unicodedata.normalize("NFKC", text)).split())
+
+
 def split_words(text: str) -> list[str]:
     """A text's words as they stand: by whitespace, Chinese and Japanese by the character."""
-    if not text.isascii():
-        text = _CJK.sub(r" \1 ", unicodedata.normalize("NFKC", text))
-    return text.split()
+    return spaced(text).split()
 
 
 def prompt_words(text: str) -> list[str]:

@@ -12,12 +12,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from generate.private import Finder, finder
 from tracestill.recipe.models import Redact
-from tracestill.records import Problem, Trace, digest
+from tracestill.records import Problem, Trace, TraceText, digest
 
+T = TypeVar("T", Trace, TraceText)
+
+_TEXTS = ("raw", "raw_reasoning", "reasoning", "answer", "error")
 _SECONDS = 2.0  # that a pattern of the user's may take on one text
 
 
@@ -143,33 +146,29 @@ def restore(text: str, originals: Mapping[str, str]) -> str:
     return re.sub(names, lambda found: originals[_unescaped(found[0])], text)
 
 
-def restore_trace(trace: Trace, originals: Mapping[str, str]) -> Trace:
+def restore_trace(trace: T, originals: Mapping[str, str]) -> T:
     """A trace with the originals in all of its texts. Token ids would still say the
     placeholders: where a text changed, they are left out (the journal has them).
 
     Restoring what is restored changes nothing.
     """
-
-    def back(text: str | None) -> str | None:
-        return None if text is None else restore(text, originals)
-
-    after = dataclasses.replace(
-        trace,
-        raw=restore(trace.raw, originals),
-        raw_reasoning=back(trace.raw_reasoning),
-        reasoning=back(trace.reasoning),
-        answer=back(trace.answer),
-        error=back(trace.error),
-    )
-    return trace if after == trace else dataclasses.replace(after, raw_token_ids=None)
+    texts = {name: getattr(trace, name, None) for name in _TEXTS}
+    after: dict[str, Any] = {
+        name: restore(text, originals) for name, text in texts.items() if text is not None
+    }
+    if all(text == texts[name] for name, text in after.items()):
+        return trace
+    if isinstance(trace, Trace):
+        after["raw_token_ids"] = None
+    return dataclasses.replace(trace, **after)
 
 
 def restored(
-    traces: Iterable[Trace],
+    traces: Iterable[T],
     problems: Mapping[str, Problem],
     mask: Mask,
     system_prompt: str | None,
-) -> Iterator[Trace]:
+) -> Iterator[T]:
     """Traces of `problems` (by id) with the originals, as they are judged: against a reference
     that was never masked. So the same answer is right whether or not `restore` is set.
     """

@@ -93,7 +93,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 def recipe(shared: Path) -> Path:
     """A recipe of the whole line that takes a minute."""
     path = shared / "tiny.yaml"
-    write_atomic(path, TINY.format(root=ROOT).encode())
+    with FileLock(shared / "tiny.lock"):  # every worker writes it
+        write_atomic(path, TINY.format(root=ROOT).encode())
     return path
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import run_tracestill
 
-from filter.ensemble import settle
+from filter.ensemble import common_answers, settle
 from filter.verify import verify
 from filter.verify.doubts import doubtful
 from filter.verify.judge import judge
@@ -48,8 +48,9 @@ def settled(
     """The outcomes of the answers, and the queue."""
     traces = [trace(number, answer) for number, answer in enumerate(answers)]
     rules = {t.id: verify(question, t.answer, t.id) for t in traces}
-    verdicts, disputes = settle(traces, {"p": question}, rules, agreement, asked)
-    queue = [(d.trace_id, d.opinions) for d in disputes]
+    common = common_answers(traces, agreement) if agreement else {}
+    verdicts, disputes, against = settle(traces, {"p": question}, rules, common, asked)
+    queue = [(d.trace_id, d.opinions) for d in [*disputes, *against]]
     return [verdicts[t.id].outcome for t in traces], queue
 
 

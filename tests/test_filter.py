@@ -9,7 +9,7 @@ import pytest
 from filter.advice import why_nothing_is_kept
 from filter.filtering import FilterResult, filter_traces
 from filter.verify import verifier_name
-from tracestill.recipe.filter import Decontaminate, FilterSection, NearDuplicates
+from tracestill.recipe.filter import FilterSection
 from tracestill.records import Problem, Sampling, Teacher, Trace, Verdict
 from tracestill.records.identity import problem_id
 from tracestill.records.progress import Progress, ignore_progress
@@ -150,7 +150,7 @@ def test_minhash_finds_among_many_what_comparing_all_pairs_finds() -> None:
     texts = [[f"w{rng.randrange(500)}" for _ in range(120)] for _ in range(60)]
     copies = [[*text[:-1], "end"] for text in texts[:30]]
     traces = [trace(one, i, reasoning=" ".join(t)) for i, t in enumerate([*texts, *copies])]
-    result = filtered(traces, [one], near_duplicates=NearDuplicates(threshold=0.8))
+    result = filtered(traces, [one], near_duplicates={"threshold": 0.8})
     assert [drop.trace_id for drop in result.drops] == [t.id for t in traces[60:]]
 
 
@@ -205,7 +205,7 @@ def test_shorter_runs_can_be_asked_for() -> None:
     mine = problem("How far does the red fox jump over the lazy dog?", "1")
     held = problem("Tell me whether the red fox jump over the lazy cat.", "yes")
     assert filtered([trace(mine)], [mine], [held]).kept
-    strict = filtered([trace(mine)], [mine], [held], decontaminate=Decontaminate(ngram=5))
+    strict = filtered([trace(mine)], [mine], [held], decontaminate={"ngram": 5})
     assert strict.dropped == {"contaminated": 1}
 
 
@@ -222,7 +222,9 @@ def test_progress_counts_traces_and_what_is_kept() -> None:
     seen: list[Progress] = []
     traces = [trace(two), trace(two, 1, answer="\\boxed{5}")]
     filter_traces(traces, {two.id: two}, [], FilterSection(), seen.append)
-    assert seen == [Progress(done=0, total=2, kept=0), Progress(done=2, total=2, kept=1)]
+    assert [one.done for one in seen] == sorted(one.done for one in seen)
+    assert {one.total for one in seen} == {2}
+    assert seen[-1] == Progress(done=2, total=2, kept=1)
 
 
 def test_a_verdict_by_todays_rules_is_not_made_again() -> None:

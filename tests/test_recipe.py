@@ -8,6 +8,7 @@ import yaml
 from conftest import ROOT
 
 from tracestill.recipe.errors import RecipeError
+from tracestill.recipe.filter_steps import DEFAULT, Verify
 from tracestill.recipe.loading import dump_recipe, load_recipe
 from tracestill.recipe.paths import check_paths
 from tracestill.recipe.schema import Recipe
@@ -49,7 +50,7 @@ def mistakes(path: Path, *overrides: str) -> str:
 
 def test_defaults_are_filled_and_come_back(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, GOOD))
-    assert recipe.filter.keep == ["correct"]
+    assert [step.name for step in recipe.filter.steps] == list(DEFAULT)
     assert recipe.generate.model == str(tmp_path / "teacher")
     assert recipe.finetune.student == "some/student"
     assert Recipe.model_validate(yaml.safe_load(dump_recipe(recipe))) == recipe
@@ -95,8 +96,9 @@ def test_overrides_are_typed_and_checked(tmp_path: Path) -> None:
     changes += ["problems.train.0.size=7", "filter.near_duplicates=null"]
     recipe = load_recipe(path, changes)
     assert recipe.generate.samples.max == 5
-    assert recipe.filter.keep == ["correct", "unverifiable"]
-    assert recipe.filter.near_duplicates is None
+    steps = {step.name: step for step in recipe.filter.steps}
+    assert steps["verify"].settings == Verify(keep=["correct", "unverifiable"])
+    assert "near" not in steps
     assert recipe.problems.train[0].size == 7
     assert "did you mean epochs?" in mistakes(path, "finetune.epoch=3")
     assert "--set: generate.samples" in mistakes(path, "generate.samples=many")

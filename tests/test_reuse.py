@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from tracestill.recipe.filter_steps import Step
 from tracestill.recipe.loading import load_recipe
 from tracestill.recipe.schema import Recipe
 from tracestill.records.layout import STAGES, Stage
@@ -32,6 +33,14 @@ problems:
   heldout: [{{source: reasoning_gym, family: chain_sum, size: 2, seed: 1}}]
 generate: {{{teacher}, samples: {{min: 1, max: 4, until_correct: 1}}}}
 filter:
+  steps:
+    - form
+    - length: {{}}
+    - verify: {{}}
+    - contamination: {{}}
+    - exact: {{}}
+    - near: {{}}
+    - select: {{total: 9}}
   agreement: {{}}
   judge: {{{judge}, template: judge.jinja}}
 finetune:
@@ -73,7 +82,9 @@ OTHER: dict[str, Any] = {
     "generate.dataset": None,
     "generate.columns": {"response": "solution"},
     "generate.kind": "open",
-    "filter.keep": ["correct", "unverifiable"],
+    "verify.keep": ["correct", "unverifiable"],
+    "exact.keep": ["shortest"],
+    "near.keep": ["shortest"],
     "filter.sandbox": "piston=http://localhost:2000",
     "filter.judge.template": "other.jinja",
     "filter.agreement.share": 0.75,
@@ -143,7 +154,10 @@ def leaves(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, type[Bas
             yield from leaves(value, f"{key}.")
         elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
             for index, item in enumerate(value):
-                yield from leaves(item, f"{key}.{index}.")
+                if isinstance(item, Step):
+                    yield from leaves(item.settings, f"{key}.{index}.{item.name}.")
+                else:
+                    yield from leaves(item, f"{key}.{index}.")
         else:
             yield key, type(section), name, value
 

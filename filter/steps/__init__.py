@@ -1,48 +1,53 @@
-"""The filter's steps. Each takes traces in order and yields a drop, with its reason, for those
-that it does not let pass.
-"""
+"""The filter's steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from filter.steps.contamination import contamination
-from filter.steps.duplicates import exact_duplicates, near_duplicates
-from filter.steps.policy import max_per_problem, max_traces, verdict
-from filter.steps.usability import usable
-from tracestill.recipe.filter import FilterSection
-from tracestill.records import Drop, Problem, Trace, Verdict
+from filter.steps.duplicates import ExactStep, NearStep
+from filter.steps.selection import SelectStep
+from filter.steps.step import GlobalStep, RowStep
+from filter.steps.usability import form, length, verdict
+from tracestill.recipe.filter_steps import Step
+from tracestill.records import Verdict
 
-FilterStep = Callable[[Iterable[Trace]], Iterable[Drop]]
+__all__ = ["FilterStep", "build_step", "labels"]
 
-__all__ = ["FilterStep", "build_steps"]
+FilterStep = RowStep | GlobalStep
 
 
-def build_steps(
-    settings: FilterSection,
-    problems: Mapping[str, Problem],
-    heldout: Sequence[Problem],
-    verdicts: Mapping[str, Verdict],
+def labels(steps: Sequence[Step]) -> list[str]:
+    """The steps' names, with a number where one comes again."""
+    names = [step.name for step in steps]
+    made = []
+    for place, name in enumerate(names):
+        before = names[:place].count(name)
+        made.append(f"{name} {before + 1}" if before else name)
+    return made
+
+
+def build_step(
+    step: Step,
     *,
-    needs_reasoning: bool = True,
-) -> dict[str, FilterStep]:
-    """The steps that the settings ask for, by name, in the order in which they run."""
-    steps: dict[str, FilterStep] = {
-        "finish": usable("finish"),
-        "form": usable("form", needs_reasoning=needs_reasoning),
-    }
-    if settings.max_tokens is not None:
-        steps["length"] = usable("length", settings.max_tokens, needs_reasoning=needs_reasoning)
-    if settings.verify:
-        steps["verify"] = verdict(verdicts, settings.keep)
-    if settings.decontaminate is not None:
-        steps["decontaminate"] = contamination(problems, heldout, settings.decontaminate.ngram)
-    if settings.exact_duplicates:
-        steps["exact_duplicates"] = exact_duplicates
-    if settings.near_duplicates is not None:
-        steps["near_duplicates"] = near_duplicates(settings.near_duplicates)
-    if settings.max_per_problem is not None:
-        steps["max_per_problem"] = max_per_problem(settings.max_per_problem)
-    if settings.max_traces is not None:
-        steps["max_traces"] = max_traces(settings.max_traces)
-    return steps
+    needs_reasoning: bool,
+    verdicts: Mapping[str, Verdict],
+    contaminated: Mapping[str, str],
+) -> FilterStep:
+    """The step of a recipe's entry. `verdicts` are those of the traces that it will be asked about,
+    by trace id; `contaminated` the contaminated problems (`contaminated_problems`).
+    """
+    if step.form is not None:
+        return form(needs_reasoning=needs_reasoning)
+    if step.length is not None:
+        return length(step.length)
+    if step.verify is not None:
+        return verdict(verdicts, step.verify.keep)
+    if step.contamination is not None:
+        return contamination(contaminated)
+    if step.exact is not None:
+        return ExactStep(step.exact)
+    if step.near is not None:
+        return NearStep(step.near)
+    assert step.select is not None, "a step has one name"
+    return SelectStep(step.select)

@@ -22,8 +22,9 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+from filter.steps.step import RowStep
 from filter.words import Gram, grams, prompt_words
-from tracestill.records import Drop, Kind, Problem, Trace
+from tracestill.records import AnyTrace, Drop, Kind, Problem
 
 _SHARE = 0.01
 _FEW = 3
@@ -31,27 +32,31 @@ _SHORT_RUN = 5
 _SHOWN = 200  # characters of matching text in a drop's detail
 
 
-def contamination(
-    problems: Mapping[str, Problem], heldout: Sequence[Problem], ngram: int
-) -> Callable[[Iterable[Trace]], Iterator[Drop]]:
-    """Drop traces of contaminated problems: `contaminated`, each problem looked at once.
-
-    `problems` are all that are trained on, by id; what is boilerplate depends on all of them.
+def contamination(found: Mapping[str, str]) -> RowStep:
+    """Drop traces of contaminated problems: `contaminated`. `found` are those problems by id, each
+    with what gives it away (`contaminated_problems`).
     """
 
-    def step(traces: Iterable[Trace]) -> Iterator[Drop]:
-        check = find_contamination(problems.values(), heldout, ngram)
-        found: dict[str, str | None] = {}
+    def step(traces: Iterable[AnyTrace]) -> Iterator[Drop]:
         for trace in traces:
-            if trace.problem_id not in found:
-                found[trace.problem_id] = check(problems[trace.problem_id])
-            detail = found[trace.problem_id]
-            if detail is not None:
+            if (detail := found.get(trace.problem_id)) is not None:
                 yield Drop(
-                    trace_id=trace.id, step="decontaminate", reason="contaminated", detail=detail
+                    trace_id=trace.id, step="contamination", reason="contaminated", detail=detail
                 )
 
     return step
+
+
+def contaminated_problems(
+    problems: Iterable[Problem], heldout: Sequence[Problem], ngram: int
+) -> dict[str, str]:
+    """The contaminated ones of `problems` by id, each with what gives it away. They are all that
+    are trained on: what is boilerplate depends on all of them.
+    """
+    problems = list(problems)
+    check = find_contamination(problems, heldout, ngram)
+    found = ((problem.id, check(problem)) for problem in problems)
+    return {problem: detail for problem, detail in found if detail is not None}
 
 
 def find_contamination(

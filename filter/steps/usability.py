@@ -1,28 +1,66 @@
-"""Drop traces that no student could learn from, whatever their answers are worth."""
+"""Drop traces that no student could learn from, and those that a recipe does not want by their
+length or verdict.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from tracestill.records import Drop, Trace
+from filter.steps.step import RowStep
+from tracestill.recipe.filter_steps import Length
+from tracestill.records import AnyTrace, Drop, Outcome, Verdict
 from tracestill.records.usable import unusable
 
 
-def usable(
-    step: Literal["finish", "form", "length"],
-    max_tokens: int | None = None,
-    *,
-    needs_reasoning: bool = True,
-) -> Callable[[Iterable[Trace]], Iterator[Drop]]:
-    """Drop what `tracestill.records.usable.unusable` finds in this step. `finish`: `error`,
-    `truncated`; `form`: `malformed`, `empty`; `length`: `too_long`, above `max_tokens`.
+def form(*, needs_reasoning: bool) -> RowStep:
+    """Drop what `tracestill.records.usable.unusable` finds: `error`, `truncated`, `malformed`,
+    `empty`. Traces without reasoning pass unless the student `needs_reasoning`.
     """
 
-    def drops(traces: Iterable[Trace]) -> Iterator[Drop]:
+    def step(traces: Iterable[AnyTrace]) -> Iterator[Drop]:
         for trace in traces:
-            drop = unusable(trace, max_tokens, needs_reasoning=needs_reasoning)
-            if drop is not None and drop.step == step:
+            drop = unusable(trace, needs_reasoning=needs_reasoning)
+            if drop is not None:
                 yield drop
 
-    return drops
+    return step
+
+
+def length(settings: Length) -> RowStep:
+    """Drop traces by their completion tokens: `too_short`, `too_long`."""
+    low, high = settings.min_tokens, settings.max_tokens
+
+    def step(traces: Iterable[AnyTrace]) -> Iterator[Drop]:
+        for trace in traces:
+            tokens = trace.completion_tokens
+            if low is not None and tokens < low:
+                detail = f"{tokens} tokens, at least {low} are kept"
+                yield Drop(trace_id=trace.id, step="length", reason="too_short", detail=detail)
+            elif high is not None and tokens > high:
+                detail = f"{tokens} tokens, at most {high} are kept"
+                yield Drop(trace_id=trace.id, step="length", reason="too_long", detail=detail)
+
+    return step
+
+
+_REASONS: dict[Outcome, str] = {"error": "verifier_error"}  # of the others, the outcome itself
+
+
+def verdict(verdicts: Mapping[str, Verdict], keep: Collection[str]) -> RowStep:
+    """Drop traces whose verdict's outcome is not in `keep`: `incorrect`, `unverifiable`,
+    `verifier_error` (or `correct`, where a recipe keeps the unverifiable alone); `empty` where
+    there is no answer to judge.
+
+    `verdicts` are by trace id and hold one for every trace that has an answer.
+    """
+
+    def step(traces: Iterable[AnyTrace]) -> Iterator[Drop]:
+        for trace in traces:
+            found = verdicts.get(trace.id)
+            if found is None:
+                yield Drop(trace_id=trace.id, step="verify", reason="empty", detail="no answer")
+            elif found.outcome not in keep:
+                reason = _REASONS.get(found.outcome, found.outcome)
+                yield Drop(trace_id=trace.id, step="verify", reason=reason, detail=found.detail)
+
+    return step

@@ -17,7 +17,7 @@ from filter.verify.grading import Grade, Grader, Pair, failed
 from filter.verify.gym import reasoning_gym, reasoning_gym_many
 from filter.verify.maths import maths, maths_many
 from tracestill.recipe.sandbox import BUBBLEWRAP, Sandbox
-from tracestill.records import Kind, Problem, Trace, Verdict
+from tracestill.records import AnyTrace, Kind, Problem, Verdict
 from tracestill.records.verifier import Verifier
 
 __all__ = [
@@ -62,7 +62,7 @@ def rules(sandbox: Sandbox = BUBBLEWRAP) -> Verifier:
     It judges a trace's answer, never its reasoning. Programs run in `sandbox`.
     """
 
-    def judge(pairs: Sequence[tuple[Problem, Trace]]) -> list[Verdict]:
+    def judge(pairs: Sequence[tuple[Problem, AnyTrace]]) -> list[Verdict]:
         answers = [Answer(problem=p, text=trace.answer, trace_id=trace.id) for p, trace in pairs]
         return verify_many(answers, sandbox)
 

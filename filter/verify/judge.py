@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from tracestill.records import Outcome, Problem, Trace, Verdict, digest
+from tracestill.records import AnyTrace, Outcome, Problem, Verdict, digest
 from tracestill.records.verifier import Verifier
 
 Ask = Callable[[Mapping[str, str]], Mapping[str, str | None]]
@@ -34,7 +34,7 @@ def judge(model: str, template: str, ask: Ask) -> Verifier:
     name = f"judge/{model}/{digest(template)[:8]}"
     environment = Environment(undefined=StrictUndefined)
 
-    def prompt(problem: Problem, trace: Trace) -> str:
+    def prompt(problem: Problem, trace: AnyTrace) -> str:
         try:
             return environment.from_string(template).render(
                 problem=problem.prompt, reference=problem.reference, answer=trace.answer or ""
@@ -44,7 +44,7 @@ def judge(model: str, template: str, ask: Ask) -> Verifier:
                 f"filter.judge.template: {error}; it has problem, reference and answer"
             ) from error
 
-    def judge_all(pairs: Sequence[tuple[Problem, Trace]]) -> list[Verdict]:
+    def judge_all(pairs: Sequence[tuple[Problem, AnyTrace]]) -> list[Verdict]:
         begin = time.perf_counter()
         replies = ask({trace.id: prompt(problem, trace) for problem, trace in pairs})
         seconds = (time.perf_counter() - begin) / max(1, len(pairs))
@@ -53,7 +53,7 @@ def judge(model: str, template: str, ask: Ask) -> Verifier:
     return Verifier(names=[name], verify=judge_all)
 
 
-def _verdict(trace: Trace, reply: str | None, name: str, seconds: float) -> Verdict:
+def _verdict(trace: AnyTrace, reply: str | None, name: str, seconds: float) -> Verdict:
     outcome: Outcome = "unverifiable"
     detail = "the judge did not answer"
     if reply is not None:

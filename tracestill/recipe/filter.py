@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from tracestill.recipe.filter_steps import DEFAULT, Step, with_steps
 from tracestill.recipe.models import LocalModel, ServedModel, engine_of
 from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.section import Section
-
-Keep = Literal["correct", "unverifiable"]
-
-
-class NearDuplicates(Section):
-    """Near duplicates by MinHash over word n-grams of a problem's traces."""
-
-    threshold: float = Field(default=0.9, gt=0, le=1)
-    """The Jaccard similarity from which two traces count as duplicates."""
-    ngram: int = Field(default=5, ge=1)
-    """How many words make a shingle."""
-    permutations: int = Field(default=128, ge=16)
-
-
-class Decontaminate(Section):
-    """Problems that share a run of words with a held-out problem are dropped."""
-
-    ngram: int = Field(default=13, ge=2)
-    """How many words in a row must be shared."""
 
 
 class Agreement(Section):
@@ -64,12 +46,10 @@ Judge = Annotated[
 
 
 class FilterSection(Section):
-    """Which traces are dropped, and why. Every check can be switched off with null or false."""
+    """Which traces are dropped, and why."""
 
-    verify: bool = True
-    """Drop traces whose outcome is not in `keep`; verdicts are recorded either way."""
-    keep: list[Keep] = ["correct"]
-    """The outcomes that pass."""
+    steps: list[Step] = [Step.model_validate(name) for name in DEFAULT]
+    """What is asked of a trace, in this order: the first step that it fails drops it."""
     agreement: Agreement | None = None
     """Settle what the rules leave open by the agreement of a problem's samples; null: don't."""
     judge: Judge | None = None
@@ -77,18 +57,28 @@ class FilterSection(Section):
     sandbox: str = "bubblewrap"
     """Where programs run, for the filter and the evaluation: `bubblewrap` on this machine, or a
     server: `piston=http://HOST:2000`, `sandboxfusion=http://HOST:8080`, `e2b`."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """Drop traces with more completion tokens."""
-    exact_duplicates: bool = True
-    near_duplicates: NearDuplicates | None = NearDuplicates()
-    decontaminate: Decontaminate | None = Decontaminate()
-    max_per_problem: int | None = Field(default=None, ge=1)
-    """Keep at most so many traces of a problem: those with the lowest sample index."""
-    max_traces: int | None = Field(default=None, ge=1)
-    """Keep at most so many traces in all, chosen by their identity, whatever their order."""
+    workers: int | None = Field(default=None, ge=1)
+    """How many processes; null: one a core."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_steps(cls, values: Any) -> Any:
+        return with_steps(values) if isinstance(values, dict) else values
 
     @field_validator("sandbox")
     @classmethod
     def _is_sandbox(cls, text: str) -> str:
         read_sandbox(text)
         return text
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The most completion tokens of a trace that is kept; None if there is no bound."""
+        bounds = [step.length.max_tokens for step in self.steps if step.length]
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    @property
+    def max_per_problem(self) -> int | None:
+        """The most traces of a problem that are kept; None if there is no bound."""
+        bounds = [step.select.per_problem for step in self.steps if step.select]
+        return min((bound for bound in bounds if bound is not None), default=None)

@@ -16,6 +16,7 @@ from tracestill.records.manifest import (
 )
 from tracestill.records.progress import OnProgress, Progress
 from tracestill.records.schema import (
+    AnyTrace,
     Dispute,
     Doubt,
     Drop,
@@ -29,16 +30,18 @@ from tracestill.records.schema import (
     Sampling,
     Teacher,
     Trace,
+    TraceText,
     Verdict,
     arrow_schema,
     from_row,
     to_row,
 )
-from tracestill.records.tables import Table, open_table, read_table, write_table
+from tracestill.records.tables import Table, open_table, read_table, table_files, write_table
 from tracestill.records.usable import unusable
 from tracestill.records.verifier import Verifier
 
 __all__ = [
+    "AnyTrace",
     "Dispute",
     "Doubt",
     "Drop",
@@ -59,6 +62,7 @@ __all__ = [
     "Table",
     "Teacher",
     "Trace",
+    "TraceText",
     "Verdict",
     "Verifier",
     "arrow_schema",
@@ -74,6 +78,7 @@ __all__ = [
     "problem_id",
     "read_manifest",
     "read_table",
+    "table_files",
     "to_row",
     "trace_id",
     "unusable",

@@ -13,6 +13,7 @@ RECIPE = "recipe.yaml"
 PROVENANCE = "provenance.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
+FUNNEL = "funnel.json"
 GGUF_FIGURES = "gguf.json"  # beside the files
 
 

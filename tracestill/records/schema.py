@@ -95,6 +95,25 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TraceText:
+    """What is read of a trace to judge it: neither what came raw nor who wrote it. Every field is a
+    trace's own, so that this is read from a table of traces.
+    """
+
+    id: str
+    problem_id: str
+    sample: int
+    reasoning: str | None
+    answer: str | None
+    finish: Finish
+    error: str | None
+    completion_tokens: int
+
+
+AnyTrace = Trace | TraceText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What a verifier said of a trace. `seconds` is the verifier's own time."""
 

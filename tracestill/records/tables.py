@@ -7,6 +7,7 @@ or none.
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -105,7 +106,7 @@ def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:
         try:
             # With a buffer all that was read stays in memory, as long as the file is open.
             with pq.ParquetFile(folder / shard.file, pre_buffer=False) as file:
-                for batch in file.iter_batches(_GROUP_ROWS):
+                for batch in file.iter_batches(_GROUP_ROWS, columns=_names(record)):
                     for row in batch.to_pylist():
                         yield from_row(record, row)
         except (pa.ArrowException, OSError, KeyError) as error:
@@ -175,6 +176,21 @@ def open_table(folder: Path, name: str, record: type[R]) -> Table[R]:
 
     """
     return Table(folder, _shards(folder, name), record)
+
+
+def _names(record: type) -> list[str]:
+    """The columns that a record is made of: a table may have more."""
+    return [field.name for field in dataclasses.fields(record)]
+
+
+def table_files(folder: Path, name: str) -> list[Path]:
+    """The Parquet files of a complete stage's table, in order.
+
+    Raises:
+        ValueError: the stage is not complete, has no such table, or a shard is damaged.
+
+    """
+    return [folder / shard.file for shard in _shards(folder, name)]
 
 
 def _shards(folder: Path, name: str) -> list[Shard]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
-from tracestill.records.schema import Drop, Trace
+from tracestill.records.schema import AnyTrace, Drop
 
 _TAG = re.compile(r"</?think\b[^<>]{0,40}>", re.IGNORECASE)
 
 
 def unusable(
-    trace: Trace, max_tokens: int | None = None, *, needs_reasoning: bool = True
+    trace: AnyTrace, max_tokens: int | None = None, *, needs_reasoning: bool = True
 ) -> Drop | None:
     """Why a trace can't be used; None if it can. A student that does not think learns traces that
     have no reasoning too (`needs_reasoning`).
@@ -25,10 +25,10 @@ def unusable(
     """
     if trace.finish in ("error", "skipped"):
         detail = f"{trace.finish}: {trace.error or 'no message'}"
-        return Drop(trace_id=trace.id, step="finish", reason="error", detail=detail)
+        return Drop(trace_id=trace.id, step="form", reason="error", detail=detail)
     if trace.finish == "length":
         detail = f"cut after {trace.completion_tokens} tokens"
-        return Drop(trace_id=trace.id, step="finish", reason="truncated", detail=detail)
+        return Drop(trace_id=trace.id, step="form", reason="truncated", detail=detail)
     if found := _malformed(trace, needs_reasoning):
         return Drop(trace_id=trace.id, step="form", reason="malformed", detail=found)
     parts = {"reasoning": trace.reasoning or "", "answer": trace.answer or ""}
@@ -43,7 +43,7 @@ def unusable(
     return None
 
 
-def _malformed(trace: Trace, needs_reasoning: bool) -> str | None:
+def _malformed(trace: AnyTrace, needs_reasoning: bool) -> str | None:
     if trace.reasoning is None and needs_reasoning:
         return "no reasoning found"
     if trace.answer is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tracestill.records.schema import Problem, Trace, Verdict
+from tracestill.records.schema import AnyTrace, Problem, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,4 +18,4 @@ class Verifier:
     """
 
     names: Sequence[str]
-    verify: Callable[[Sequence[tuple[Problem, Trace]]], Sequence[Verdict]]
+    verify: Callable[[Sequence[tuple[Problem, AnyTrace]]], Sequence[Verdict]]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from tracestill.evaluate.evaluation import task_of
 from tracestill.recipe.generate import ServedTeacher
 from tracestill.recipe.schema import Recipe
-from tracestill.records import Kept, Problem, Trace, digest, open_table, read_table
+from tracestill.records import AnyTrace, Kept, Problem, TraceText, digest, open_table, read_table
 
 if TYPE_CHECKING:
     from finetune.sample import Example
 
 
-def example_of(recipe: Recipe) -> Callable[[Problem, Trace], Example]:
+def example_of(recipe: Recipe) -> Callable[[Problem, AnyTrace], Example]:
     """A function that makes a problem and its trace an example. Prompts have placeholders where
     the traces have them.
     """
@@ -24,7 +24,7 @@ def example_of(recipe: Recipe) -> Callable[[Problem, Trace], Example]:
 
     prompt = _prompt(recipe)
 
-    def made(problem: Problem, trace: Trace) -> Example:
+    def made(problem: Problem, trace: AnyTrace) -> Example:
         return Example(
             trace_id=trace.id,
             prompt=prompt(problem.prompt),
@@ -49,7 +49,7 @@ def kept_examples(recipe: Recipe, run: Path) -> list[Example]:
     kept = set(open_table(run / "filter", "kept", Kept).column("trace_id"))
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
     made = example_of(recipe)
-    traces = read_table(run / "generate", "traces", Trace)
+    traces = read_table(run / "generate", "traces", TraceText)
     return [made(problems[trace.problem_id], trace) for trace in traces if trace.id in kept]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,18 @@ from tracestill.records import (
     OnProgress,
     Problem,
     StageResult,
-    Trace,
+    TraceText,
     Verdict,
+    digest,
     file_fingerprint,
     read_manifest,
     read_table,
+    table_files,
+    write_atomic,
     write_table,
 )
+from tracestill.records.identity import FORMAT
+from tracestill.records.layout import FUNNEL
 from tracestill.stages.asked_model import model_settings
 from tracestill.stages.examples import content, example_of
 from tracestill.stages.judge import open_judge
@@ -41,7 +48,7 @@ def settings(recipe: Recipe) -> Any:
         file_fingerprint(Path(judge.template)),
         recipe.seed,
     ]
-    said = recipe.filter.model_dump(exclude={"judge"})
+    said = recipe.filter.model_dump(exclude={"judge", "workers"})
     made = [said, asked, verifier_names(read_sandbox(recipe.filter.sandbox)), _redaction(recipe)]
     return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
 
@@ -58,72 +65,96 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     """Judge the traces and drop those that the recipe does not want; nothing is deleted.
 
     Raises:
-        ValueError: the judge can't be asked.
-        RuntimeError: a verifier's process can't be started.
+        ValueError: the judge can't be asked, or a file is damaged.
+        RuntimeError: a process can't be started.
 
     """
     from filter.advice import references_without_answer, why_nothing_is_kept
-    from filter.filtering import filter_traces
+    from filter.filtering import filter_table
 
     folder = run / "filter"
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
     judge = recipe.filter.judge
-    result = filter_traces(
-        _restored(recipe, problems, read_table(run / "generate", "traces", Trace)),
+    parts = folder / f"parts-{_inputs(recipe, run)}"
+    for other in folder.glob("parts-*"):
+        if other != parts:
+            shutil.rmtree(other)  # of other settings or traces
+    found = filter_table(
+        table_files(run / "generate", "traces"),
         problems,
         list(read_table(run / "problems", "heldout", Problem)),
         recipe.filter,
+        parts,
         progress,
         open_judge(judge, recipe.seed, folder, progress) if judge is not None else None,
         _known_verdicts(run),
+        _restored(recipe, problems),
         needs_reasoning=recipe.finetune.needs_reasoning,
     )
-    kept = set(result.kept)
-    total = len(kept) + len(result.drops)
-    notes = [references_without_answer(result.doubts)]
-    if not kept:
-        notes.append(why_nothing_is_kept(result.dropped, total))
-    return StageResult(
-        rows_in=total,
-        rows_out=len(kept),
-        dropped=result.dropped,
+    notes = [references_without_answer(found.doubts)]
+    if not found.kept:
+        notes.append(why_nothing_is_kept(found.dropped, found.total))
+    made = example_of(recipe)
+    kept = (
+        Kept(trace_id=text.id, content=content(made(problems[text.problem_id], text)))
+        for text in found.kept_texts()
+    )
+    write_atomic(folder / FUNNEL, _funnel(found.funnel))
+    result = StageResult(
+        rows_in=found.total,
+        rows_out=found.kept,
+        dropped=found.dropped,
         tables={
-            "verdicts": write_table(folder, "verdicts", Verdict, result.verdicts),
-            "drops": write_table(folder, "drops", Drop, result.drops),
-            "disputes": write_table(folder, "disputes", Dispute, result.disputes),
-            "doubts": write_table(folder, "doubts", Doubt, result.doubts),
-            "kept": write_table(folder, "kept", Kept, _kept(recipe, run, problems, kept)),
+            "verdicts": write_table(folder, "verdicts", Verdict, found.verdicts()),
+            "drops": write_table(folder, "drops", Drop, found.drops()),
+            "disputes": write_table(folder, "disputes", Dispute, found.disputes),
+            "doubts": write_table(folder, "doubts", Doubt, found.doubts),
+            "kept": write_table(folder, "kept", Kept, kept),
         },
+        files=[FUNNEL],
         notes=[note for note in notes if note],
     )
+    shutil.rmtree(parts)
+    return result
 
 
-def _known_verdicts(run: Path) -> dict[str, Verdict]:
+def _inputs(recipe: Recipe, run: Path) -> str:
+    """A hash of all that decides what the filter finds out of each trace."""
+    contents = [
+        manifest.content()
+        for stage in ("problems", "generate")
+        if (manifest := read_manifest(run / stage)) is not None
+    ]
+    return digest(FORMAT, settings(recipe), contents)
+
+
+def _funnel(funnel: Mapping[str, tuple[int, int]]) -> bytes:
+    rows = [
+        {"step": step, "traces": entered, "dropped": dropped}
+        for step, (entered, dropped) in funnel.items()
+    ]
+    return (json.dumps(rows, indent=2) + "\n").encode()
+
+
+def _known_verdicts(run: Path) -> Callable[[Sequence[str]], Mapping[str, Verdict]] | None:
     """The verdicts that were made while sampling, by trace id."""
     manifest = read_manifest(run / "generate")
     if manifest is None or "verdicts" not in manifest.tables:
-        return {}
-    return {v.trace_id: v for v in read_table(run / "generate", "verdicts", Verdict)}
+        return None
+    known = {v.trace_id: v for v in read_table(run / "generate", "verdicts", Verdict)}
+    return lambda ids: {trace: known[trace] for trace in ids if trace in known}
 
 
 def _restored(
-    recipe: Recipe, problems: Mapping[str, Problem], traces: Iterable[Trace]
-) -> Iterable[Trace]:
-    """The traces with the originals of what was masked, as the references have them."""
+    recipe: Recipe, problems: Mapping[str, Problem]
+) -> Callable[[Iterable[TraceText]], Iterable[TraceText]] | None:
+    """A function that gives traces the originals of what was masked, as the references have them;
+    None where nothing was.
+    """
     from generate.redact import redactor, restored
 
     teacher = recipe.generate
     if not isinstance(teacher, ServedTeacher) or teacher.redact is None:
-        return traces
-    return restored(traces, problems, redactor(teacher.redact), teacher.system_prompt)
-
-
-def _kept(
-    recipe: Recipe, run: Path, problems: Mapping[str, Problem], kept: set[str]
-) -> Iterator[Kept]:
-    """The kept traces in the order of the table of traces, each with a hash of what it teaches."""
-    made = example_of(recipe)
-    for trace in read_table(run / "generate", "traces", Trace):
-        if trace.id in kept:
-            taught = content(made(problems[trace.problem_id], trace))
-            yield Kept(trace_id=trace.id, content=taught)
+        return None
+    mask, system = redactor(teacher.redact), teacher.system_prompt
+    return lambda traces: restored(traces, problems, mask, system)

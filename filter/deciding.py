@@ -1,0 +1,123 @@
+"""Decide which step drops which trace, from what was found out about each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filter.measuring import DROPPED, MEASURED, Work, column
+from filter.parts import Parts
+from filter.steps import build_step, labels
+from filter.steps.step import GlobalStep, View
+from filter.table import Index, TraceFiles, texts_at
+from tracestill.records import Drop, Problem
+
+_MARKED = "marked"
+_ROWS = 5_000  # that are Python's at once
+_NEVER = np.iinfo(np.int8).max
+_FIELDS: list[Any] = [
+    pa.field("place", pa.int64()),
+    pa.field("reason", pa.string()),
+    pa.field("detail", pa.string()),
+]
+_MARKS = pa.schema(_FIELDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Which step drops the trace at each place, -1 for those that are kept."""
+
+    by: npt.NDArray[np.int8]
+    entered: list[int]
+    """How many traces reached each step."""
+
+
+def decide(traces: TraceFiles, index: Index, problems: Sequence[Problem], work: Work) -> Decision:
+    """Go through the steps in order. What a step over all drops is written as a part `marked`."""
+    parts = Parts(work.parts)
+    by_row = np.full(traces.rows, _NEVER, np.int8)
+    right = np.zeros(traces.rows, bool)
+    for unit in traces.units:
+        dropped = parts.read(DROPPED, unit.number)
+        by_row[dropped.column("place").to_numpy()] = dropped.column("step").to_numpy()
+        verdicts = parts.read(work.verdicts, unit.number)
+        correct = verdicts.filter(pc.field("outcome") == "correct")
+        own = index.ids.slice(unit.first, unit.rows)
+        right[unit.first : unit.first + unit.rows] = pc.is_in(
+            own, value_set=correct.column("trace_id").combine_chunks()
+        ).to_numpy(zero_copy_only=False)
+    by = np.full(traces.rows, -1, np.int8)
+    entered = []
+    for number, entry in enumerate(work.steps):
+        reached = (by < 0) & (by_row >= number)
+        entered.append(int(reached.sum()))
+        step = build_step(entry, needs_reasoning=work.needs_reasoning, verdicts={}, contaminated={})
+        if not isinstance(step, GlobalStep):
+            by[reached & (by_row == number)] = number
+            continue
+        view = View(
+            live=index.order[reached[index.order]],
+            index=index,
+            right=right,
+            problems=problems,
+            measured=partial(_measured, traces, parts, number),
+            texts=partial(texts_at, traces),
+            scratch=work.parts,
+        )
+        by[_marked(step, view, parts, number)] = number
+    return Decision(by=by, entered=entered)
+
+
+def _measured(
+    traces: TraceFiles, parts: Parts, step: int, name: str, number: int
+) -> npt.NDArray[np.uint64]:
+    """A column that a step measured, of all units."""
+    values = np.zeros(traces.rows, np.uint64)
+    for unit in traces.units:
+        own = parts.read(MEASURED, unit.number).column(column(step, name, number)).to_numpy()
+        values[unit.first : unit.first + unit.rows] = own
+    return values
+
+
+def _marked(step: GlobalStep, view: View, parts: Parts, number: int) -> npt.NDArray[np.int64]:
+    """The places that a step over all drops; they are written with their reasons."""
+    marks = step.decide(view) if len(view.live) else []
+    table = pa.Table.from_pylist([mark._asdict() for mark in marks], _MARKS)
+    parts.write(_MARKED, number, table)
+    places: npt.NDArray[np.int64] = table.column("place").to_numpy()
+    return places
+
+
+def drops(traces: TraceFiles, index: Index, work: Work, decision: Decision) -> Iterator[Drop]:
+    """A drop for each trace that goes, by problem and sample."""
+    parts, names = Parts(work.parts), labels(work.steps)
+    tables = [
+        parts.read(DROPPED, unit.number).select(["place", "step", "reason", "detail"])
+        for unit in traces.units
+    ]
+    for number in range(len(work.steps)):
+        if parts.has(_MARKED, number):
+            marks = parts.read(_MARKED, number)
+            own = pa.array(np.full(len(marks), number, np.int8))
+            tables.append(marks.add_column(1, "step", own))
+    every = pa.concat_tables(tables)
+    places, steps = every.column("place").to_numpy(), every.column("step").to_numpy()
+    rank = np.empty(traces.rows, np.int64)
+    rank[index.order] = np.arange(traces.rows)
+    valid = np.flatnonzero(decision.by[places] == steps)  # not of those that another took first
+    ordered = valid[np.argsort(rank[places[valid]])]
+    for begin in range(0, len(ordered), _ROWS):
+        for row in every.take(ordered[begin : begin + _ROWS]).to_pylist():
+            yield Drop(
+                trace_id=index.ids[row["place"]].as_py(),
+                step=names[row["step"]],
+                reason=row["reason"],
+                detail=row["detail"],
+            )

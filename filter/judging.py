@@ -1,0 +1,120 @@
+"""A verdict on each trace that has an answer: known, by rules, by agreement or by a judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from filter.ensemble import Common, common_answers, settle
+from filter.measuring import Prepare
+from filter.parts import Parts
+from filter.table import TraceFiles, Unit, read_unit
+from filter.verify import rules, verifier_name
+from tracestill.recipe.filter import FilterSection
+from tracestill.recipe.sandbox import Sandbox, read_sandbox
+from tracestill.records import Dispute, Problem, TraceText, Verdict
+from tracestill.records.verifier import Verifier
+
+Known = Callable[[Sequence[str]], Mapping[str, Verdict]]
+"""Verdicts that there are of traces with these ids."""
+
+RULED, SETTLED = "ruled", "settled"
+_DISPUTED, _AGAINST = "disputed", "against"
+
+
+def judge_all(
+    traces: TraceFiles,
+    problems: Mapping[str, Problem],
+    settings: FilterSection,
+    parts: Parts,
+    known: Known,
+    prepare: Prepare,
+) -> Iterator[Unit]:
+    """Write the verdicts of each unit by the rules as the parts `RULED`, and yield it. A known one
+    by today's rules is not made again.
+
+    Raises:
+        RuntimeError: a worker's process can't be started.
+
+    """
+    sandbox = read_sandbox(settings.sandbox)
+    verifier = rules(sandbox)
+    for unit in traces.units:
+        if not parts.has(RULED, unit.number):
+            verdicts: list[Verdict] = []
+            for batch in _some(read_unit(unit)):
+                verdicts += _judged(batch, problems, verifier, sandbox, known, prepare)
+            parts.write_records(RULED, unit.number, Verdict, verdicts)
+        yield unit
+
+
+def _some(batches: Iterable[list[TraceText]]) -> Iterator[list[TraceText]]:
+    """Two batches together: what verifies works on all cores at once."""
+    held: list[TraceText] = []
+    for batch in batches:
+        held += batch
+        if len(held) >= 512:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _judged(
+    batch: Sequence[TraceText],
+    problems: Mapping[str, Problem],
+    verifier: Verifier,
+    sandbox: Sandbox,
+    known: Known,
+    prepare: Prepare,
+) -> list[Verdict]:
+    answered = [trace for trace in prepare(batch) if trace.answer and trace.answer.strip()]
+    there = known([trace.id for trace in answered])
+
+    def is_known(trace: TraceText) -> bool:
+        name = verifier_name(problems[trace.problem_id].kind, sandbox)
+        return trace.id in there and there[trace.id].verifier == name
+
+    lacking = [(problems[t.problem_id], t) for t in answered if not is_known(t)]
+    fresh = {verdict.trace_id: verdict for verdict in verifier.verify(lacking)}
+    return [fresh.get(trace.id) or there[trace.id] for trace in answered]
+
+
+def settle_all(
+    traces: TraceFiles,
+    problems: Mapping[str, Problem],
+    settings: FilterSection,
+    parts: Parts,
+    judge: Verifier | None,
+    prepare: Prepare,
+) -> list[Dispute]:
+    """Write the verdicts of all units, the open ones settled, as the parts `SETTLED`, and return
+    what is left to people.
+    """
+    common: dict[str, Common] = {}
+    if settings.agreement is not None:
+        every = (trace for unit in traces.units for b in read_unit(unit) for trace in prepare(b))
+        common = common_answers(every, settings.agreement)
+    numbers = [unit.number for unit in traces.units]
+    for unit in traces.units:
+        if parts.has(SETTLED, unit.number):
+            continue
+        ruled = {v.trace_id: v for v in parts.records(RULED, [unit.number], Verdict)}
+        disputed: list[Dispute] = []
+        against: list[Dispute] = []
+        for batch in _some(read_unit(unit)):
+            own = {trace.id: ruled[trace.id] for trace in batch if trace.id in ruled}
+            settled, open_ones, refused = settle(list(prepare(batch)), problems, own, common, judge)
+            ruled |= settled
+            disputed += open_ones
+            against += refused
+        parts.write_records(_DISPUTED, unit.number, Dispute, disputed)
+        parts.write_records(_AGAINST, unit.number, Dispute, against)
+        parts.write_records(SETTLED, unit.number, Verdict, ruled.values())
+    found = list(parts.records(_DISPUTED, numbers, Dispute))
+    # One for each problem, the same whatever the order of the table.
+    refused_by: dict[str, Dispute] = {}
+    for one in parts.records(_AGAINST, numbers, Dispute):
+        other = refused_by.get(one.problem_id)
+        if other is None or one.trace_id < other.trace_id:
+            refused_by[one.problem_id] = one
+    return [*found, *refused_by.values()]

@@ -1,0 +1,129 @@
+"""Ask the steps about a unit of traces: in this process, or in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from filter.hashing import Hashes
+from filter.parts import Parts
+from filter.steps import build_step
+from filter.steps.step import GlobalStep
+from filter.table import Unit, read_unit
+from tracestill.recipe.filter_steps import Step
+from tracestill.records import AnyTrace, Drop, TraceText, Verdict
+
+Prepare = Callable[[Iterable[TraceText]], Iterable[TraceText]]
+MEASURED, DROPPED = "measured", "dropped"
+_FIELDS: list[Any] = [
+    pa.field("place", pa.int64()),
+    pa.field("step", pa.int8()),
+    pa.field("reason", pa.string()),
+    pa.field("detail", pa.string()),
+]
+_DROPPED = pa.schema(_FIELDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a process must know to ask the steps about units."""
+
+    parts: Path
+    steps: tuple[Step, ...]
+    needs_reasoning: bool
+    contaminated: Mapping[int, Mapping[str, str]]
+    """For steps of that name, by their number, the contaminated problems."""
+    verdicts: str
+    """The kind of parts that hold the verdicts of a unit."""
+
+
+def measure_all(
+    work: Work, units: Sequence[Unit], workers: int, prepare: Prepare | None
+) -> Iterator[Unit]:
+    """Ask about these units, write for each what was `MEASURED` and `DROPPED`, and yield it when it
+    is done. `prepare` changes traces before they are looked at; it keeps the work in this process.
+
+    Raises:
+        ValueError: a file is damaged.
+
+    """
+    lacking = [unit for unit in units if not Parts(work.parts).has(DROPPED, unit.number)]
+    yield from (unit for unit in units if unit not in lacking)
+    if workers == 1 or len(lacking) < 2 or prepare is not None:
+        for unit in lacking:
+            yield _measure(work, unit, prepare)
+        return
+    # Not forked: this process has threads, of Arrow and of the verifiers.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(lacking)), context) as processes:
+        try:
+            yield from processes.map(_measure, [work] * len(lacking), lacking)
+        finally:
+            processes.shutdown(wait=True, cancel_futures=True)
+
+
+def column(step: int, name: str, number: int) -> str:
+    """How a measured column is called in a unit's file."""
+    return f"{step}.{name}.{number}"
+
+
+def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
+    parts = Parts(work.parts)
+    verdicts = {v.trace_id: v for v in parts.records(work.verdicts, [unit.number], Verdict)}
+    steps = [
+        build_step(
+            step, needs_reasoning=work.needs_reasoning, verdicts=verdicts,
+            contaminated=work.contaminated.get(number, {}),
+        )
+        for number, step in enumerate(work.steps)
+    ]  # fmt: skip
+    measured = {
+        column(number, name, one): np.zeros(unit.rows, np.uint64)
+        for number, step in enumerate(steps)
+        if isinstance(step, GlobalStep)
+        for name, width in step.widths().items()
+        for one in range(width)
+    }
+    dropped: list[tuple[int, int, Drop]] = []
+    first = 0
+    for batch in read_unit(unit):
+        traces = list(prepare(batch)) if prepare is not None else batch
+        live: list[tuple[int, AnyTrace]] = list(enumerate(traces, first))
+        for number, step in enumerate(steps):
+            if not isinstance(step, GlobalStep):
+                drops = {drop.trace_id: drop for drop in step([trace for _, trace in live])}
+                dropped += [(row, number, drops[t.id]) for row, t in live if t.id in drops]
+                live = [(row, trace) for row, trace in live if trace.id not in drops]
+            elif live:
+                _note(measured, number, step.measure([trace for _, trace in live]), live)
+        first += len(batch)
+    parts.write(
+        MEASURED,
+        unit.number,
+        pa.table({name: pa.array(values) for name, values in measured.items()}),
+    )
+    rows = [
+        {"place": unit.first + row, "step": step, "reason": drop.reason, "detail": drop.detail}
+        for row, step, drop in dropped
+    ]
+    parts.write(DROPPED, unit.number, pa.Table.from_pylist(rows, _DROPPED))
+    return unit
+
+
+def _note(
+    measured: Mapping[str, Hashes],
+    step: int,
+    found: Mapping[str, Hashes],
+    live: Sequence[tuple[int, AnyTrace]],
+) -> None:
+    rows = [row for row, _ in live]
+    for name, values in found.items():
+        for one in range(values.shape[1]):
+            measured[column(step, name, one)][rows] = values[:, one]

@@ -1,0 +1,79 @@
+"""What a step of the filter is.
+
+A step by row looks at each trace by itself: it is called with some traces and yields a drop for
+each that it does not let pass. Whatever it is asked of, it is asked of any process.
+
+A step over all first measures each trace by itself, in any process, and then decides once about
+all that reached it. What it measures is small: it is held for all traces, or read again column by
+column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from filter.hashing import Hashes
+from filter.table import Index
+from tracestill.records import AnyTrace, Drop, Problem, TraceText
+
+Places = npt.NDArray[np.int64]
+RowStep = Callable[[Iterable[AnyTrace]], Iterable[Drop]]
+
+
+class Mark(NamedTuple):
+    """A step over all drops the trace at a place of the table."""
+
+    place: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a step over all decides on. `live` are the places of the traces that reached it, by
+    problem and sample; `right` says of every place whether the trace was judged correct.
+    """
+
+    live: Places
+    index: Index
+    right: npt.NDArray[np.bool_]
+    problems: Sequence[Problem]
+    measured: Callable[[str, int], Hashes]
+    """A column that `measure` gave, by its name and number, for every place; of traces that did not
+    come so far it holds zeros."""
+    texts: Callable[[Places], Iterator[tuple[Places, list[TraceText]]]]
+    """The traces at ascending places, some at a time."""
+    scratch: Path
+    """A folder for what does not fit into memory."""
+
+
+@runtime_checkable
+class GlobalStep(Protocol):
+    """A step over all."""
+
+    def widths(self) -> Mapping[str, int]:
+        """The names of what is measured, and how many columns each has."""
+
+    def measure(self, traces: Sequence[AnyTrace]) -> Mapping[str, Hashes]:
+        """For each name an array of shape (traces, columns)."""
+
+    def decide(self, view: View) -> Iterable[Mark]:
+        """What is dropped of all."""
+
+
+def preferred(view: View, rules: Sequence[str]) -> Places:
+    """The live places, those that should stay rather first: `verified`, `shortest`, `longest`; what
+    these leave open goes by problem and sample.
+    """
+    tokens = view.index.tokens[view.live]
+    keys = {"verified": ~view.right[view.live], "shortest": tokens, "longest": -tokens}
+    by = [keys[rule] for rule in rules if rule != "first"]
+    order = np.lexsort([np.arange(len(view.live)), *reversed(by)])
+    places: Places = view.live[order]
+    return places

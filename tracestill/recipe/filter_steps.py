@@ -1,0 +1,189 @@
+"""The steps of a recipe's section `filter`, each with its settings."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
+
+from tracestill.recipe.section import Section
+
+Keep = Literal["correct", "unverifiable"]
+Preference = Literal["verified", "shortest", "longest", "first"]
+Order = Literal["first", "random", "shortest", "longest"]
+
+
+class Form(Section):
+    """Drop what no student could learn from: failed, truncated, malformed, empty."""
+
+
+class Length(Section):
+    """Drop traces by their completion tokens, as the teacher's tokenizer counts."""
+
+    min_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+
+
+class Verify(Section):
+    """Drop traces by their verdict; verdicts are recorded without this step too."""
+
+    keep: list[Keep] = ["correct"]
+    """The outcomes that pass."""
+
+
+class Contamination(Section):
+    """Drop traces of problems that share a run of words with a held-out problem."""
+
+    ngram: int = Field(default=13, ge=2)
+    """How many words in a row must be shared."""
+
+
+class Exact(Section):
+    """Drop traces that say what another of the same problem says, but for white space."""
+
+    keep: list[Preference] = ["verified", "first"]
+    """Which one stays: what comes first by these, one after the other."""
+
+
+class Near(Section):
+    """Drop near duplicates: by MinHash over word n-grams, then by the exact similarity."""
+
+    threshold: float = Field(default=0.9, gt=0, le=1)
+    """The Jaccard similarity from which two traces count as duplicates."""
+    ngram: int = Field(default=5, ge=1)
+    """How many words make a shingle."""
+    on: Literal["trace", "problem"] = "trace"
+    """Compare reasoning with answer, or the problems' prompts; problems that differ in a number are
+    not duplicates."""
+    within: Literal["problem", "all"] = "problem"
+    """Compare the traces of one problem, or all."""
+    keep: list[Preference] = ["verified", "first"]
+    """Which one stays: what comes first by these, one after the other."""
+
+
+class Select(Section):
+    """Keep only so many traces, those that come first in an order."""
+
+    by: Order = "first"
+    """`first` (the lowest sample index), `random` (by a hash of a trace's identity), `shortest`,
+    `longest` (completion tokens)."""
+    per_problem: int | None = Field(default=None, ge=1)
+    """At most so many of a problem."""
+    total: int | None = Field(default=None, ge=1)
+    """At most so many in all."""
+
+    @model_validator(mode="after")
+    def _limits(self) -> Select:
+        if self.per_problem is None and self.total is None:
+            raise ValueError("select: say how many are kept, with per_problem or total")
+        return self
+
+
+class Step(Section):
+    """One step: its name, or its name with settings (`near: {threshold: 0.8}`)."""
+
+    form: Form | None = None
+    length: Length | None = None
+    verify: Verify | None = None
+    contamination: Contamination | None = None
+    exact: Exact | None = None
+    near: Near | None = None
+    select: Select | None = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _named(cls, value: Any, handler: ModelWrapValidatorHandler[Step]) -> Step:
+        if isinstance(value, str):
+            value = {value: None}
+        if isinstance(value, dict):
+            names = ", ".join(cls.model_fields)
+            if len(value) != 1 or (unknown := [n for n in value if n not in cls.model_fields]):
+                said = f"{unknown[0]!r} is none" if len(value) == 1 else f"{value!r} is not one"
+                raise ValueError(f"{said} of the steps {names}")
+            value = {name: {} if given is None else given for name, given in value.items()}
+        return handler(value)
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> Any:
+        values = handler(self)
+        return {self.name: values[self.name]}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Its name alone is a step too, for those that need no setting."""
+        made = handler(core_schema)
+        return {"anyOf": [{"enum": list(cls.model_fields), "type": "string"}, made]}
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        (name,) = (name for name in type(self).model_fields if getattr(self, name) is not None)
+        return name
+
+    @property
+    def settings(self) -> Section:
+        """The step's settings, an instance of the class that bears its name."""
+        settings: Section = getattr(self, self.name)
+        return settings
+
+
+DEFAULT = ("form", "verify", "contamination", "exact", "near")
+
+# The keys by which recipes said the steps before there was a list, and where they belong now.
+_SWITCHES = {
+    "verify": "verify",
+    "decontaminate": "contamination",
+    "exact_duplicates": "exact",
+    "near_duplicates": "near",
+}
+_OLDER = {
+    **_SWITCHES,
+    "keep": "verify",
+    "max_tokens": "length",
+    "max_per_problem": "select",
+    "max_traces": "select",
+}
+
+
+def with_steps(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's section with `steps` in place of the keys by which older recipes said them: the
+    default list, changed by these.
+
+    Raises:
+        ValueError: both are there.
+
+    """
+    said = {name: value for name, value in values.items() if name in _OLDER}
+    if not said:
+        return values
+    if values.get("steps") is not None:
+        first = next(iter(said))
+        raise ValueError(f"{first}: with a list of steps, say it there, as `{_OLDER[first]}`")
+    steps: dict[str, Any] = {name: {} for name in DEFAULT}
+    for name, step in _SWITCHES.items():
+        given = said.get(name, True)
+        if given is None or given is False:
+            del steps[step]
+        elif isinstance(given, dict):
+            steps[step] = {key: value for key, value in given.items() if key != "permutations"}
+    if "keep" in said and "verify" in steps:
+        steps["verify"] = {"keep": said["keep"]}
+    made = [{name: settings} for name, settings in steps.items()]
+    if said.get("max_tokens") is not None:
+        made.insert(1, {"length": {"max_tokens": said["max_tokens"]}})
+    if said.get("max_per_problem") is not None:
+        made.append({"select": {"by": "first", "per_problem": said["max_per_problem"]}})
+    if said.get("max_traces") is not None:
+        made.append({"select": {"by": "random", "total": said["max_traces"]}})
+    others = {name: value for name, value in values.items() if name not in _OLDER}
+    return {**others, "steps": made}
