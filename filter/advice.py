@@ -19,13 +19,28 @@ _ADVICE = {
     "final answer for the reasoning, or finetune.think to none, to learn answers alone",
     "empty": "the teacher leaves its reasoning or its answer blank: check generate.system_prompt "
     "and the prompts",
-    "too_long": "raise filter.max_tokens, or leave it out",
+    "too_long": "raise max_tokens of the filter's step `length`, or leave it out",
+    "too_short": "lower min_tokens of the filter's step `length`, or leave it out",
     "incorrect": "compare some drops with their problems' references and kind, ask for the answer "
     "in \\boxed{}, or use a stronger teacher",
     "unverifiable": "give the problems references that can be checked, or set filter.agreement, "
-    "filter.judge or filter.keep",
+    "filter.judge, or keep: [correct, unverifiable] in the filter's step `verify`",
     "verifier_error": "the verifier failed on the answers: look at the drops' details",
-    "correct": "filter.keep leaves out the correct traces: put `correct` on it",
+    "correct": "the filter's step `verify` leaves out the correct traces: add `correct` to keep",
+    **dict.fromkeys(
+        ("repetitive", "loop", "compressible", "second_thoughts"),
+        "the teacher repeats itself: sample with temperature 0.6 and top_p 0.95, or change the "
+        "bounds of the filter's step `quality`",
+    ),
+    "unreadable": "the texts have characters in them that nobody can read: look at the drops' "
+    "details and at how the traces were encoded",
+    "unsupported": "the answers do not follow from the reasoning: check that each trace has its "
+    "own answer, or set supported: false in the filter's step `quality`",
+    **dict.fromkeys(
+        ("other_language", "mixed_language"),
+        "the teacher answers in another language: say the problems' language, ask for it in "
+        "generate.system_prompt, or allow others in the filter's step `language`",
+    ),
     "contaminated": "the problems are among the held-out ones: choose others for problems.train or "
     "problems.heldout",
 }

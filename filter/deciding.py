@@ -58,7 +58,7 @@ def decide(traces: TraceFiles, index: Index, problems: Sequence[Problem], work: 
     for number, entry in enumerate(work.steps):
         reached = (by < 0) & (by_row >= number)
         entered.append(int(reached.sum()))
-        step = build_step(entry, needs_reasoning=work.needs_reasoning, verdicts={}, contaminated={})
+        step = build_step(entry, needs_reasoning=work.needs_reasoning)
         if not isinstance(step, GlobalStep):
             by[reached & (by_row == number)] = number
             continue

@@ -100,6 +100,7 @@ def filter_table(
         steps=tuple(settings.steps),
         needs_reasoning=needs_reasoning,
         contaminated=_contaminated(settings, problems, heldout),
+        languages={one.id: one.language for one in problems.values() if one.language != "en"},
         verdicts=verdicts,
     )
     workers = settings.workers or len(os.sched_getaffinity(0))

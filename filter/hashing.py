@@ -28,8 +28,9 @@ def compiled(function: F) -> F:
     return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
-_PRIME = np.uint64(0x100000001B3)
-_BASIS = np.uint64(0xCBF29CE484222325)
+# Of FNV-1a, by which bytes are hashed.
+PRIME = np.uint64(0x100000001B3)
+BASIS = np.uint64(0xCBF29CE484222325)
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # of the polynomial over a run's words, odd
 _SPACE = np.uint8(0x20)
 
@@ -69,7 +70,7 @@ def word_hashes(data: Bytes, begin: int, end: int, out: Hashes) -> int:
     """Write the hash of each word in data[begin:end] to `out`; returns how many there are."""
     count = 0
     inside = False
-    value = _BASIS
+    value = BASIS
     for place in range(begin, end):
         byte = data[place]
         if byte <= _SPACE:
@@ -77,10 +78,10 @@ def word_hashes(data: Bytes, begin: int, end: int, out: Hashes) -> int:
                 out[count] = mixed(value)
                 count += 1
                 inside = False
-                value = _BASIS
+                value = BASIS
         else:
             inside = True
-            value = (value ^ np.uint64(byte)) * _PRIME
+            value = (value ^ np.uint64(byte)) * PRIME
     if inside:
         out[count] = mixed(value)
         count += 1
@@ -94,7 +95,7 @@ def run_hashes(words: Hashes, count: int, n: int, out: Hashes) -> int:
     """
     n = min(n, count)
     if n == 0:
-        out[0] = mixed(_BASIS)
+        out[0] = mixed(BASIS)
         return 1
     top = np.uint64(1)
     for _ in range(n - 1):

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from filter.hashing import Hashes
 from filter.parts import Parts
-from filter.steps import build_step
+from filter.steps import Known, build_step
 from filter.steps.step import GlobalStep
 from filter.table import Unit, read_unit
 from tracestill.recipe.filter_steps import Step
@@ -40,6 +40,8 @@ class Work:
     needs_reasoning: bool
     contaminated: Mapping[int, Mapping[str, str]]
     """For steps of that name, by their number, the contaminated problems."""
+    languages: Mapping[str, str]
+    """Of problems by id, where it is not English."""
     verdicts: str
     """The kind of parts that hold the verdicts of a unit."""
 
@@ -62,11 +64,25 @@ def measure_all(
         return
     # Not forked: this process has threads, of Arrow and of the verifiers.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(lacking)), context) as processes:
+    count = min(workers, len(lacking))
+    with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(work,)) as processes:
         try:
-            yield from processes.map(_measure, [work] * len(lacking), lacking)
+            yield from processes.map(_measure_here, lacking)
         finally:
             processes.shutdown(wait=True, cancel_futures=True)
+
+
+_work: Work | None = None  # of a process that `measure_all` started
+
+
+def _begin(work: Work) -> None:
+    global _work
+    _work = work
+
+
+def _measure_here(unit: Unit) -> Unit:
+    assert _work is not None, "a process begins with its work"
+    return _measure(_work, unit)
 
 
 def column(step: int, name: str, number: int) -> str:
@@ -79,11 +95,16 @@ def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
     verdicts = {v.trace_id: v for v in parts.records(work.verdicts, [unit.number], Verdict)}
     steps = [
         build_step(
-            step, needs_reasoning=work.needs_reasoning, verdicts=verdicts,
-            contaminated=work.contaminated.get(number, {}),
+            step,
+            needs_reasoning=work.needs_reasoning,
+            known=Known(
+                verdicts=verdicts,
+                contaminated=work.contaminated.get(number, {}),
+                languages=work.languages,
+            ),
         )
         for number, step in enumerate(work.steps)
-    ]  # fmt: skip
+    ]
     measured = {
         column(number, name, one): np.zeros(unit.rows, np.uint64)
         for number, step in enumerate(steps)

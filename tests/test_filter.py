@@ -28,7 +28,7 @@ def problem(prompt: str, reference: str = "4", **more: Any) -> Problem:
 
 def trace(of: Problem, sample: int = 0, **more: Any) -> Trace:
     values = {
-        "reasoning": f"thought number {sample} about it",
+        "reasoning": f"thought number {sample} about {of.reference}",
         "answer": f"\\boxed{{{of.reference}}}",
         "finish": "stop",
         "error": None,
@@ -67,7 +67,7 @@ def test_each_fault_has_its_reason_and_the_sum_holds() -> None:
         "incorrect": {"answer": "\\boxed{5}"},
     }
     traces = [trace(two, i, **values) for i, values in enumerate(faulty.values())]
-    traces += [trace(two, 6), trace(two, 7, reasoning="thought number 6 about  it")]
+    traces += [trace(two, 6), trace(two, 7, reasoning="thought number 6 about  4")]
     result = filtered(traces, [two], max_tokens=50)
     assert list(reasons(result).values()) == [*faulty, "exact_duplicate"]
     assert result.kept == [f"{two.id}-6"]
@@ -114,7 +114,9 @@ def test_the_order_of_traces_changes_nothing() -> None:
     rng = random.Random(0)
     words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     traces = [
-        trace(p, s, reasoning=" ".join(rng.choices(words, k=30)) if s % 2 else " ".join(words))
+        trace(
+            p, s, reasoning=" ".join([*(rng.choices(words, k=30) if s % 2 else words), p.reference])
+        )
         for p in problems
         for s in range(5)
     ]
@@ -248,8 +250,14 @@ def test_a_verdict_by_todays_rules_is_not_made_again() -> None:
         ({"reasoning": None}, "use a teacher that reasons"),
         ({"finish": "error", "error": "503", "answer": None}, "requests failed"),
         ({"reasoning": " "}, "generate.system_prompt"),
-        ({"completion_tokens": 99}, "raise filter.max_tokens"),
+        ({"completion_tokens": 99}, "raise max_tokens"),
         ({"answer": "\\boxed{5}"}, "references and kind"),
+        ({"reasoning": "so it is 4 " * 99}, "repeats itself"),
+        ({"reasoning": "4 \x08 \x08 \x08"}, "nobody can read"),
+        (
+            {"reasoning": "Also ist es vier, denn zwei und zwei sind vier und nichts anderes. 4"},
+            "another language",
+        ),
     ],
 )
 def test_a_filter_that_keeps_nothing_says_what_to_change(faults: dict[str, Any], says: str) -> None:

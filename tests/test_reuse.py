@@ -39,6 +39,8 @@ filter:
     - verify: {{}}
     - contamination: {{}}
     - exact: {{}}
+    - quality: {{}}
+    - language: {{}}
     - near: {{}}
     - select: {{total: 9}}
   agreement: {{}}
@@ -83,6 +85,8 @@ OTHER: dict[str, Any] = {
     "generate.columns": {"response": "solution"},
     "generate.kind": "open",
     "verify.keep": ["correct", "unverifiable"],
+    "quality.branch_words": ["perhaps"],
+    "language.allow": ["de"],
     "exact.keep": ["shortest"],
     "near.keep": ["shortest"],
     "filter.sandbox": "piston=http://localhost:2000",

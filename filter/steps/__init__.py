@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from filter.steps.contamination import contamination
 from filter.steps.duplicates import ExactStep, NearStep
+from filter.steps.language import language
+from filter.steps.quality import quality
 from filter.steps.selection import SelectStep
 from filter.steps.step import GlobalStep, RowStep
 from filter.steps.usability import form, length, verdict
 from tracestill.recipe.filter_steps import Step
 from tracestill.records import Verdict
 
-__all__ = ["FilterStep", "build_step", "labels"]
+__all__ = ["FilterStep", "Known", "build_step", "labels"]
 
 FilterStep = RowStep | GlobalStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What steps by row know: the verdicts of the traces by id, the contaminated problems by id
+    (`contaminated_problems`), and the languages of problems by id, where they are not English.
+    """
+
+    verdicts: Mapping[str, Verdict]
+    contaminated: Mapping[str, str]
+    languages: Mapping[str, str]
+
+
+NOTHING_KNOWN = Known(verdicts={}, contaminated={}, languages={})
 
 
 def labels(steps: Sequence[Step]) -> list[str]:
@@ -27,24 +44,20 @@ def labels(steps: Sequence[Step]) -> list[str]:
     return made
 
 
-def build_step(
-    step: Step,
-    *,
-    needs_reasoning: bool,
-    verdicts: Mapping[str, Verdict],
-    contaminated: Mapping[str, str],
-) -> FilterStep:
-    """The step of a recipe's entry. `verdicts` are those of the traces that it will be asked about,
-    by trace id; `contaminated` the contaminated problems (`contaminated_problems`).
-    """
+def build_step(step: Step, *, needs_reasoning: bool, known: Known = NOTHING_KNOWN) -> FilterStep:
+    """The step of a recipe's entry, with what it must know to be asked about traces by row."""
     if step.form is not None:
         return form(needs_reasoning=needs_reasoning)
     if step.length is not None:
         return length(step.length)
     if step.verify is not None:
-        return verdict(verdicts, step.verify.keep)
+        return verdict(known.verdicts, step.verify.keep)
+    if step.quality is not None:
+        return quality(step.quality)
+    if step.language is not None:
+        return language(step.language, known.languages)
     if step.contamination is not None:
-        return contamination(contaminated)
+        return contamination(known.contaminated)
     if step.exact is not None:
         return ExactStep(step.exact)
     if step.near is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -37,6 +37,44 @@ class Verify(Section):
 
     keep: list[Keep] = ["correct"]
     """The outcomes that pass."""
+
+
+class Quality(Section):
+    """Drop traces whose reasoning is degenerate or unreadable. null switches a measure off."""
+
+    max_repeated: float | None = Field(default=0.3, ge=0, le=1)
+    """The share of runs of 20 words that came before."""
+    max_run: int | None = Field(default=20, ge=1)
+    """How often one run of 20 words may come."""
+    max_loops: float | None = Field(default=3.0, ge=1)
+    """How often the end of a reasoning may be said in a row."""
+    max_repeated_lines: float | None = Field(default=0.7, ge=0, le=1)
+    """The share of lines of at least 5 words that came before."""
+    min_compression: float | None = Field(default=0.05, ge=0, le=1)
+    """The least size as compressed (zstd, level 1), relative to the text's."""
+    max_branches: float | None = Field(default=None, ge=0)
+    """The most branch words per 1,000 words."""
+    branch_words: list[Annotated[str, Field(pattern="^[a-z]+$")]] = [
+        "wait", "hmm", "alternatively", "actually",
+    ]  # fmt: skip
+    """The words by which a reasoning turns to another thought."""
+    readable: bool = True
+    """Drop what has control characters, unreadable ones or endless words in it."""
+    supported: bool = True
+    """Drop a trace whose answer is a whole number that its reasoning never mentions."""
+
+
+class Language(Section):
+    """Drop traces in another language than they should be in, or that switch."""
+
+    allow: list[str] | None = None
+    """The languages (ISO 639-1) that traces may be in; null: that of their problem."""
+    pieces: int = Field(default=4, ge=1)
+    """Of how many pieces of 300 characters the language is asked."""
+    max_foreign: float = Field(default=0.0, ge=0, le=1)
+    """The share of them that may be in another."""
+    max_letters: float = Field(default=0.02, ge=0, le=1)
+    """The share of characters that may be of a script that none of the languages has."""
 
 
 class Contamination(Section):
@@ -93,6 +131,8 @@ class Step(Section):
     form: Form | None = None
     length: Length | None = None
     verify: Verify | None = None
+    quality: Quality | None = None
+    language: Language | None = None
     contamination: Contamination | None = None
     exact: Exact | None = None
     near: Near | None = None
@@ -137,7 +177,7 @@ class Step(Section):
         return settings
 
 
-DEFAULT = ("form", "verify", "contamination", "exact", "near")
+DEFAULT = ("form", "verify", "quality", "language", "contamination", "exact", "near")
 
 # The keys by which recipes said the steps before there was a list, and where they belong now.
 _SWITCHES = {

@@ -1,0 +1,116 @@
+"""Drop traces that reason in another language than they should, or switch on the way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from filter.steps.step import RowStep
+from tracestill.recipe.filter_steps import Language
+from tracestill.records import AnyTrace, Drop
+
+# The languages that are told apart, besides those that are allowed: all of the EU, and others that
+# teachers slip into. More of them would be mistaken for each other.
+_EU = "bg cs da de el en es et fi fr ga hr hu it lt lv mt nl pl pt ro sk sl sv"
+_OTHERS = "ar fa he hi id ja ko ru th tr uk vi zh"
+_TOLD = frozenset(_EU.split()) | frozenset(_OTHERS.split())
+_PIECE = 300  # characters
+_LEAST = 40  # letters of a piece without code and formulas; with fewer, its language is not asked
+_SURE = 0.7
+_A_NAME = 8  # letters of another script that are no other language yet
+
+# Code, formulas, and words with digits or signs in them are no language.
+_CODE = re.compile(r"```.*?(?:```|$)", re.DOTALL)
+_NO_LANGUAGE = re.compile(
+    r"\$[^$]*\$?|\\\(.*?\\\)|\\\[.*?\\\]|\\[a-zA-Z]+|<<[^>]*>>"
+    r"|\S*[\d_=+*/^{}\\<>|()\[\]]\S*",
+    re.DOTALL,
+)
+# Scripts whose letters stand for a language by themselves; Greek ones are mathematics as well.
+_SCRIPTS = {
+    "ar fa": "\u0600-\u06ff",
+    "bg ru uk sr mk be": "\u0400-\u04ff",
+    "he": "\u0590-\u05ff",
+    "hi mr ne": "\u0900-\u097f",
+    "ja": "\u3040-\u30ff",
+    "ko": "\uac00-\ud7af",
+    "th": "\u0e00-\u0e7f",
+    "zh ja ko": "\u4e00-\u9fff",
+}
+
+
+def language(settings: Language, languages: Mapping[str, str]) -> RowStep:
+    """Drop traces of which a piece, or a share of the letters, is in another language than their
+    problem's (`languages`, by problem id) or than those allowed: `other_language` where most of the
+    pieces are, `mixed_language` otherwise.
+    """
+
+    def step(traces: Iterable[AnyTrace]) -> Iterator[Drop]:
+        for trace in traces:
+            allowed = tuple(settings.allow or [languages.get(trace.problem_id, "en")])
+            found = _fault(trace, settings, allowed)
+            if found is not None:
+                reason, detail = found
+                yield Drop(trace_id=trace.id, step="language", reason=reason, detail=detail)
+
+    return step
+
+
+def _fault(trace: AnyTrace, settings: Language, allowed: tuple[str, ...]) -> tuple[str, str] | None:
+    text = f"{trace.reasoning or ''}\n{trace.answer or ''}"
+    asked = pieces(text, settings.pieces)
+    foreign = [
+        (name, piece) for piece in asked if (name := spoken(piece, allowed)) not in (None, *allowed)
+    ]
+    if len(foreign) > settings.max_foreign * len(asked):
+        reason = "other_language" if 2 * len(foreign) > len(asked) else "mixed_language"
+        name, piece = foreign[0]
+        return reason, f"{len(foreign)} of {len(asked)} pieces, one in {name}: {piece[:80]}"
+    if text.isascii():
+        return None
+    letters = _other_scripts(allowed).findall(text)
+    if len(letters) > max(_A_NAME, settings.max_letters * len(text)):
+        share = len(letters) / len(text)
+        return "mixed_language", f"{share:.1%} letters of other scripts: {''.join(letters[:20])}"
+    return None
+
+
+def pieces(text: str, count: int) -> list[str]:
+    """Up to `count` pieces of a text, evenly from its begin to its end, without code and formulas;
+    those with too few letters are left out.
+    """
+    if "```" in text:
+        text = _CODE.sub(" ", text)
+    room = max(0, len(text) - _PIECE)
+    begins = {room * number // max(1, count - 1) for number in range(count)}
+    cut = (" ".join(_NO_LANGUAGE.sub(" ", text[b : b + _PIECE]).split()) for b in sorted(begins))
+    return [piece for piece in cut if sum(map(str.isalpha, piece)) >= _LEAST]
+
+
+def spoken(text: str, allowed: Collection[str] = ()) -> str | None:
+    """The language of a text as its ISO 639-1 code; None where it is not clear."""
+    name, share = _detector(tuple(sorted({*_TOLD, *allowed}))).classify(text)
+    return str(name) if share >= _SURE else None
+
+
+@lru_cache(maxsize=8)
+def _detector(languages: tuple[str, ...]) -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    made = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    try:
+        made.set_languages(list(languages))
+    except ValueError as error:
+        raise ValueError(f"filter.steps: language: {error}") from error
+    return made
+
+
+@lru_cache(maxsize=8)
+def _other_scripts(allowed: tuple[str, ...]) -> re.Pattern[str]:
+    """Letters of the scripts that none of the allowed languages is written in."""
+    foreign = (
+        letters for names, letters in _SCRIPTS.items() if not set(names.split()) & set(allowed)
+    )
+    return re.compile(f"[{''.join(foreign)}]")
