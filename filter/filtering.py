@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from filter.benchmarks import Finder, described
 from filter.deciding import decide, drops
 from filter.judging import RULED, SETTLED, Known, judge_all, settle_all
 from filter.measuring import Prepare, Work, measure_all
@@ -66,6 +67,8 @@ def filter_table(
     prepare: Prepare | None = None,
     *,
     needs_reasoning: bool = True,
+    benchmarks: Finder | None = None,
+    renumbered: float | None = None,
 ) -> Filtered:
     """Judge the traces of `problems` (by id) in Parquet files and find out which the settings
     exclude. `folder` takes what is found, and must be there as long as the result is read; what an
@@ -73,7 +76,9 @@ def filter_table(
 
     `judge` (`filter.verify.judge`) is asked about what the rules leave open. `known` gives verdicts
     of an earlier stage: one by today's rules is not made again. `prepare` changes traces before
-    they are looked at. Traces without reasoning are dropped if the student `needs_reasoning`.
+    they are looked at. Problems and traces that hold an item of `benchmarks` are contaminated, and
+    problems that have the share `renumbered` of one with other numbers. Traces without reasoning
+    are dropped if the student `needs_reasoning`.
     `progress` is told the traces that are done with; each is passed over twice. Neither the order
     of the traces nor the number of processes changes what is found.
 
@@ -99,8 +104,9 @@ def filter_table(
         parts=folder,
         steps=tuple(settings.steps),
         needs_reasoning=needs_reasoning,
-        contaminated=_contaminated(settings, problems, heldout),
+        contaminated=_contaminated(settings, problems, heldout, benchmarks, renumbered),
         languages={one.id: one.language for one in problems.values() if one.language != "en"},
+        benchmarks=benchmarks,
         verdicts=verdicts,
     )
     workers = settings.workers or len(os.sched_getaffinity(0))
@@ -132,11 +138,22 @@ def _as_they_are(traces: Iterable[TraceText]) -> Iterable[TraceText]:
 
 
 def _contaminated(
-    settings: FilterSection, problems: Mapping[str, Problem], heldout: Sequence[Problem]
+    settings: FilterSection,
+    problems: Mapping[str, Problem],
+    heldout: Sequence[Problem],
+    benchmarks: Finder | None,
+    renumbered: float | None,
 ) -> dict[int, dict[str, str]]:
     """For each step of that name the contaminated problems."""
+    if not any(step.contamination for step in settings.steps):
+        return {}
+    held: dict[str, str] = {}
+    if benchmarks is not None:
+        prompts = [problem.prompt for problem in problems.values()]
+        matches = benchmarks.matches(list(problems), prompts, renumbered=renumbered)
+        held = {match.id: described(match) for match in matches if match is not None}
     return {
-        number: contaminated_problems(problems.values(), heldout, step.contamination.ngram)
+        number: held | contaminated_problems(problems.values(), heldout, step.contamination.ngram)
         for number, step in enumerate(settings.steps)
         if step.contamination is not None
     }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from filter.benchmarks import Finder
 from filter.hashing import Hashes
 from filter.parts import Parts
 from filter.steps import Known, build_step
@@ -42,6 +43,7 @@ class Work:
     """For steps of that name, by their number, the contaminated problems."""
     languages: Mapping[str, str]
     """Of problems by id, where it is not English."""
+    benchmarks: Finder | None
     verdicts: str
     """The kind of parts that hold the verdicts of a unit."""
 
@@ -101,6 +103,7 @@ def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
                 verdicts=verdicts,
                 contaminated=work.contaminated.get(number, {}),
                 languages=work.languages,
+                benchmarks=work.benchmarks,
             ),
         )
         for number, step in enumerate(work.steps)

@@ -127,9 +127,8 @@ def find_in_buffers(
     """The same for texts in a buffer (see `filter.hashing`)."""
     found = _scan(
         data, offsets[:-1], offsets[1:], *tables(), benchmarks.ngram, benchmarks.runs,
-        benchmarks.others, benchmarks.lengths, benchmarks.whole, benchmarks.anchors, benchmarks.keys,
-        benchmarks.items,
-        least, 2.0 if renumbered is None else renumbered,
+        benchmarks.others, benchmarks.lengths, benchmarks.whole, benchmarks.anchors,
+        benchmarks.keys, benchmarks.items, least, 2.0 if renumbered is None else renumbered,
     )  # fmt: skip
     return [
         None if item < 0 else Hit(item=item, kind=_KINDS[kind], hits=hits, at=at)

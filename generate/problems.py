@@ -147,19 +147,31 @@ def _plain(value: Any) -> Any:
 
 
 def _file(source: FileSource) -> Iterator[Problem]:
+    path = Path(source.path)
+    yield from _rows(file_rows(path), source, path.stem)
+
+
+def file_rows(path: Path) -> Iterable[dict[str, Any]]:
+    """The rows of a JSONL, JSON, CSV or Parquet file.
+
+    Raises:
+        ValueError: there is none, or it can't be read.
+
+    """
     import datasets
 
-    path = Path(source.path)
     formats = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
     if not path.is_file():
         raise ValueError(f"the problem file {path} does not exist")
     if path.suffix not in formats:
         raise ValueError(f"{path}: a problem file ends in {', '.join(sorted(formats))}")
     try:
-        table = datasets.load_dataset(formats[path.suffix], data_files=str(path), split="train")
+        rows: Iterable[dict[str, Any]] = datasets.load_dataset(
+            formats[path.suffix], data_files=str(path), split="train"
+        )
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         raise ValueError(f"{path} can't be read: {error.__cause__ or error}") from error
-    yield from _rows(table, source, path.stem)
+    return rows
 
 
 def _hub(source: HubSource) -> Iterator[Problem]:

@@ -31,6 +31,9 @@ problems:
     - {{source: file, path: problems.jsonl, buckets: {{of: 4, keep: [1]}}}}
     - {{source: hub, dataset: some/problems, split: train, buckets: {{of: 4, keep: [1]}}}}
   heldout: [{{source: reasoning_gym, family: chain_sum, size: 2, seed: 1}}]
+  decontaminate:
+    benchmarks: [{{name: mine, source: file, path: problems.jsonl}},
+      {{name: theirs, source: hub, dataset: some/questions}}]
 generate: {{{teacher}, samples: {{min: 1, max: 4, until_correct: 1}}}}
 filter:
   steps:
@@ -70,6 +73,7 @@ OTHER: dict[str, Any] = {
     "problems.train.2.columns": {"prompt": "question"},
     "problems.train.2.kind": "open",
     "problems.heldout.0.family": "ab",
+    "benchmarks.0.path": "more.jsonl",
     "problems.heldout.0.config": {"min_terms": 3},
     "model": "./other-teacher",
     "base_urls": ["http://localhost:9000/v1"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from filter.benchmarks import Finder
 from filter.steps.contamination import contamination
 from filter.steps.duplicates import ExactStep, NearStep
 from filter.steps.language import language
@@ -23,12 +24,14 @@ FilterStep = RowStep | GlobalStep
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What steps by row know: the verdicts of the traces by id, the contaminated problems by id
-    (`contaminated_problems`), and the languages of problems by id, where they are not English.
+    (`contaminated_problems`), the languages of problems by id, where they are not English, and the
+    benchmarks that no trace may hold an item of.
     """
 
     verdicts: Mapping[str, Verdict]
     contaminated: Mapping[str, str]
     languages: Mapping[str, str]
+    benchmarks: Finder | None = None
 
 
 NOTHING_KNOWN = Known(verdicts={}, contaminated={}, languages={})
@@ -57,7 +60,7 @@ def build_step(step: Step, *, needs_reasoning: bool, known: Known = NOTHING_KNOW
     if step.language is not None:
         return language(step.language, known.languages)
     if step.contamination is not None:
-        return contamination(known.contaminated)
+        return contamination(known.contaminated, known.benchmarks)
     if step.exact is not None:
         return ExactStep(step.exact)
     if step.near is not None:

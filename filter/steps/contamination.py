@@ -22,6 +22,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+from filter.benchmarks import Finder, described
 from filter.steps.step import RowStep
 from filter.words import Gram, grams, prompt_words
 from tracestill.records import AnyTrace, Drop, Kind, Problem
@@ -29,17 +30,26 @@ from tracestill.records import AnyTrace, Drop, Kind, Problem
 _SHARE = 0.01
 _FEW = 3
 _SHORT_RUN = 5
+_RUNS = 2  # of an item, that a trace must hold
 _SHOWN = 200  # characters of matching text in a drop's detail
 
 
-def contamination(found: Mapping[str, str]) -> RowStep:
+def contamination(found: Mapping[str, str], benchmarks: Finder | None = None) -> RowStep:
     """Drop traces of contaminated problems: `contaminated`. `found` are those problems by id, each
-    with what gives it away (`contaminated_problems`).
+    with what gives it away (`contaminated_problems`). So are traces that hold two runs of words of
+    an item of `benchmarks`; one may be chance in a long text.
     """
 
     def step(traces: Iterable[AnyTrace]) -> Iterator[Drop]:
-        for trace in traces:
-            if (detail := found.get(trace.problem_id)) is not None:
+        rows = list(traces)
+        details = [found.get(trace.problem_id) for trace in rows]
+        if benchmarks is not None:
+            texts = [f"{trace.reasoning or ''}\n{trace.answer or ''}" for trace in rows]
+            held = benchmarks.matches([trace.id for trace in rows], texts, least=_RUNS)
+            shown = [None if match is None else described(match) for match in held]
+            details = [one or other for one, other in zip(details, shown, strict=True)]
+        for trace, detail in zip(rows, details, strict=True):
+            if detail is not None:
                 yield Drop(
                     trace_id=trace.id, step="contamination", reason="contaminated", detail=detail
                 )

@@ -39,6 +39,11 @@ def resolve_paths(values: dict[str, Any], origins: Mapping[Key, Origin]) -> None
         for split, items in sources.items():
             if isinstance(items, list):
                 files += [("problems", split, index, "path") for index in range(len(items))]
+        named = (sources.get("decontaminate") or {}).get("benchmarks") or []
+        files += [
+            ("problems", "decontaminate", "benchmarks", index, "path")
+            for index in range(len(named))
+        ]
     for key in (*_MODEL_KEYS, *files):
         *parents, last = key
         place: Any = values
@@ -104,6 +109,11 @@ def check_paths(recipe: Recipe) -> None:
         for index, source in enumerate(sources):
             if source.source == "file" and not Path(source.path).is_file():
                 mistakes.append(f"problems.{split}.{index}.path: there is no file {source.path}")
+    if recipe.problems.decontaminate is not None:
+        for index, one in enumerate(recipe.problems.decontaminate.benchmarks):
+            if one.source == "file" and not Path(one.path).is_file():
+                key = f"problems.decontaminate.benchmarks.{index}.path"
+                mistakes.append(f"{key}: there is no file {one.path}")
     if mistakes:
         raise RecipeError("\n".join(mistakes))
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+import yaml
+from pydantic import BeforeValidator, Field, model_validator
 
 from tracestill.recipe.section import Section
 from tracestill.records.schema import Kind
+
+SHIPPED = Path(__file__).parents[2] / "recipes" / "benchmarks" / "shipped.yaml"
 
 
 class Buckets(Section):
@@ -76,12 +80,70 @@ class HubSource(_TableSource):
 ProblemSource = Annotated[GymSource | FileSource | HubSource, Field(discriminator="source")]
 
 
+class _Benchmark(Section):
+    name: str
+    """What matches with it are called by."""
+    column: str = "prompt"
+    """The column that holds the question."""
+
+
+class FileBenchmark(_Benchmark):
+    """A benchmark in a JSONL, JSON, CSV or Parquet file."""
+
+    source: Literal["file"]
+    path: str
+    """The file; relative to the recipe."""
+
+
+class HubBenchmark(_Benchmark):
+    """A benchmark on the hub."""
+
+    source: Literal["hub"]
+    dataset: str
+    config: str | None = None
+    split: str = "test"
+    revision: str | None = None
+
+
+def _shipped(value: Any) -> Any:
+    """A benchmark's entry in recipes/benchmarks/shipped.yaml, where only its name is given."""
+    if not isinstance(value, str):
+        return value
+    shipped = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    if value not in shipped:
+        raise ValueError(
+            f"{value} is none of the benchmarks that are known by name ({', '.join(shipped)}); say "
+            "where it lies: {name: …, source: file, path: …, column: …}"
+        )
+    return {"name": value, "source": "hub", **shipped[value]}
+
+
+Benchmark = Annotated[
+    Annotated[FileBenchmark | HubBenchmark, Field(discriminator="source")],
+    BeforeValidator(_shipped),
+]
+
+
+class Decontaminate(Section):
+    """The benchmarks that training must not have seen."""
+
+    benchmarks: list[Benchmark] = Field(min_length=1)
+    """Names, or where they lie. Problems that are like an item are dropped before they are sampled,
+    and traces that hold one by the filter's step `contamination`."""
+    ngram: int = Field(default=13, ge=5)
+    """How many words in a row make a match; an item of fewer words (but five), all of them."""
+    renumbered: float | None = Field(default=0.8, gt=0, le=1)
+    """The share of an item's runs of words that a problem has, numbers left open, from which it
+    counts as the same with other numbers; null: it never does."""
+
+
 class ProblemsSection(Section):
     """The problems to distil from, and the held-out ones that judge the student."""
 
     train: list[ProblemSource] = []
     """Empty where traces are imported, which bring their problems; else at least one source."""
     heldout: list[ProblemSource] = Field(min_length=1)
+    decontaminate: Decontaminate | None = None
     instruction: str | None = None
     """A paragraph put below every prompt, such as how to write the answer; teacher and student
     both see it. Buckets do not depend on it."""

@@ -17,6 +17,7 @@ from tracestill.records.manifest import (
 from tracestill.records.progress import OnProgress, Progress
 from tracestill.records.schema import (
     AnyTrace,
+    BenchmarkItem,
     Dispute,
     Doubt,
     Drop,
@@ -24,6 +25,7 @@ from tracestill.records.schema import (
     Kept,
     Kind,
     Learnt,
+    Match,
     Outcome,
     PassRate,
     Problem,
@@ -42,6 +44,7 @@ from tracestill.records.verifier import Verifier
 
 __all__ = [
     "AnyTrace",
+    "BenchmarkItem",
     "Dispute",
     "Doubt",
     "Drop",
@@ -51,6 +54,7 @@ __all__ = [
     "Kind",
     "Learnt",
     "Manifest",
+    "Match",
     "OnProgress",
     "Outcome",
     "PassRate",

@@ -148,6 +148,31 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkItem:
+    """A question of a benchmark, which training must not have seen. `id` is unique in it."""
+
+    benchmark: str
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """What a problem or trace (`id`) has of a benchmark's item: `kind` is `run` (a run of words),
+    `whole` (a short item as a whole) or `renumbered` (the item with other numbers); `excerpt` is
+    that part of the text, `item_text` the item's.
+    """
+
+    id: str
+    benchmark: str
+    item: str
+    kind: str
+    runs: int
+    excerpt: str
+    item_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """A trace that no filter dropped. `content` is a hash of all that a student can learn of it, so
     that a training depends on nothing else.

@@ -34,7 +34,7 @@ LINE: dict[Stage, Part] = {
     ),
     "filter": Part(
         settings=filtering.settings, make=filtering.make,
-        reads={"problems": ("train", "heldout"), "generate": ("traces", "verdicts")},
+        reads={"problems": ("train", "heldout", "benchmarks"), "generate": ("traces", "verdicts")},
     ),
     "finetune": Part(settings=finetune.settings, make=finetune.make, reads={"filter": ("kept",)}),
     "evaluate": Part(

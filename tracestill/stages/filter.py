@@ -6,12 +6,13 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracestill.recipe.generate import ServedTeacher
 from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.schema import Recipe
 from tracestill.records import (
+    BenchmarkItem,
     Dispute,
     Doubt,
     Drop,
@@ -34,6 +35,10 @@ from tracestill.records.layout import FUNNEL
 from tracestill.stages.asked_model import model_settings
 from tracestill.stages.examples import content, example_of
 from tracestill.stages.judge import open_judge
+from tracestill.stages.problems import BENCHMARKS
+
+if TYPE_CHECKING:
+    from filter.benchmarks import Finder
 
 
 def settings(recipe: Recipe) -> Any:
@@ -50,6 +55,8 @@ def settings(recipe: Recipe) -> Any:
     ]
     said = recipe.filter.model_dump(exclude={"judge", "workers"})
     made = [said, asked, verifier_names(read_sandbox(recipe.filter.sandbox)), _redaction(recipe)]
+    if (clean := recipe.problems.decontaminate) is not None:
+        made.append([clean.ngram, clean.renumbered])
     return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
 
 
@@ -90,6 +97,8 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         _known_verdicts(run),
         _restored(recipe, problems),
         needs_reasoning=recipe.finetune.needs_reasoning,
+        benchmarks=_finder(recipe, run),
+        renumbered=clean.renumbered if (clean := recipe.problems.decontaminate) else None,
     )
     notes = [references_without_answer(found.doubts)]
     if not found.kept:
@@ -116,6 +125,16 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     )
     shutil.rmtree(parts)
     return result
+
+
+def _finder(recipe: Recipe, run: Path) -> Finder | None:
+    """The benchmarks that training must not have seen."""
+    if recipe.problems.decontaminate is None:
+        return None
+    from filter.benchmarks import finder
+
+    items = list(read_table(run / "problems", BENCHMARKS, BenchmarkItem))
+    return finder(items, recipe.problems.decontaminate.ngram)
 
 
 def _inputs(recipe: Recipe, run: Path) -> str:

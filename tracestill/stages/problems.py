@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracestill.recipe.generate import ImportTeacher
+from tracestill.recipe.problems import Decontaminate
 from tracestill.recipe.schema import Recipe
 from tracestill.records import (
+    BenchmarkItem,
     Drop,
+    Match,
     OnProgress,
     Problem,
     Progress,
+    Shard,
     StageResult,
     file_fingerprint,
     write_table,
@@ -23,6 +28,7 @@ from tracestill.records.figures import ProblemFigures
 if TYPE_CHECKING:
     from generate.importing import ImportedRow
 
+BENCHMARKS = "benchmarks"  # a table of the stage
 _EVERY = 500  # rows between two reports of progress
 _LISTED = 10_000  # unreadable rows that are listed with their reasons; all are counted
 
@@ -31,8 +37,14 @@ def settings(recipe: Recipe) -> Any:
     """The section `problems`, its files by their content, and the data set that is imported."""
     sources = [*recipe.problems.train, *recipe.problems.heldout]
     files = [file_fingerprint(Path(one.path)) for one in sources if one.source == "file"]
-    without_paths = {"__all__": {"path"}}
-    said = recipe.problems.model_dump(exclude={"train": without_paths, "heldout": without_paths})
+    if recipe.problems.decontaminate is not None:
+        named = recipe.problems.decontaminate.benchmarks
+        files += [file_fingerprint(Path(one.path)) for one in named if one.source == "file"]
+    without_paths: Any = {"__all__": {"path"}}
+    nowhere = {"benchmarks": without_paths}
+    said = recipe.problems.model_dump(
+        exclude={"train": without_paths, "heldout": without_paths, "decontaminate": nowhere}
+    )
     if not isinstance(recipe.generate, ImportTeacher):
         return [said, files]
     from generate.importing import fingerprint
@@ -54,10 +66,18 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     said, folder = recipe.problems.instruction, run / "problems"
     heldout, dropped = load_problems(recipe.problems.heldout, instruction=said)
     train = stream_problems(recipe.problems.train, dropped, exclude=heldout, instruction=said)
+    items = _items(recipe)
+    matches: list[Match] = []
+    if recipe.problems.decontaminate is not None:
+        train = _clean(train, recipe.problems.decontaminate, items, matches)
     tables = {
         "train": write_table(folder, "train", Problem, train),
         "heldout": write_table(folder, "heldout", Problem, heldout),
+        **_benchmarks(recipe, folder, items),
     }
+    if recipe.problems.decontaminate is not None:
+        tables["contaminated"] = write_table(folder, "contaminated", Match, matches)
+        dropped += Counter(contaminated=len(matches))
     distilled = sum(shard.rows for shard in tables["train"])
     if not distilled:
         raise ValueError("problems.train: no problem is left to distil from")
@@ -70,6 +90,42 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         tables=tables,
         figures=ProblemFigures(train=distilled, heldout=len(heldout)),
     )
+
+
+def _items(recipe: Recipe) -> list[BenchmarkItem]:
+    """The questions of the benchmarks that training must not have seen."""
+    if recipe.problems.decontaminate is None:
+        return []
+    from generate.benchmarks import benchmark_items
+
+    return list(benchmark_items(recipe.problems.decontaminate.benchmarks))
+
+
+def _benchmarks(
+    recipe: Recipe, folder: Path, items: Sequence[BenchmarkItem]
+) -> dict[str, list[Shard]]:
+    """The table of these questions, if the recipe names benchmarks."""
+    if recipe.problems.decontaminate is None:
+        return {}
+    return {BENCHMARKS: write_table(folder, BENCHMARKS, BenchmarkItem, items)}
+
+
+def _clean(
+    problems: Iterator[Problem],
+    section: Decontaminate,
+    items: Sequence[BenchmarkItem],
+    matches: list[Match],
+) -> Iterator[Problem]:
+    """The problems that hold no item; of the others `matches` takes what they hold."""
+    from filter.benchmarks import finder
+
+    found = finder(items, section.ngram)
+    while some := list(itertools.islice(problems, _EVERY)):
+        held = found.matches(
+            [one.id for one in some], [one.prompt for one in some], renumbered=section.renumbered
+        )
+        matches += [match for match in held if match is not None]
+        yield from (one for one, match in zip(some, held, strict=True) if match is None)
 
 
 def _import(section: ImportTeacher, recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
@@ -113,6 +169,7 @@ def _import(section: ImportTeacher, recipe: Recipe, run: Path, progress: OnProgr
         tables={
             "train": train,
             "heldout": write_table(folder, "heldout", Problem, heldout),
+            **_benchmarks(recipe, folder, _items(recipe)),
             "unreadable": write_table(folder, "unreadable", Drop, unreadable),
         },
         figures=ProblemFigures(train=rows["new"], heldout=len(heldout)),
