@@ -20,6 +20,7 @@ from filter.hashing import BASIS, PRIME, Bytes, Hashes, Offsets, buffers, compil
 RUN = 20  # words of a run that should not come again
 _LONGEST_PERIOD = 400  # words, of what is said over and over at the end
 _LEAST_LOOP = 40  # words
+_COMPRESSED = 8_192  # bytes, at the end, where loops are
 
 # What is counted of each text, in this order.
 _WORDS, _AGAIN, _OFTEN, _LOOP, _PERIOD, _LINES, _LINES_AGAIN, _BRANCHES, _LONGEST, _ODD = range(10)
@@ -46,7 +47,7 @@ class Measures:
     odd: npt.NDArray[np.int64]
     """Control characters and such that stand for what could not be read (U+FFFD)."""
     compression: npt.NDArray[np.float64]
-    """Bytes as compressed by zstd at level 1, relative to those of the text."""
+    """The last 8 kB as compressed by zstd at level 1, relative to their size."""
 
 
 def measure(texts: Sequence[str], branch_words: Sequence[str]) -> Measures:
@@ -75,9 +76,10 @@ def measure_buffers(data: Bytes, offsets: Offsets, branch_words: Sequence[str]) 
 
 def _compression(data: Bytes, offsets: Offsets) -> npt.NDArray[np.float64]:
     codec, whole = pa.Codec("zstd", 1), memoryview(cast(Any, np.ascontiguousarray(data)))
+    begins = np.maximum(offsets[:-1], offsets[1:] - _COMPRESSED)
     sizes = [
         len(codec.compress(whole[begin:end], asbytes=True)) / max(1, end - begin)
-        for begin, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+        for begin, end in zip(begins.tolist(), offsets[1:].tolist(), strict=True)
     ]
     return np.array(sizes)
 

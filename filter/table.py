@@ -208,3 +208,24 @@ def write_texts(path: Path, traces: Iterable[AnyTrace]) -> Path:
         while some := list(itertools.islice(rows, _BATCH)):
             file.write_table(pa.Table.from_pylist(some, schema))
     return path
+
+
+def sample_of(files: Sequence[Path], rows: int, path: Path) -> tuple[Path, int]:
+    """Write about `rows` traces as one file, neighbours together, from all over the table; returns
+    it, and how many traces there are in all.
+    """
+    found = trace_files(files)
+    groups = [(unit.file, group) for unit in found.units for group in unit.groups]
+    each = max(1, found.rows // max(1, len(groups)))
+    step = max(1, len(groups) * each // max(1, rows))
+    with pq.ParquetWriter(path, arrow_schema(TraceText)) as writer:
+        written = 0
+        for file, group in groups[::step]:
+            if written >= rows:
+                break
+            with pq.ParquetFile(file) as source:
+                table = source.read_row_group(group, columns=COLUMNS)
+            table = table.slice(0, rows - written).cast(arrow_schema(TraceText))
+            writer.write_table(table)
+            written += len(table)
+    return path, found.rows

@@ -17,6 +17,7 @@ from tracestill.commands.serve import serve
 from tracestill.commands.status import status
 from tracestill.commands.validate import schema, validate
 from tracestill.commands.verify import verify
+from tracestill.commands.why import why
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 for command in (
     run.run, run.generate, run.filter_, run.finetune, run.evaluate, run.report,
-    validate, verify, serve, plan, preview, chat, export, status, schema,
+    validate, verify, serve, plan, preview, chat, export, status, why, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 

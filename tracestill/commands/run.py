@@ -33,9 +33,50 @@ def generate(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet
     _run(recipe, set_, out, quiet, stop="generate")
 
 
-def filter_(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
+def filter_(
+    recipe: RecipePath,
+    set_: Set = None,
+    out: Out = None,
+    quiet: Quiet = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be dropped of a sample.")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option("--sample", min=1, help="Of how many traces, with --dry-run.")
+    ] = 1_000,
+) -> None:
     """Verify and filter the traces, and make what that needs."""
-    _run(recipe, set_, out, quiet, stop="filter")
+    if dry_run:
+        _show_funnel(recipe, set_, out, sample)
+    else:
+        _run(recipe, set_, out, quiet, stop="filter")
+
+
+def _show_funnel(path: Path, overrides: list[str] | None, out: Path | None, sample: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tracestill.records.progress import ignore_progress
+    from tracestill.stages.dry_run import funnel_of_sample
+
+    recipe = read_recipe(path, overrides)
+    folder = run_folder(recipe, out)
+    funnel, dropped, total = funnel_of_sample(recipe, folder, sample, ignore_progress)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("step", "traces", "dropped", "share"):
+        table.add_column(name, justify="left" if name == "step" else "right")
+    for step, (entered, lost) in funnel.items():
+        share = f"{lost / entered:.1%}" if entered else ""
+        table.add_row(step, f"{entered:,}", f"{lost:,}", share)
+    console = Console(highlight=False)
+    console.print(table)
+    asked = next(iter(funnel.values()))[0] if funnel else 0
+    left = asked - sum(dropped.values())
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+    console.print(
+        f"\nkept {left:,} of {asked:,} traces" + (f"; dropped {reasons}" if reasons else "")
+    )
+    console.print(f"a sample of {total:,}; nothing was written")
 
 
 def finetune(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:

@@ -94,10 +94,10 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         parts,
         progress,
         open_judge(judge, recipe.seed, folder, progress) if judge is not None else None,
-        _known_verdicts(run),
-        _restored(recipe, problems),
+        known_verdicts(run),
+        restored(recipe, problems),
         needs_reasoning=recipe.finetune.needs_reasoning,
-        benchmarks=_finder(recipe, run),
+        benchmarks=finder_of(recipe, run),
         renumbered=clean.renumbered if (clean := recipe.problems.decontaminate) else None,
     )
     notes = [references_without_answer(found.doubts)]
@@ -127,7 +127,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     return result
 
 
-def _finder(recipe: Recipe, run: Path) -> Finder | None:
+def finder_of(recipe: Recipe, run: Path) -> Finder | None:
     """The benchmarks that training must not have seen."""
     if recipe.problems.decontaminate is None:
         return None
@@ -155,7 +155,7 @@ def _funnel(funnel: Mapping[str, tuple[int, int]]) -> bytes:
     return (json.dumps(rows, indent=2) + "\n").encode()
 
 
-def _known_verdicts(run: Path) -> Callable[[Sequence[str]], Mapping[str, Verdict]] | None:
+def known_verdicts(run: Path) -> Callable[[Sequence[str]], Mapping[str, Verdict]] | None:
     """The verdicts that were made while sampling, by trace id."""
     manifest = read_manifest(run / "generate")
     if manifest is None or "verdicts" not in manifest.tables:
@@ -164,16 +164,16 @@ def _known_verdicts(run: Path) -> Callable[[Sequence[str]], Mapping[str, Verdict
     return lambda ids: {trace: known[trace] for trace in ids if trace in known}
 
 
-def _restored(
+def restored(
     recipe: Recipe, problems: Mapping[str, Problem]
 ) -> Callable[[Iterable[TraceText]], Iterable[TraceText]] | None:
     """A function that gives traces the originals of what was masked, as the references have them;
     None where nothing was.
     """
-    from generate.redact import redactor, restored
+    from generate import redact
 
     teacher = recipe.generate
     if not isinstance(teacher, ServedTeacher) or teacher.redact is None:
         return None
-    mask, system = redactor(teacher.redact), teacher.system_prompt
-    return lambda traces: restored(traces, problems, mask, system)
+    mask, system = redact.redactor(teacher.redact), teacher.system_prompt
+    return lambda traces: redact.restored(traces, problems, mask, system)

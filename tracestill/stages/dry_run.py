@@ -1,0 +1,45 @@
+"""What the filter would drop of a sample of the traces."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from tracestill.recipe.schema import Recipe
+from tracestill.records import OnProgress, Problem, read_table, table_files
+from tracestill.stages.filter import finder_of, known_verdicts, restored
+
+
+def funnel_of_sample(
+    recipe: Recipe, run: Path, rows: int, progress: OnProgress
+) -> tuple[dict[str, tuple[int, int]], dict[str, int], int]:
+    """Each step with the traces that it was given and that it dropped, drops by reason, and how
+    many traces there are in all, of about `rows` traces from all over the table. Nothing is
+    written. What a judge or the agreement of samples would settle stays open.
+
+    Raises:
+        ValueError: the traces are not there yet.
+
+    """
+    from filter.filtering import filter_table
+    from filter.table import sample_of
+
+    problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
+    files = table_files(run / "generate", "traces")
+    with tempfile.TemporaryDirectory() as temporary:
+        sample, total = sample_of(files, rows, Path(temporary) / "sample.parquet")
+        clean = recipe.problems.decontaminate
+        found = filter_table(
+            [sample],
+            problems,
+            list(read_table(run / "problems", "heldout", Problem)),
+            recipe.filter.model_copy(update={"agreement": None, "judge": None, "workers": 1}),
+            Path(temporary) / "parts",
+            progress,
+            known=known_verdicts(run),
+            prepare=restored(recipe, problems),
+            needs_reasoning=recipe.finetune.needs_reasoning,
+            benchmarks=finder_of(recipe, run),
+            renumbered=clean.renumbered if clean else None,
+        )
+        return found.funnel, found.dropped, total
