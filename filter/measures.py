@@ -20,7 +20,7 @@ from filter.hashing import BASIS, PRIME, Bytes, Hashes, Offsets, buffers, compil
 RUN = 20  # words of a run that should not come again
 _LONGEST_PERIOD = 400  # words, of what is said over and over at the end
 _LEAST_LOOP = 40  # words
-_COMPRESSED = 8_192  # bytes, at the end, where loops are
+_COMPRESSED = 4_096  # bytes, at the end, where loops are
 
 # What is counted of each text, in this order.
 _WORDS, _AGAIN, _OFTEN, _LOOP, _PERIOD, _LINES, _LINES_AGAIN, _BRANCHES, _LONGEST, _ODD = range(10)
@@ -47,7 +47,7 @@ class Measures:
     odd: npt.NDArray[np.int64]
     """Control characters and such that stand for what could not be read (U+FFFD)."""
     compression: npt.NDArray[np.float64]
-    """The last 8 kB as compressed by zstd at level 1, relative to their size."""
+    """The last 4 kB as compressed by zstd at level 1, relative to their size."""
 
 
 def measure(texts: Sequence[str], branch_words: Sequence[str]) -> Measures:

@@ -156,10 +156,16 @@ def _uncompared(crowded: Sequence[Places], twins: Twins, compared: Places, count
     for group in crowded:
         kept, leaders = group[twins.of[group] < 0], 0
         for number, first in enumerate(kept):
-            lacking = np.setdiff1d(first * count + kept[number + 1 :], compared, assume_unique=True)
+            lacking = _missing(first * count + kept[number + 1 :], compared)
             if len(lacking):
                 pairs.append(lacking)
                 leaders += 1
             if leaders == _LEADERS:
                 break
     return np.unique(np.concatenate(pairs))
+
+
+def _missing(wanted: Places, ordered: Places) -> Places:
+    """Those wanted that are not among the ordered ones."""
+    at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+    return wanted[ordered[at] != wanted] if len(ordered) else wanted

@@ -51,7 +51,7 @@ class Quality(Section):
     max_repeated_lines: float | None = Field(default=0.7, ge=0, le=1)
     """The share of lines of at least 5 words that came before."""
     min_compression: float | None = Field(default=0.05, ge=0, le=1)
-    """The least size of the last 8 kB as compressed (zstd, level 1), relative to theirs."""
+    """The least size of the last 4 kB as compressed (zstd, level 1), relative to theirs."""
     max_branches: float | None = Field(default=None, ge=0)
     """The most branch words per 1,000 words."""
     branch_words: list[Annotated[str, Field(pattern="^[a-z]+$")]] = [
