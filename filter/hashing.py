@@ -23,6 +23,27 @@ Bytes = npt.NDArray[np.uint8]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _let_vllm_start() -> None:
+    """Let vLLM start in a process that has imported numba. On a CPU vLLM 0.32 asks every value of
+    every module for its `__dict__`; llvmlite's library, which has none, takes that for a function
+    of its own and wraps it, and vLLM fails on the wrapper.
+    """
+    from llvmlite.binding import ffi
+
+    wrapper: Any = type(ffi.lib)
+    lookup = wrapper.__getattr__
+
+    def look_up(self: Any, name: str) -> Any:
+        if name == "__dict__":
+            raise AttributeError(name)
+        return lookup(self, name)
+
+    wrapper.__getattr__ = look_up
+
+
+_let_vllm_start()
+
+
 def compiled(function: F) -> F:
     """Compile a function when it is first called; what was compiled is kept beside the source."""
     return cast(F, numba.njit(cache=True, nogil=True)(function))

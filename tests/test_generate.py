@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,15 @@ def test_a_truncated_trace_goes_on_from_its_tokens(ask: Asked, tmp_path: Path) -
     assert [t.cost for t in on] == pytest.approx(
         [(2 * t.prompt_tokens + 2 * t.completion_tokens) / 1e6 for t in whole]
     )
+
+
+def test_vllm_starts_where_the_filters_compiled_code_was_loaded_first(root: Path) -> None:
+    teacher = str(root / "miniature" / "teacher")
+    script = (
+        "from filter.near import near_twins\n"
+        "assert near_twins(['a b c', 'a b c'], 2, 0.9).of.tolist() == [-1, 0]\n"
+        "from vllm.engine.arg_utils import EngineArgs\n"
+        f"EngineArgs(model={teacher!r}, max_model_len=64).create_engine_config()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stderr

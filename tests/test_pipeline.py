@@ -120,7 +120,7 @@ def test_a_filter_that_keeps_nothing_says_why_and_fails(recipe: Path, copied: Pa
     done = run_tracestill("run", recipe, "--out", copied, *options)
     assert done.returncode == 1
     assert "filter failed: none of 60 traces is kept" in done.stderr
-    assert "filter.max_tokens" in done.stderr
+    assert "raise max_tokens of the filter's step `length`" in done.stderr
     assert len(list(read_table(copied / "filter", "drops", Drop))) == 60  # what was found is there
     again = run_tracestill("run", recipe, "--out", copied, *options)
     assert again.stderr == done.stderr

@@ -23,7 +23,7 @@ name: look
 problems:
   heldout: [{{source: file, path: heldout.jsonl}}]
 generate: {{engine: import, layout: table, path: traces.jsonl}}
-filter: {{keep: [correct, unverifiable], near_duplicates: null}}
+filter: {{steps: [form]}}
 finetune:
   student: {root}/miniature/student
   template: {root}/recipes/templates/miniature.jinja

@@ -436,7 +436,7 @@ def masked_run(folder: Path, restore_: bool) -> tuple[Recipe, Path]:
                 "engine": "openai", "model": "m", "base_urls": ["http://localhost/v1"],
                 "system_prompt": "You are ann@x.example.", "redact": {"restore": restore_},
             },
-            "filter": {"decontaminate": None, "near_duplicates": None},
+            "filter": {"steps": ["form", "verify", "exact"]},
             "finetune": {"student": "some/student", "template": "t.jinja", "stop": "x"},
         }
     )  # fmt: skip
