@@ -27,12 +27,14 @@ $(READY): pyproject.toml requirements/cpu.txt requirements/torch-cpu.txt
 	@$(PIP) install --no-deps --no-compile -r requirements/cpu.txt
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true  # some files are templates
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m filter.warm
 	@touch $@
 
 setup-gpu: ## install everything for a machine with CUDA GPUs into .venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --no-deps -r requirements/gpu.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
+	$(BIN)/python -m filter.warm
 	@touch $(READY)
 
 quickstart: $(READY) ## distil the miniature teacher into the miniature student
