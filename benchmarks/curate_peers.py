@@ -12,8 +12,10 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 
 def shingles(text: str, n: int) -> list[str]:
@@ -22,42 +24,46 @@ def shingles(text: str, n: int) -> list[str]:
     return [" ".join(words[i : i + n]) for i in range(max(1, len(words) - n + 1))]
 
 
-def by_rensa(texts: list[str], threshold: float, n: int, bands: int) -> list[int]:
-    """Rensa's LSH, in order: a text goes if one before it that stays is estimated as like."""
-    from rensa import RMinHash, RMinHashLSH
-
-    index = RMinHashLSH(threshold=threshold, num_perm=128, num_bands=bands)
-    kept: dict[int, RMinHash] = {}
+def in_order(sketches: Iterator[Any], index: Any, threshold: float) -> list[int]:
+    """Those that go, if one before that stays is found by a peer's index and estimated as like."""
+    kept: dict[int, Any] = {}
     gone = []
-    for number, text in enumerate(texts):
-        sketch = RMinHash(num_perm=128, seed=1)
-        sketch.update(shingles(text, n))
-        near = (kept[other] for other in index.query(sketch) if other in kept)
+    for number, sketch in enumerate(sketches):
+        near = (kept[int(other)] for other in index.query(sketch) if int(other) in kept)
         if any(sketch.jaccard(other) >= threshold for other in near):
             gone.append(number)
         else:
             kept[number] = sketch
             index.insert(number, sketch)
     return gone
+
+
+def by_rensa(texts: list[str], threshold: float, n: int, bands: int) -> list[int]:
+    """Rensa's MinHash and LSH."""
+    from rensa import RMinHash, RMinHashLSH
+
+    def sketches() -> Iterator[RMinHash]:
+        for text in texts:
+            sketch = RMinHash(num_perm=128, seed=1)
+            sketch.update(shingles(text, n))
+            yield sketch
+
+    index = RMinHashLSH(threshold=threshold, num_perm=128, num_bands=bands)
+    return in_order(sketches(), index, threshold)
 
 
 def by_datasketch(texts: list[str], threshold: float, n: int, bands: int) -> list[int]:
-    """Datasketch's MinHash and LSH, likewise."""
+    """Datasketch's MinHash and LSH."""
     from datasketch import MinHash, MinHashLSH
 
+    def sketches() -> Iterator[MinHash]:
+        for text in texts:
+            sketch = MinHash(num_perm=128, seed=1)
+            sketch.update_batch([one.encode() for one in shingles(text, n)])
+            yield sketch
+
     index = MinHashLSH(num_perm=128, params=(bands, 128 // bands))
-    kept: dict[int, MinHash] = {}
-    gone = []
-    for number, text in enumerate(texts):
-        sketch = MinHash(num_perm=128, seed=1)
-        sketch.update_batch([one.encode() for one in shingles(text, n)])
-        near = (kept[int(other)] for other in index.query(sketch))
-        if any(sketch.jaccard(other) >= threshold for other in near):
-            gone.append(number)
-        else:
-            kept[number] = sketch
-            index.insert(number, sketch)
-    return gone
+    return in_order(sketches(), index, threshold)
 
 
 def by_datatrove(texts: list[str], threshold: float, n: int, bands: int) -> list[int]:

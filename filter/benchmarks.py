@@ -11,6 +11,7 @@ from filter.hashing import buffers
 from filter.overlap import Benchmarks, Hit, find_items, index_items
 from filter.tokens import read_words, tables
 from tracestill.records import BenchmarkItem, Match
+from tracestill.records.texts import shortened
 
 _SHOWN = 400  # characters of an excerpt or of an item
 
@@ -46,8 +47,8 @@ class Finder:
             item=item.id,
             kind=hit.kind,
             runs=hit.hits,
-            excerpt=_shortened(_words(text, hit.at, words, hit.kind == "renumbered")),
-            item_text=_shortened(item.text),
+            excerpt=shortened(_words(text, hit.at, words, hit.kind == "renumbered"), _SHOWN),
+            item_text=shortened(item.text, _SHOWN),
         )
 
 
@@ -77,8 +78,3 @@ def _words(text: str, first: int, count: int, blind: bool) -> str:
     places[total] = len(data)
     raw = data[places[first] : places[min(total, first + count)]].tobytes()
     return raw.decode(errors="replace").strip()
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

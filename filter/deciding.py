@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -95,9 +96,32 @@ def _marked(step: GlobalStep, view: View, parts: Parts, number: int) -> npt.NDAr
     return places
 
 
+def reasons(traces: TraceFiles, index: Index, work: Work, decision: Decision) -> dict[str, int]:
+    """How many traces go for which reason, the most frequent first."""
+    every, ordered = _dropped(traces, index, work, decision)
+    said: list[Any] = every.column("reason").take(ordered).to_pylist()
+    return dict(Counter(said).most_common())
+
+
 def drops(traces: TraceFiles, index: Index, work: Work, decision: Decision) -> Iterator[Drop]:
     """A drop for each trace that goes, by problem and sample."""
-    parts, names = Parts(work.parts), labels(work.steps)
+    names = labels(work.steps)
+    every, ordered = _dropped(traces, index, work, decision)
+    for begin in range(0, len(ordered), _ROWS):
+        for row in every.take(ordered[begin : begin + _ROWS]).to_pylist():
+            yield Drop(
+                trace_id=index.ids[row["place"]].as_py(),
+                step=names[row["step"]],
+                reason=row["reason"],
+                detail=row["detail"],
+            )
+
+
+def _dropped(
+    traces: TraceFiles, index: Index, work: Work, decision: Decision
+) -> tuple[pa.Table, Any]:
+    """All that was dropped by any step, and the rows of it that count, by problem and sample."""
+    parts = Parts(work.parts)
     tables = [
         parts.read(DROPPED, unit.number).select(["place", "step", "reason", "detail"])
         for unit in traces.units
@@ -112,12 +136,4 @@ def drops(traces: TraceFiles, index: Index, work: Work, decision: Decision) -> I
     rank = np.empty(traces.rows, np.int64)
     rank[index.order] = np.arange(traces.rows)
     valid = np.flatnonzero(decision.by[places] == steps)  # not of those that another took first
-    ordered = valid[np.argsort(rank[places[valid]])]
-    for begin in range(0, len(ordered), _ROWS):
-        for row in every.take(ordered[begin : begin + _ROWS]).to_pylist():
-            yield Drop(
-                trace_id=index.ids[row["place"]].as_py(),
-                step=names[row["step"]],
-                reason=row["reason"],
-                detail=row["detail"],
-            )
+    return every, valid[np.argsort(rank[places[valid]])]

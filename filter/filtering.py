@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from filter.benchmarks import Finder, described
-from filter.deciding import decide, drops
+from filter.deciding import decide, drops, reasons
 from filter.judging import RULED, SETTLED, Known, judge_all, settle_all
 from filter.measuring import Prepare, Work, measure_all
 from filter.parts import Parts
@@ -171,14 +170,14 @@ def _filtered(
     gone = np.bincount(decision.by[decision.by >= 0], minlength=len(work.steps)).tolist()
     kept = np.flatnonzero(decision.by < 0)
     assert len(kept) + sum(gone) == traces.rows
-    dropped = Counter(drop.reason for drop in drops(traces, places, work, decision))
-    assert dropped.total() == sum(gone)
+    dropped = reasons(traces, places, work, decision)
+    assert sum(dropped.values()) == sum(gone)
     asked = [problems[number] for number in np.unique(places.problems)]
     return Filtered(
         total=traces.rows,
         kept=len(kept),
         funnel=dict(zip(labels(work.steps), zip(decision.entered, gone, strict=True), strict=True)),
-        dropped=dict(dropped.most_common()),
+        dropped=dropped,
         disputes=disputes,
         doubts=doubtful(asked),
         verdicts=lambda: parts.records(work.verdicts, units, Verdict),

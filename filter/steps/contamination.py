@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from filter.benchmarks import Finder, described
-from filter.steps.step import RowStep
+from filter.steps.step import RowStep, whole_text
 from filter.words import Gram, grams, prompt_words
 from tracestill.records import AnyTrace, Drop, Kind, Problem
 
@@ -44,7 +44,7 @@ def contamination(found: Mapping[str, str], benchmarks: Finder | None = None) ->
         rows = list(traces)
         details = [found.get(trace.problem_id) for trace in rows]
         if benchmarks is not None:
-            texts = [f"{trace.reasoning or ''}\n{trace.answer or ''}" for trace in rows]
+            texts = [whole_text(trace) for trace in rows]
             held = benchmarks.matches([trace.id for trace in rows], texts, least=_RUNS)
             shown = [None if match is None else described(match) for match in held]
             details = [one or other for one, other in zip(details, shown, strict=True)]

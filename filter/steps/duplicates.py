@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from filter.hashing import Hashes, run_sets, similarities, spaced_buffers
 from filter.near import bands_of, find_twins, near_twins, text_keys
-from filter.steps.step import Mark, Places, View, preferred
+from filter.steps.step import Mark, Places, View, preferred, whole_text
 from tracestill.recipe.filter_steps import Exact, Near
 from tracestill.records import AnyTrace
 from tracestill.records.identity import normalise_prompt
@@ -75,7 +75,13 @@ class NearStep:
         """Each trace's keys, by which like ones are found."""
         if self.settings.on == "problem":
             return {}
-        return {"key": text_keys(_texts(traces), self.settings.ngram, self.settings.threshold)}
+        return {
+            "key": text_keys(
+                [whole_text(trace) for trace in traces],
+                self.settings.ngram,
+                self.settings.threshold,
+            )
+        }
 
     def decide(self, view: View) -> Iterable[Mark]:
         """The first of like traces stays."""
@@ -131,10 +137,6 @@ def numbers_in(texts: Iterable[str]) -> Hashes:
     return np.frombuffer(b"".join(hashes), np.uint64)
 
 
-def _texts(traces: Iterable[AnyTrace]) -> list[str]:
-    return [f"{trace.reasoning or ''}\n{trace.answer or ''}" for trace in traces]
-
-
 class _Sets:
     """The shingles of the traces that are compared, in a file."""
 
@@ -159,7 +161,7 @@ class _Sets:
     def _add(self, places: Places) -> None:
         with self._path.open("ab") as file:
             for found, traces in self._view.texts(places):
-                data, offsets = spaced_buffers(_texts(traces))
+                data, offsets = spaced_buffers([whole_text(trace) for trace in traces])
                 sets, begins = run_sets(data, offsets[:-1], offsets[1:], self._ngram)
                 file.write(sets.tobytes())
                 self._begins = np.r_[self._begins, self._begins[-1] + begins[1:]]

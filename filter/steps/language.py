@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from filter.languages import Detector, detector
-from filter.steps.step import RowStep
+from filter.steps.step import RowStep, whole_text
 from tracestill.recipe.filter_steps import Language
 from tracestill.records import AnyTrace, Drop
 
@@ -61,7 +61,7 @@ def language(settings: Language, languages: Mapping[str, str]) -> RowStep:
 
 
 def _fault(trace: AnyTrace, settings: Language, allowed: tuple[str, ...]) -> tuple[str, str] | None:
-    text = f"{trace.reasoning or ''}\n{trace.answer or ''}"
+    text = whole_text(trace)
     asked = pieces(text, settings.pieces)
     foreign = [
         (name, piece) for piece in asked if (name := spoken(piece, allowed)) not in (None, *allowed)

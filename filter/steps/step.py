@@ -26,6 +26,11 @@ Places = npt.NDArray[np.int64]
 RowStep = Callable[[Iterable[AnyTrace]], Iterable[Drop]]
 
 
+def whole_text(trace: AnyTrace) -> str:
+    """What a trace says: its reasoning, and below it its answer."""
+    return f"{trace.reasoning or ''}\n{trace.answer or ''}"
+
+
 class Mark(NamedTuple):
     """A step over all drops the trace at a place of the table."""
 

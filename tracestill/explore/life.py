@@ -19,6 +19,7 @@ from tracestill.records import (
     read_table,
 )
 from tracestill.records.layout import FUNNEL
+from tracestill.records.texts import shortened
 
 _SHOWN = 300  # characters of a text
 
@@ -134,5 +135,4 @@ def _learnt(run: Path, trace_id: str, kept: bool) -> list[Event]:
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return shortened(text, _SHOWN)
