@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,8 +40,17 @@ class Decision:
     """How many traces reached each step."""
 
 
-def decide(traces: TraceFiles, index: Index, problems: Sequence[Problem], work: Work) -> Decision:
-    """Go through the steps in order. What a step over all drops is written as a part `marked`."""
+def decide(
+    traces: TraceFiles,
+    index: Index,
+    problems: Sequence[Problem],
+    work: Work,
+    rates: Mapping[str, float | None] | None,
+) -> Decision:
+    """Go through the steps in order. What a step over all drops is written as a part `marked`.
+    `rates` are the teacher's pass rates by problem; without them they are the shares of its answers
+    in the table that are right.
+    """
     parts = Parts(work.parts)
     by_row = np.full(traces.rows, _NEVER, np.int8)
     right = np.zeros(traces.rows, bool)
@@ -71,9 +80,25 @@ def decide(traces: TraceFiles, index: Index, problems: Sequence[Problem], work: 
             measured=partial(_measured, traces, parts, number),
             texts=partial(texts_at, traces),
             scratch=work.parts,
+            rates=partial(_rates, index, problems, right, rates),
+            student=work.student,
         )
         by[_marked(step, view, parts, number)] = number
     return Decision(by=by, entered=entered)
+
+
+def _rates(
+    index: Index,
+    problems: Sequence[Problem],
+    right: npt.NDArray[np.bool_],
+    known: Mapping[str, float | None] | None,
+) -> npt.NDArray[np.float64]:
+    if known is not None:
+        found = (known.get(problem.id) for problem in problems)
+        return np.array([np.nan if rate is None else rate for rate in found])
+    answers = np.bincount(index.problems[index.answered], minlength=len(problems))
+    correct = np.bincount(index.problems[right & index.answered], minlength=len(problems))
+    return np.where(answers > 0, correct / np.maximum(1, answers), np.nan)
 
 
 def _measured(

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from filter.benchmarks import Finder, described
-from filter.deciding import decide, drops, reasons
+from filter.deciding import Decision, decide, drops, reasons
 from filter.judging import RULED, SETTLED, Known, judge_all, settle_all
 from filter.measuring import Prepare, Work, measure_all
 from filter.parts import Parts
 from filter.steps import labels
 from filter.steps.contamination import contaminated_problems
+from filter.steps.step import Student
 from filter.table import Index, TraceFiles, Unit, index, texts_at, trace_files, write_texts
 from filter.verify.doubts import doubtful
 from tracestill.recipe.filter import FilterSection
@@ -68,6 +69,8 @@ def filter_table(
     needs_reasoning: bool = True,
     benchmarks: Finder | None = None,
     renumbered: float | None = None,
+    student: Student | None = None,
+    pass_rates: Mapping[str, float | None] | None = None,
 ) -> Filtered:
     """Judge the traces of `problems` (by id) in Parquet files and find out which the settings
     exclude. `folder` takes what is found, and must be there as long as the result is read; what an
@@ -77,16 +80,20 @@ def filter_table(
     of an earlier stage: one by today's rules is not made again. `prepare` changes traces before
     they are looked at. Problems and traces that hold an item of `benchmarks` are contaminated, and
     problems that have the share `renumbered` of one with other numbers. Traces without reasoning
-    are dropped if the student `needs_reasoning`.
+    are dropped if the student `needs_reasoning`. Steps that depend on the `student` ask it.
+    `pass_rates` are the teacher's by problem, None where sampling ended too early to tell; without
+    them they are the shares of its answers in the table that are right.
     `progress` is told the traces that are done with; each is passed over twice. Neither the order
     of the traces nor the number of processes changes what is found.
 
     Raises:
-        ValueError: a file is damaged, a trace's problem is not among the problems, or two traces
-            have one id.
+        ValueError: a file is damaged, a trace's problem is not among the problems, two traces have
+            one id, or a step needs a student and there is none.
         RuntimeError: a process can't be started.
 
     """
+    if settings.asks_student and student is None:
+        raise ValueError("filter.steps: a step depends on the student: give one, as `student`")
     traces = trace_files(files)
     parts, places = Parts(folder), index(traces, problems)
     told = _told(traces.rows, progress)
@@ -107,11 +114,14 @@ def filter_table(
         languages={one.id: one.language for one in problems.values() if one.language != "en"},
         benchmarks=benchmarks,
         verdicts=verdicts,
+        tasks=_tasks(settings, problems),
+        student=student,
     )
     workers = settings.workers or len(os.sched_getaffinity(0))
     for unit in measure_all(work, traces.units, workers, prepare):
         told(unit)
-    found = _filtered(traces, places, list(problems.values()), work, disputes)
+    decision = decide(traces, places, list(problems.values()), work, pass_rates)
+    found = _filtered(traces, places, list(problems.values()), work, disputes, decision)
     progress(Progress(done=traces.rows, total=traces.rows, kept=found.kept))
     return found
 
@@ -126,6 +136,13 @@ def _told(rows: int, progress: OnProgress) -> Callable[[Unit], None]:
         progress(Progress(done=min(done // 2, rows - 1), total=rows))
 
     return told
+
+
+def _tasks(settings: FilterSection, problems: Mapping[str, Problem]) -> dict[str, str]:
+    """What problems count for, if bounds differ by it."""
+    if not any(step.length and step.length.sources for step in settings.steps):
+        return {}
+    return {problem.id: problem.task for problem in problems.values()}
 
 
 def _none_known(ids: Sequence[str]) -> Mapping[str, Verdict]:
@@ -164,8 +181,8 @@ def _filtered(
     problems: Sequence[Problem],
     work: Work,
     disputes: list[Dispute],
+    decision: Decision,
 ) -> Filtered:
-    decision = decide(traces, places, problems, work)
     parts, units = Parts(work.parts), [unit.number for unit in traces.units]
     gone = np.bincount(decision.by[decision.by >= 0], minlength=len(work.steps)).tolist()
     kept = np.flatnonzero(decision.by < 0)
@@ -212,6 +229,7 @@ def filter_traces(
     known: Mapping[str, Verdict] | None = None,
     *,
     needs_reasoning: bool = True,
+    student: Student | None = None,
 ) -> FilterResult:
     """Filter traces that are in memory, in this process: see `filter_table`. `known` are verdicts
     by trace id.
@@ -230,7 +248,7 @@ def filter_traces(
             [table], problems, heldout, settings.model_copy(update={"workers": 1}),
             Path(temporary) / "parts", progress, judge,
             lambda ids: {trace: known[trace] for trace in ids if trace in known},
-            needs_reasoning=needs_reasoning,
+            needs_reasoning=needs_reasoning, student=student,
         )  # fmt: skip
         return FilterResult(
             verdicts=list(found.verdicts()),

@@ -16,7 +16,7 @@ from filter.benchmarks import Finder
 from filter.hashing import Hashes
 from filter.parts import Parts
 from filter.steps import Known, build_step
-from filter.steps.step import GlobalStep
+from filter.steps.step import GlobalStep, Student
 from filter.table import Unit, read_unit
 from tracestill.recipe.filter_steps import Step
 from tracestill.records import AnyTrace, Drop, TraceText, Verdict
@@ -46,6 +46,9 @@ class Work:
     benchmarks: Finder | None
     verdicts: str
     """The kind of parts that hold the verdicts of a unit."""
+    tasks: Mapping[str, str]
+    """Of problems by id, where a step goes by them."""
+    student: Student | None
 
 
 def measure_all(
@@ -104,6 +107,8 @@ def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
                 contaminated=work.contaminated.get(number, {}),
                 languages=work.languages,
                 benchmarks=work.benchmarks,
+                tasks=work.tasks,
+                student=work.student,
             ),
         )
         for number, step in enumerate(work.steps)

@@ -78,6 +78,12 @@ def text_keys(texts: Sequence[str], ngram: int, threshold: float) -> Hashes:
     return keys_of(*spaced_buffers(texts), ngram, threshold)
 
 
+def text_signatures(texts: Sequence[str], ngram: int) -> npt.NDArray[np.uint32]:
+    """The MinHash of each text. Shape (texts, 128)."""
+    data, offsets = spaced_buffers(texts)
+    return signatures(data, offsets[:-1], offsets[1:], ngram, _FACTORS, _TERMS)
+
+
 def keys_of(data: Bytes, offsets: Offsets, ngram: int, threshold: float) -> Hashes:
     """The same for texts in a buffer."""
     made = signatures(data, offsets[:-1], offsets[1:], ngram, _FACTORS, _TERMS)

@@ -28,6 +28,7 @@ _FIELDS: list[Any] = [
     pa.field("id", pa.string()),
     pa.field("sample", pa.int64()),
     pa.field("completion_tokens", pa.int64()),
+    pa.field("finish", pa.string()),
 ]
 _KEYS = pa.schema(_FIELDS)
 COLUMNS = [field.name for field in dataclasses.fields(TraceText)]
@@ -131,14 +132,16 @@ def read_unit(unit: Unit) -> Iterator[list[TraceText]]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
     """What is known of all traces at once, by their place in the table: ids, the number of their
-    problem, completion tokens. `order` are the places by problem, sample and id, in which traces
-    come first or later whatever the order of the table.
+    problem, completion tokens, and whether a teacher wrote them (`answered`) or its request failed.
+    `order` are the places by problem, sample and id, in which traces come first or later whatever
+    the order of the table.
     """
 
     ids: pa.Array[Any]
     problems: npt.NDArray[np.int32]
     samples: npt.NDArray[np.int64]
     tokens: npt.NDArray[np.int64]
+    answered: npt.NDArray[np.bool_]
     order: npt.NDArray[np.int64]
 
 
@@ -178,6 +181,9 @@ def index(traces: TraceFiles, problems: Mapping[str, Problem]) -> Index:
         problems=problem,
         samples=whole.column("sample").to_numpy(),
         tokens=whole.column("completion_tokens").to_numpy(),
+        answered=pc.is_in(
+            whole.column("finish"), value_set=pa.array(["stop", "length"])
+        ).to_numpy(),
         order=ordered.to_numpy().astype(np.int64),
     )
 

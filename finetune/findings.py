@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
+class UnlearnableError(ValueError):
+    """Traces can't be learnt, and the recipe does not let them be left out, or they are all."""
+
+
 @dataclass(slots=True)
 class Findings:
     """Faults of traces by kind, in the order in which they were found: pairs of a trace's id and
@@ -40,11 +44,11 @@ class Findings:
         """Raise if anything was found.
 
         Raises:
-            ValueError: all findings in one line, with the fix.
+            UnlearnableError: all findings in one line, with the fix.
 
         """
         if self.kinds:
-            raise ValueError(
+            raise UnlearnableError(
                 f"{'; '.join(self.lines())}. Set finetune.unlearnable to drop to leave such traces "
                 "out"
             )

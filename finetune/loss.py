@@ -27,18 +27,7 @@ def add_token_loss(model: Any) -> None:
 
     """
     own = type(model).forward  # not the one that an earlier call has set
-    config = model.config.get_text_config()
-    # Granite's are divided; in other families a key of that name is a factor.
-    divided = config.model_type.startswith("granite")
-    divisor = float(getattr(config, "logits_scaling", 1.0)) if divided else 1.0
-    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
-        if getattr(config, name, None) not in (None, 1.0) and not (
-            divided and name == "logits_scaling"
-        ):
-            raise ValueError(
-                f"finetune.student: {config.model_type} changes its logits ({name}), which this "
-                "trainer does not; choose another student"
-            )
+    divisor = logits_divisor(model)
 
     def forward(self: Any, *args: Any, shift_labels: Any = None, **kwargs: Any) -> Any:
         if shift_labels is None:
@@ -61,6 +50,27 @@ def add_token_loss(model: Any) -> None:
     forward.__signature__ = _signature(own)  # type: ignore[attr-defined]
     model.forward = types.MethodType(forward, model)
     head.forward = types.MethodType(head_forward, head)
+
+
+def logits_divisor(model: Any) -> float:
+    """What a causal model divides the states by before its output layer.
+
+    Raises:
+        ValueError: it caps or scales its logits in another way.
+
+    """
+    config = model.config.get_text_config()
+    # Granite's are divided; in other families a key of that name is a factor.
+    divided = config.model_type.startswith("granite")
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
+        if getattr(config, name, None) not in (None, 1.0) and not (
+            divided and name == "logits_scaling"
+        ):
+            raise ValueError(
+                f"finetune.student: {config.model_type} changes its logits ({name}), which this "
+                "trainer does not; choose another student"
+            )
+    return float(getattr(config, "logits_scaling", 1.0)) if divided else 1.0
 
 
 def sums_by_part(each: Any, kinds: Any) -> Any:

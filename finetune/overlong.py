@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from finetune.findings import UnlearnableError
 from tracestill.recipe.finetune import OverlongPolicy
 from tracestill.records.figures import LengthFigures, OverlongFigures
 
@@ -25,7 +26,8 @@ def overlong_figures(
     """Count overlong traces in all and by source.
 
     Raises:
-        ValueError: there are some and the policy is `error`, or no trace is left.
+        ValueError: there are some and the policy is `error`.
+        UnlearnableError: no trace is left.
 
     """
     long = [one for one in lengths if one.tokens > max_length]
@@ -39,12 +41,12 @@ def overlong_figures(
             "raise max_length, or set finetune.overlong to drop or prefix"
         )
     if no_room == len(lengths):
-        raise ValueError(
+        raise UnlearnableError(
             f"the prompt of every trace alone fills finetune.max_length ({max_length} tokens), "
             f"that of {longest.trace_id} has {longest.prompt:,}: raise max_length"
         )
     if len(long) == len(lengths) and policy == "drop":
-        raise ValueError(
+        raise UnlearnableError(
             f"every trace is longer than finetune.max_length ({max_length} tokens), the longest "
             f"has {longest.tokens:,}: raise max_length, or set finetune.overlong to prefix"
         )

@@ -38,14 +38,14 @@ generate: {{{teacher}, samples: {{min: 1, max: 4, until_correct: 1}}}}
 filter:
   steps:
     - form
-    - length: {{}}
+    - length: {{sources: {{ab: {{max_tokens: 5}}}}}}
     - verify: {{}}
     - contamination: {{}}
     - exact: {{}}
     - quality: {{}}
     - language: {{}}
     - near: {{}}
-    - select: {{total: 9}}
+    - select: {{{select}}}
   agreement: {{}}
   judge: {{{judge}, template: judge.jinja}}
 finetune:
@@ -54,6 +54,7 @@ finetune:
   monitor: {{}}
   on_policy: {{teacher: ./teacher}}
 """
+ASKED = "by: student_pass_rate, total: 9, balance: source"  # a step that asks the student
 LOCAL = "model: ./teacher"
 SERVED = "engine: openai, model: r1, base_urls: ['http://localhost:8000/v1'], redact: {}"
 IMPORTED = "engine: import, layout: table, path: traces.jsonl"
@@ -90,6 +91,14 @@ OTHER: dict[str, Any] = {
     "generate.kind": "open",
     "verify.keep": ["correct", "unverifiable"],
     "quality.branch_words": ["perhaps"],
+    "select.branch_words": ["perhaps"],
+    "select.by": "pass_rate",
+    "select.keep": [0.1, 0.9],
+    "select.balance": "length",
+    "select.weights": {"ab": 2},
+    "select.draw": "halving",
+    "select.among.sources": ["ab"],
+    "length.sources": {"ab": {"max_tokens": 9}},
     "language.allow": ["de"],
     "exact.keep": ["shortest"],
     "near.keep": ["shortest"],
@@ -120,6 +129,8 @@ FIXED = {"source", "engine", "layout", "dataset"}
 # What else must be said for a key to have its other value.
 ALONG = {
     "generate.batch": ["evaluate.models=[student_after]"],
+    "filter.steps.8.select.keep": ["filter.steps.8.select.by=pass_rate"],
+    "filter.steps.8.select.weights": ["filter.steps.8.select.balance=source"],
     "finetune.launch.gpus": ["finetune.on_policy=null"],
 }
 
@@ -142,9 +153,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def write(folder: Path, teacher: str, judge: str) -> Path:
+def write(folder: Path, teacher: str, judge: str, select: str) -> Path:
     path = folder / "recipe.yaml"
-    text = BASE.format(teacher=teacher, judge=judge)
+    text = BASE.format(teacher=teacher, judge=judge, select=select)
     if teacher == IMPORTED:  # which brings its problems, and has no rules of sampling
         text = re.sub(r"  train:\n(    .*\n)+", "", text)
         text = text.replace(", samples: {min: 1, max: 4, until_correct: 1}", "")
@@ -168,6 +179,9 @@ def leaves(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, type[Bas
                     yield from leaves(item, f"{key}.{index}.")
         else:
             yield key, type(section), name, value
+            for inner, item in value.items() if isinstance(value, dict) else ():
+                if isinstance(item, BaseModel):
+                    yield from leaves(item, f"{key}.{inner}.")
 
 
 def other(key: str, annotation: Any, value: Any) -> Any:
@@ -254,12 +268,12 @@ def test_every_key_makes_again_what_the_docs_say(
     monkeypatch.chdir(folder)  # from where `--set` reads paths
     seen: set[tuple[type[BaseModel], str]] = set()
     wrong: list[str] = []
-    for teacher, judge, kinds in (
-        (LOCAL, LOCAL, {"until_correct"}),
-        (SERVED, SERVED, {"until_correct", "redact"}),
-        (IMPORTED, LOCAL, {"import"}),
+    for teacher, judge, select, kinds in (
+        (LOCAL, LOCAL, "total: 9", {"until_correct"}),
+        (SERVED, SERVED, "total: 9", {"until_correct", "redact"}),
+        (IMPORTED, LOCAL, ASKED, {"import", "student"}),
     ):
-        path = write(folder, teacher, judge)
+        path = write(folder, teacher, judge, select)
         recipe = load_recipe(path)
         unchanged = settings(recipe)
         for key, model, name, value in leaves(recipe):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from filter.benchmarks import Finder
 from filter.steps.contamination import contamination
@@ -11,7 +11,7 @@ from filter.steps.duplicates import ExactStep, NearStep
 from filter.steps.language import language
 from filter.steps.quality import quality
 from filter.steps.selection import SelectStep
-from filter.steps.step import GlobalStep, RowStep
+from filter.steps.step import GlobalStep, RowStep, Student
 from filter.steps.usability import form, length, verdict
 from tracestill.recipe.filter_steps import Step
 from tracestill.records import Verdict
@@ -24,14 +24,17 @@ FilterStep = RowStep | GlobalStep
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What steps by row know: the verdicts of the traces by id, the contaminated problems by id
-    (`contaminated_problems`), the languages of problems by id, where they are not English, and the
-    benchmarks that no trace may hold an item of.
+    (`contaminated_problems`), the languages of problems by id, where they are not English, the
+    benchmarks that no trace may hold an item of, the tasks of problems by id, where a step goes by
+    them, and the student.
     """
 
     verdicts: Mapping[str, Verdict]
     contaminated: Mapping[str, str]
     languages: Mapping[str, str]
     benchmarks: Finder | None = None
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    student: Student | None = None
 
 
 NOTHING_KNOWN = Known(verdicts={}, contaminated={}, languages={})
@@ -52,7 +55,7 @@ def build_step(step: Step, *, needs_reasoning: bool, known: Known = NOTHING_KNOW
     if step.form is not None:
         return form(needs_reasoning=needs_reasoning)
     if step.length is not None:
-        return length(step.length)
+        return length(step.length, known.tasks, known.student)
     if step.verify is not None:
         return verdict(known.verdicts, step.verify.keep)
     if step.quality is not None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from filter.hashing import Hashes
 from filter.table import Index
-from tracestill.records import AnyTrace, Drop, Problem, TraceText
+from tracestill.records import AnyTrace, Drop, Problem, Score, TraceText
 
 Places = npt.NDArray[np.int64]
 RowStep = Callable[[Iterable[AnyTrace]], Iterable[Drop]]
@@ -37,6 +37,22 @@ class Mark(NamedTuple):
     place: int
     reason: str
     detail: str
+
+
+class Student(Protocol):
+    """The student that is to learn the traces. It may be pickled."""
+
+    def tokens(self, traces: Sequence[AnyTrace]) -> Sequence[int]:
+        """How many tokens reasoning and answer of each trace are in its tokenizer."""
+        ...
+
+    def scores(self, traces: Sequence[AnyTrace], *, local: bool) -> Sequence[Score | None]:
+        """How it takes to each trace, None where it can't learn it."""
+        ...
+
+    def pass_rates(self, problems: Sequence[Problem]) -> Sequence[float | None]:
+        """How often it solves each problem before it is trained, None where that is unknown."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +72,9 @@ class View:
     """The traces at ascending places, some at a time."""
     scratch: Path
     """A folder for what does not fit into memory."""
+    rates: Callable[[], npt.NDArray[np.float64]]
+    """The teacher's pass rate of each problem, by its number; NaN where it is unknown."""
+    student: Student | None
 
 
 @runtime_checkable

@@ -4,9 +4,9 @@ length or verdict.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from filter.steps.step import RowStep
+from filter.steps.step import RowStep, Student
 from tracestill.recipe.filter_steps import Length
 from tracestill.records import AnyTrace, Drop, Outcome, Verdict
 from tracestill.records.usable import unusable
@@ -26,13 +26,22 @@ def form(*, needs_reasoning: bool) -> RowStep:
     return step
 
 
-def length(settings: Length) -> RowStep:
-    """Drop traces by their completion tokens: `too_short`, `too_long`."""
-    low, high = settings.min_tokens, settings.max_tokens
+def length(
+    settings: Length, tasks: Mapping[str, str] | None = None, student: Student | None = None
+) -> RowStep:
+    """Drop traces by their tokens: `too_short`, `too_long`. `tasks` are those of problems by id,
+    where bounds differ by source.
+    """
 
     def step(traces: Iterable[AnyTrace]) -> Iterator[Drop]:
-        for trace in traces:
-            tokens = trace.completion_tokens
+        rows = list(traces)
+        counts: Sequence[int] = [trace.completion_tokens for trace in rows]
+        if settings.count == "student":
+            assert student is not None, "the caller gives the student where a step needs it"
+            counts = student.tokens(rows)
+        for trace, tokens in zip(rows, counts, strict=True):
+            bounds = settings.sources.get((tasks or {}).get(trace.problem_id, ""), settings)
+            low, high = bounds.min_tokens, bounds.max_tokens
             if low is not None and tokens < low:
                 detail = f"{tokens} tokens, at least {low} are kept"
                 yield Drop(trace_id=trace.id, step="length", reason="too_short", detail=detail)

@@ -13,6 +13,7 @@ from tracestill.commands.chat import chat
 from tracestill.commands.export import export
 from tracestill.commands.plan import plan
 from tracestill.commands.preview import preview
+from tracestill.commands.score import score
 from tracestill.commands.serve import serve
 from tracestill.commands.status import status
 from tracestill.commands.validate import schema, validate
@@ -27,7 +28,7 @@ app = typer.Typer(
 )
 for command in (
     run.run, run.generate, run.filter_, run.finetune, run.evaluate, run.report,
-    validate, verify, serve, plan, preview, chat, export, status, why, schema,
+    validate, verify, serve, plan, preview, score, chat, export, status, why, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tracestill.records import Progress
+from tracestill.records import OnProgress, Progress
 from tracestill.records.layout import REPORT, Job
 from tracestill.run.listener import SILENT, Listener
 from tracestill.run.summary import StageSummary, Summary
@@ -93,6 +93,18 @@ def show_progress(quiet: bool) -> Iterator[Listener]:
 
     with shown:
         yield Listener(begin=begin, progress=advance, stopping=stopping, end=end)
+
+
+@contextlib.contextmanager
+def show_bar(what: str, quiet: bool) -> Iterator[OnProgress]:
+    """A bar for something that is no stage of a run, on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    hidden = quiet or not sys.stderr.isatty()
+    with Bars(console=Console(stderr=True), disable=hidden, transient=True) as shown:
+        bar = shown.add_task(what, total=None)
+        yield lambda event: shown.update(bar, completed=event.done, total=event.total)
 
 
 def print_summary(summary: Summary, run: Path) -> None:

@@ -47,11 +47,6 @@ class EvaluatedModel:
     languages: bool = False
 
 
-def task_of(problem: Problem) -> str:
-    """The task that a problem counts for in results by task."""
-    return str(problem.meta.get("family") or problem.source)
-
-
 def evaluate(
     models: Sequence[EvaluatedModel],
     problems: Sequence[Problem],
@@ -102,6 +97,34 @@ def evaluate(
         figures=EvaluationFigures(results=results),
         notes=notes,
     )
+
+
+def problem_rates(
+    subject: EvaluatedModel,
+    problems: Sequence[Problem],
+    samples: int,
+    sampling: Sampling,
+    *,
+    sandbox: Sandbox,
+    folder: Path,
+    progress: OnProgress,
+) -> dict[str, float]:
+    """How often a model solves each problem, by its id. Those of which all requests failed have no
+    rate. Answers are kept in `folder`.
+
+    Raises:
+        ValueError: the model can't be loaded.
+
+    """
+    seed = sampling.seed or 0
+    traces = _answers(subject, problems, samples, sampling, seed, folder, progress)
+    verdicts = verdicts_of(traces, problems, sandbox)
+    answered = [trace for trace in traces if trace.finish not in FAILED]
+    marks = [
+        (trace.problem_id, verdict.outcome == "correct")
+        for trace, verdict in zip(answered, verdicts, strict=True)
+    ]
+    return {problem: sum(own) / len(own) for problem, own in by_problem(marks).items()}
 
 
 def _failures(name: str, traces: Sequence[Trace], most: float) -> list[str]:
@@ -169,7 +192,7 @@ def figures_of(
         ValueError: there is no answer.
 
     """
-    tasks = {problem.id: task_of(problem) for problem in problems}
+    tasks = {problem.id: problem.task for problem in problems}
     answered = [trace for trace in traces if trace.finish not in FAILED]
     marks = [
         (trace.problem_id, verdict.outcome == "correct")

@@ -79,19 +79,15 @@ def _found(run: Path, trace_id: str) -> tuple[TraceText, Teacher]:
         several = ", ".join(table[place].id for place in places[:3])
         raise ValueError(f"{len(places)} traces begin with {trace_id}: {several}…; say more of it")
     trace = table[places[0]]
-    return trace, _Written.of(run, places[0])
+    written: Written = open_table(run / "generate", "traces", Written)[places[0]]
+    return trace, written.teacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Written:
+class Written:
     """Who wrote a trace, as a table's row."""
 
     teacher: Teacher
-
-    @staticmethod
-    def of(run: Path, place: int) -> Teacher:
-        row: _Written = open_table(run / "generate", "traces", _Written)[place]
-        return row.teacher
 
 
 def _of(one: Drop | Kept, trace: TraceText) -> bool:

@@ -96,7 +96,6 @@ def _made_up(recipe: Recipe, run: Path, count: int) -> list[Example]:
             "`tracestill filter RECIPE` imports and filters them"
         )
     from finetune.sample import Example
-    from tracestill.evaluate.evaluation import task_of
 
     problems = itertools.islice(_problems(recipe, run), count)
     return [
@@ -105,7 +104,7 @@ def _made_up(recipe: Recipe, run: Path, count: int) -> list[Example]:
             prompt=problem.prompt,
             reasoning="" if recipe.finetune.think == "none" else _REASONING,
             answer=_ANSWER,
-            source=task_of(problem),
+            source=problem.task,
             language=problem.language,
         )
         for index, problem in enumerate(problems, 1)

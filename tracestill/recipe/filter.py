@@ -10,6 +10,7 @@ from tracestill.recipe.filter_steps import DEFAULT, Step, with_steps
 from tracestill.recipe.models import LocalModel, ServedModel, engine_of
 from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.section import Section
+from tracestill.recipe.selection import Among, StudentSampling
 
 
 class Agreement(Section):
@@ -57,6 +58,8 @@ class FilterSection(Section):
     sandbox: str = "bubblewrap"
     """Where programs run, for the filter and the evaluation: `bubblewrap` on this machine, or a
     server: `piston=http://HOST:2000`, `sandboxfusion=http://HOST:8080`, `e2b`."""
+    student: StudentSampling = StudentSampling()
+    """How the student is sampled where a step selects by its pass rate."""
     workers: int | None = Field(default=None, ge=1)
     """How many processes; null: one a core."""
 
@@ -74,11 +77,20 @@ class FilterSection(Section):
     @property
     def max_tokens(self) -> int | None:
         """The most completion tokens of a trace that is kept; None if there is no bound."""
-        bounds = [step.length.max_tokens for step in self.steps if step.length]
+        lengths = [step.length for step in self.steps if step.length]
+        bounds = [one.most for one in lengths if one.count == "teacher"]
         return min((bound for bound in bounds if bound is not None), default=None)
 
     @property
     def max_per_problem(self) -> int | None:
         """The most traces of a problem that are kept; None if there is no bound."""
-        bounds = [step.select.per_problem for step in self.steps if step.select]
+        selects = [step.select for step in self.steps if step.select]
+        bounds = [one.per_problem for one in selects if one.among == Among()]
         return min((bound for bound in bounds if bound is not None), default=None)
+
+    @property
+    def asks_student(self) -> bool:
+        """Whether a step depends on the student."""
+        selects = [step.select for step in self.steps if step.select]
+        sized = any(step.length.count == "student" for step in self.steps if step.length)
+        return sized or any(s.scored or s.counted or s.by == "student_pass_rate" for s in selects)

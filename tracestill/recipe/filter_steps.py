@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -15,21 +15,38 @@ from pydantic_core import CoreSchema
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from tracestill.recipe.section import Section
+from tracestill.recipe.selection import BRANCH_WORDS, BranchWords, Select, Tokenizer
 
 Keep = Literal["correct", "unverifiable"]
 Preference = Literal["verified", "shortest", "longest", "first"]
-Order = Literal["first", "random", "shortest", "longest"]
 
 
 class Form(Section):
     """Drop what no student could learn from: failed, truncated, malformed, empty."""
 
 
-class Length(Section):
-    """Drop traces by their completion tokens, as the teacher's tokenizer counts."""
+class Bounds(Section):
+    """The fewest and the most tokens."""
 
     min_tokens: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
+
+
+class Length(Bounds):
+    """Drop traces by their tokens."""
+
+    count: Tokenizer = "teacher"
+    """Whose tokens: the completion's as the teacher counts, or those of reasoning and answer in the
+    student's tokenizer."""
+    sources: dict[str, Bounds] = Field(default_factory=dict)
+    """Other bounds for problems from some sources (of generated ones the family)."""
+
+    @property
+    def most(self) -> int | None:
+        """The most tokens that pass, of any source; None if there is no bound."""
+        bounds = [self.max_tokens, *(one.max_tokens for one in self.sources.values())]
+        said = [bound for bound in bounds if bound is not None]
+        return max(said) if len(said) == len(bounds) else None
 
 
 class Verify(Section):
@@ -54,9 +71,7 @@ class Quality(Section):
     """The least size of the last 4 kB as compressed (zstd, level 1), relative to theirs."""
     max_branches: float | None = Field(default=None, ge=0)
     """The most branch words per 1,000 words."""
-    branch_words: list[Annotated[str, Field(pattern="^[a-z]+$")]] = [
-        "wait", "hmm", "alternatively", "actually",
-    ]  # fmt: skip
+    branch_words: BranchWords = BRANCH_WORDS
     """The words by which a reasoning turns to another thought."""
     readable: bool = True
     """Drop what has control characters, unreadable ones or endless words in it."""
@@ -105,24 +120,6 @@ class Near(Section):
     """Compare the traces of one problem, or all."""
     keep: list[Preference] = ["verified", "first"]
     """Which one stays: what comes first by these, one after the other."""
-
-
-class Select(Section):
-    """Keep only so many traces, those that come first in an order."""
-
-    by: Order = "first"
-    """`first` (the lowest sample index), `random` (by a hash of a trace's identity), `shortest`,
-    `longest` (completion tokens)."""
-    per_problem: int | None = Field(default=None, ge=1)
-    """At most so many of a problem."""
-    total: int | None = Field(default=None, ge=1)
-    """At most so many in all."""
-
-    @model_validator(mode="after")
-    def _limits(self) -> Select:
-        if self.per_problem is None and self.total is None:
-            raise ValueError("select: say how many are kept, with per_problem or total")
-        return self
 
 
 class Step(Section):

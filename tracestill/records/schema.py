@@ -41,6 +41,11 @@ class Problem:
     language: str = "en"
     meta: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def task(self) -> str:
+        """What it counts for in results by task: a generated one's family, else its source."""
+        return str(self.meta.get("family") or self.source)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -135,6 +140,26 @@ class PassRate:
     samples: int
     correct: int
     pass_rate: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How a student takes to a trace before it learns it: means over the `tokens` that it would
+    learn of their `rank` among all that it might have written there (at most 100), and of their
+    `surprisal` in nats; `local` is the trace's local naturalness in nats, None where that was not
+    asked for. See `finetune.scoring`.
+    """
+
+    trace_id: str
+    tokens: int
+    rank: float
+    surprisal: float
+    local: float | None
+
+    @property
+    def rsr(self) -> float:
+        """The rank-surprisal ratio; the lower, the better the trace suits the student."""
+        return self.rank / max(self.surprisal, 1e-12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

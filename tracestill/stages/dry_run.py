@@ -7,7 +7,13 @@ from pathlib import Path
 
 from tracestill.recipe.schema import Recipe
 from tracestill.records import OnProgress, Problem, read_table, table_files
-from tracestill.stages.filter import finder_of, known_verdicts, restored
+from tracestill.stages.filter import (
+    asked_student,
+    finder_of,
+    known_rates,
+    known_verdicts,
+    restored,
+)
 
 
 def funnel_of_sample(
@@ -41,5 +47,7 @@ def funnel_of_sample(
             needs_reasoning=recipe.finetune.needs_reasoning,
             benchmarks=finder_of(recipe, run),
             renumbered=clean.renumbered if clean else None,
+            student=asked_student(recipe, problems, Path(temporary), progress),
+            pass_rates=known_rates(run),
         )
         return found.funnel, found.dropped, total

@@ -112,27 +112,33 @@ def _taught(recipe: Recipe) -> str | None:
     return None if template == OWN else Path(template).read_text(encoding="utf-8")
 
 
+def student_before(recipe: Recipe) -> EvaluatedModel:
+    """The student before its training, and how it is asked."""
+    from tracestill.evaluate.evaluation import EvaluatedModel
+
+    student = recipe.finetune
+    own = student.template == OWN
+    return EvaluatedModel(
+        name="student_before",
+        model=LocalModel(
+            model=student.student,
+            revision=student.revision,
+            max_model_len=longest_context(recipe),
+            engine_args=_remote(recipe),
+        ),
+        system_prompt=student.system_prompt,
+        chat_template=None if own or _has_template(recipe) else _taught(recipe),
+        languages=bool(known_languages(Path(student.template), student)),
+    )
+
+
 def _models(recipe: Recipe, run: Path) -> dict[Subject, EvaluatedModel]:
     from tracestill.evaluate.evaluation import EvaluatedModel
 
-    teacher, student = recipe.generate, recipe.finetune
-    after = student_after(recipe, run)
-    before = LocalModel(
-        model=student.student,
-        revision=student.revision,
-        max_model_len=longest_context(recipe),
-        engine_args=_remote(recipe),
-    )
-    own = student.template == OWN
+    teacher = recipe.generate
     models: dict[Subject, EvaluatedModel] = {
-        "student_before": EvaluatedModel(
-            name="student_before",
-            model=before,
-            system_prompt=student.system_prompt,
-            chat_template=None if own or _has_template(recipe) else _taught(recipe),
-            languages=after.languages,
-        ),
-        "student_after": after,
+        "student_before": student_before(recipe),
+        "student_after": student_after(recipe, run),
     }
     if not isinstance(teacher, ImportTeacher):
         models["teacher"] = EvaluatedModel(

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracestill.evaluate.evaluation import task_of
 from tracestill.recipe.generate import ServedTeacher
 from tracestill.recipe.schema import Recipe
 from tracestill.records import AnyTrace, Kept, Problem, TraceText, digest, open_table, read_table
@@ -30,7 +29,7 @@ def example_of(recipe: Recipe) -> Callable[[Problem, AnyTrace], Example]:
             prompt=prompt(problem.prompt),
             reasoning=trace.reasoning or "",
             answer=trace.answer or "",
-            source=task_of(problem),
+            source=problem.task,
             language=problem.language,
         )
 

@@ -18,6 +18,7 @@ from tracestill.records import (
     Drop,
     Kept,
     OnProgress,
+    PassRate,
     Problem,
     StageResult,
     TraceText,
@@ -36,6 +37,7 @@ from tracestill.stages.asked_model import model_settings
 from tracestill.stages.examples import content, example_of
 from tracestill.stages.judge import open_judge
 from tracestill.stages.problems import BENCHMARKS
+from tracestill.stages.student import AskedStudent, student_content
 
 if TYPE_CHECKING:
     from filter.benchmarks import Finder
@@ -53,10 +55,12 @@ def settings(recipe: Recipe) -> Any:
         file_fingerprint(Path(judge.template)),
         recipe.seed,
     ]
-    said = recipe.filter.model_dump(exclude={"judge", "workers"})
+    said = recipe.filter.model_dump(exclude={"judge", "workers", "student"})
     made = [said, asked, verifier_names(read_sandbox(recipe.filter.sandbox)), _redaction(recipe)]
     if (clean := recipe.problems.decontaminate) is not None:
         made.append([clean.ngram, clean.renumbered])
+    if recipe.filter.asks_student:
+        made.append([student_content(recipe), recipe.filter.student.model_dump(), recipe.seed])
     return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
 
 
@@ -99,6 +103,8 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         needs_reasoning=recipe.finetune.needs_reasoning,
         benchmarks=finder_of(recipe, run),
         renumbered=clean.renumbered if (clean := recipe.problems.decontaminate) else None,
+        student=asked_student(recipe, problems, folder, progress),
+        pass_rates=known_rates(run),
     )
     notes = [references_without_answer(found.doubts)]
     if not found.kept:
@@ -135,6 +141,26 @@ def finder_of(recipe: Recipe, run: Path) -> Finder | None:
 
     items = list(read_table(run / "problems", BENCHMARKS, BenchmarkItem))
     return finder(items, recipe.problems.decontaminate.ngram)
+
+
+def asked_student(
+    recipe: Recipe, problems: Mapping[str, Problem], folder: Path, progress: OnProgress
+) -> AskedStudent | None:
+    """The student, if a step depends on it; what it says is kept in `folder`."""
+    if not recipe.filter.asks_student:
+        return None
+    return AskedStudent(recipe=recipe, problems=problems, folder=folder, progress=progress)
+
+
+def known_rates(run: Path) -> dict[str, float | None] | None:
+    """The teacher's pass rates by problem, where its sampling stopped by a rule: the shares of its
+    samples that are right would be biased.
+    """
+    manifest = read_manifest(run / "generate")
+    if manifest is None or "pass_rates" not in manifest.tables:
+        return None
+    rates = read_table(run / "generate", "pass_rates", PassRate)
+    return {rate.problem_id: rate.pass_rate for rate in rates}
 
 
 def _inputs(recipe: Recipe, run: Path) -> str:
