@@ -15,11 +15,13 @@ from filter.extract import final_answer
 from tracestill.recipe.filter import Agreement
 from tracestill.records import AnyTrace, Dispute, Outcome, Problem, Verdict
 from tracestill.records.identity import normalise_prompt
+from tracestill.records.texts import shortened
 from tracestill.records.verifier import Verifier
 
 Common = tuple[str, int, int]
 """An answer that samples share, how many gave it, and how many samples there are."""
 
+_SHOWN = 100  # characters of a reference
 _DECIDED: tuple[Outcome, ...] = ("correct", "incorrect")
 
 
@@ -96,6 +98,31 @@ def _agreed(trace: AnyTrace, common: Common) -> Verdict:
         detail=f"{count} of {total} samples answer {key[:100]}",
         seconds=0.0,
     )
+
+
+def mend(
+    traces: Sequence[AnyTrace],
+    problems: Mapping[str, Problem],
+    verdicts: Mapping[str, Verdict],
+    mended: Mapping[str, Common],
+) -> dict[str, Verdict]:
+    """The verdicts by trace id, where those are correct that give what replaces the reference of
+    their problem in `mended`, as in NVIDIA's OpenReasoning data.
+    """
+    changed = dict(verdicts)
+    for trace in traces:
+        verdict, common = verdicts.get(trace.id), mended.get(trace.problem_id)
+        if verdict is None or common is None or verdict.outcome != "incorrect":
+            continue
+        agreed = _agreed(trace, common)
+        if agreed.outcome == "correct":
+            reference = problems[trace.problem_id].reference
+            changed[trace.id] = dataclasses.replace(
+                agreed,
+                verifier="majority/1",
+                detail=f"{agreed.detail}, none the reference {shortened(reference, _SHOWN)}",
+            )
+    return changed
 
 
 def _joined(said: Sequence[Verdict], rules: Verdict) -> Verdict:

@@ -18,16 +18,17 @@ import numpy as np
 
 from filter.benchmarks import Finder, described
 from filter.deciding import Decision, decide, drops, reasons
-from filter.judging import RULED, SETTLED, Known, judge_all, settle_all
+from filter.judging import RULED, SETTLED, Known, Settled, judge_all, settle_all
 from filter.measuring import Prepare, Work, measure_all
 from filter.parts import Parts
 from filter.steps import labels
 from filter.steps.contamination import contaminated_problems
+from filter.steps.pattern import problems_with
 from filter.steps.step import Student
 from filter.table import Index, TraceFiles, Unit, index, texts_at, trace_files, write_texts
 from filter.verify.doubts import doubtful
 from tracestill.recipe.filter import FilterSection
-from tracestill.records import AnyTrace, Dispute, Doubt, Drop, Problem, TraceText, Verdict
+from tracestill.records import AnyTrace, Dispute, Doubt, Drop, Mended, Problem, TraceText, Verdict
 from tracestill.records.progress import OnProgress, Progress
 from tracestill.records.verifier import Verifier
 
@@ -38,7 +39,8 @@ class Filtered:
 
     `funnel` maps each step, in order, to how many traces it was given and how many of them it
     dropped; `dropped` counts them by reason, the most frequent first. `disputes` are the traces
-    that people should decide, `doubts` the problems whose own reference does not verify as correct.
+    that people should decide, `doubts` the problems whose own reference does not verify as correct,
+    `mended` those whose reference was replaced by what most samples say.
     """
 
     total: int
@@ -47,6 +49,7 @@ class Filtered:
     dropped: dict[str, int]
     disputes: list[Dispute]
     doubts: list[Doubt]
+    mended: list[Mended]
     verdicts: Callable[[], Iterator[Verdict]]
     """One for each trace with an answer, kept or not, in the order of the table."""
     drops: Callable[[], Iterator[Drop]]
@@ -101,11 +104,11 @@ def filter_table(
         traces, problems, settings, parts, known or _none_known, prepare or _as_they_are
     ):
         told(unit)
-    disputes: list[Dispute] = []
+    settled = Settled(disputes=[], mended=[])
     verdicts = RULED
     if settings.agreement is not None or judge is not None:
         verdicts = SETTLED
-        disputes = settle_all(traces, problems, settings, parts, judge, prepare or _as_they_are)
+        settled = settle_all(traces, problems, settings, parts, judge, prepare or _as_they_are)
     work = Work(
         parts=folder,
         steps=tuple(settings.steps),
@@ -115,13 +118,18 @@ def filter_table(
         benchmarks=benchmarks,
         verdicts=verdicts,
         tasks=_tasks(settings, problems),
+        prompts={
+            number: problems_with(step.pattern, problems.values())
+            for number, step in enumerate(settings.steps)
+            if step.pattern is not None and step.pattern.on == "prompt"
+        },
         student=student,
     )
     workers = settings.workers or len(os.sched_getaffinity(0))
     for unit in measure_all(work, traces.units, workers, prepare):
         told(unit)
     decision = decide(traces, places, list(problems.values()), work, pass_rates)
-    found = _filtered(traces, places, list(problems.values()), work, disputes, decision)
+    found = _filtered(traces, places, list(problems.values()), work, settled, decision)
     progress(Progress(done=traces.rows, total=traces.rows, kept=found.kept))
     return found
 
@@ -180,7 +188,7 @@ def _filtered(
     places: Index,
     problems: Sequence[Problem],
     work: Work,
-    disputes: list[Dispute],
+    settled: Settled,
     decision: Decision,
 ) -> Filtered:
     parts, units = Parts(work.parts), [unit.number for unit in traces.units]
@@ -195,7 +203,8 @@ def _filtered(
         kept=len(kept),
         funnel=dict(zip(labels(work.steps), zip(decision.entered, gone, strict=True), strict=True)),
         dropped=dropped,
-        disputes=disputes,
+        disputes=settled.disputes,
+        mended=settled.mended,
         doubts=doubtful(asked),
         verdicts=lambda: parts.records(work.verdicts, units, Verdict),
         drops=lambda: drops(traces, places, work, decision),
@@ -213,6 +222,7 @@ class FilterResult:
     verdicts: list[Verdict]
     disputes: list[Dispute]
     doubts: list[Doubt]
+    mended: list[Mended]
     drops: list[Drop]
     kept: list[str]
     funnel: dict[str, tuple[int, int]]
@@ -254,6 +264,7 @@ def filter_traces(
             verdicts=list(found.verdicts()),
             disputes=found.disputes,
             doubts=found.doubts,
+            mended=found.mended,
             drops=list(found.drops()),
             kept=[text.id for text in found.kept_texts()],
             funnel=found.funnel,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from filter.ensemble import Common, common_answers, settle
+from filter.ensemble import Common, common_answers, mend, settle
 from filter.measuring import Prepare
 from filter.parts import Parts
 from filter.table import TraceFiles, Unit, read_unit
 from filter.verify import rules, verifier_name
 from tracestill.recipe.filter import FilterSection
 from tracestill.recipe.sandbox import Sandbox, read_sandbox
-from tracestill.records import Dispute, Problem, TraceText, Verdict
+from tracestill.records import Dispute, Mended, Problem, TraceText, Verdict
 from tracestill.records.verifier import Verifier
 
 Known = Callable[[Sequence[str]], Mapping[str, Verdict]]
@@ -79,6 +80,14 @@ def _judged(
     return [fresh.get(trace.id) or there[trace.id] for trace in answered]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What is left to people, and the problems whose references were mended."""
+
+    disputes: list[Dispute]
+    mended: list[Mended]
+
+
 def settle_all(
     traces: TraceFiles,
     problems: Mapping[str, Problem],
@@ -86,15 +95,16 @@ def settle_all(
     parts: Parts,
     judge: Verifier | None,
     prepare: Prepare,
-) -> list[Dispute]:
-    """Write the verdicts of all units, the open ones settled, as the parts `SETTLED`, and return
-    what is left to people.
-    """
+) -> Settled:
+    """Write the verdicts of all units, the open ones settled, as the parts `SETTLED`."""
     common: dict[str, Common] = {}
     if settings.agreement is not None:
         every = (trace for unit in traces.units for b in read_unit(unit) for trace in prepare(b))
         common = common_answers(every, settings.agreement)
     numbers = [unit.number for unit in traces.units]
+    refuted: dict[str, Common] = {}
+    if settings.agreement is not None and settings.agreement.mend:
+        refuted = _refuted(traces, problems, parts, common)
     for unit in traces.units:
         if parts.has(SETTLED, unit.number):
             continue
@@ -102,8 +112,10 @@ def settle_all(
         disputed: list[Dispute] = []
         against: list[Dispute] = []
         for batch in _some(read_unit(unit)):
+            prepared = list(prepare(batch))
             own = {trace.id: ruled[trace.id] for trace in batch if trace.id in ruled}
-            settled, open_ones, refused = settle(list(prepare(batch)), problems, own, common, judge)
+            own = mend(prepared, problems, own, refuted)
+            settled, open_ones, refused = settle(prepared, problems, own, common, judge)
             ruled |= settled
             disputed += open_ones
             against += refused
@@ -117,4 +129,28 @@ def settle_all(
         other = refused_by.get(one.problem_id)
         if other is None or one.trace_id < other.trace_id:
             refused_by[one.problem_id] = one
-    return [*found, *refused_by.values()]
+    mended = [
+        Mended(
+            problem_id=problem, reference=problems[problem].reference, answer=answer,
+            agreeing=agreeing, samples=samples,
+        )
+        for problem, (answer, agreeing, samples) in sorted(refuted.items())
+    ]  # fmt: skip
+    return Settled(disputes=[*found, *refused_by.values()], mended=mended)
+
+
+def _refuted(
+    traces: TraceFiles, problems: Mapping[str, Problem], parts: Parts, common: Mapping[str, Common]
+) -> dict[str, Common]:
+    """What samples agree on where none of them was judged correct and some incorrect: the rules
+    could compare them with the reference.
+    """
+    outcomes: dict[str, set[str]] = {}
+    for unit in traces.units:
+        verdicts = {v.trace_id: v.outcome for v in parts.records(RULED, [unit.number], Verdict)}
+        for batch in read_unit(unit):
+            for trace in batch:
+                if trace.id in verdicts and trace.problem_id in common:
+                    outcomes.setdefault(trace.problem_id, set()).add(verdicts[trace.id])
+    wrong = (one for one, said in outcomes.items() if "incorrect" in said and "correct" not in said)
+    return {problem: common[problem] for problem in wrong if problems[problem].reference.strip()}

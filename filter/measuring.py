@@ -48,6 +48,8 @@ class Work:
     """The kind of parts that hold the verdicts of a unit."""
     tasks: Mapping[str, str]
     """Of problems by id, where a step goes by them."""
+    prompts: Mapping[int, frozenset[str]]
+    """For steps by patterns in prompts, by their number, the problems in which one is found."""
     student: Student | None
 
 
@@ -108,6 +110,7 @@ def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
                 languages=work.languages,
                 benchmarks=work.benchmarks,
                 tasks=work.tasks,
+                prompts=work.prompts.get(number, ()),
                 student=work.student,
             ),
         )

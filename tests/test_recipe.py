@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT
 
 from tracestill.recipe.errors import RecipeError
-from tracestill.recipe.filter_steps import DEFAULT, Verify
+from tracestill.recipe.filter_steps import DEFAULT, Near, Quality, Verify
 from tracestill.recipe.loading import dump_recipe, load_recipe
 from tracestill.recipe.paths import check_paths
 from tracestill.recipe.schema import Recipe
@@ -104,6 +104,28 @@ def test_overrides_are_typed_and_checked(tmp_path: Path) -> None:
     assert "--set: generate.samples" in mistakes(path, "generate.samples=many")
     assert "write --set section.key=value" in mistakes(path, "generate.samples")
     assert "problems.train.5" in mistakes(path, "problems.train.5.size=1")
+
+
+def test_on_and_no_are_words_and_true_is_none(tmp_path: Path) -> None:
+    steps = "filter: {steps: [{near: {on: problem}}, {quality: {readable: false}}]}\n"
+    recipe = load_recipe(write(tmp_path, GOOD + steps), ["finetune.packing=no"])
+    assert recipe.filter.steps[0].settings == Near(on="problem")
+    assert recipe.filter.steps[1].settings == Quality(readable=False)
+    assert recipe.finetune.packing is False
+    over = load_recipe(write(tmp_path, GOOD), ["filter.steps=[{near: {on: problem}}]"])
+    assert over.filter.steps == recipe.filter.steps[:1]
+    assert load_recipe(write(tmp_path, dump_recipe(over))).filter == over.filter
+
+
+def test_a_list_of_steps_replaces_older_keys_that_a_recipe_extends(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(GOOD + "filter: {max_per_problem: 2, workers: 1}\n")
+    recipe = load_recipe(write(tmp_path, "extends: base.yaml\nfilter: {steps: [form]}\n"))
+    assert [step.name for step in recipe.filter.steps] == ["form"]
+    assert recipe.filter.workers == 1
+    inherited = load_recipe(tmp_path / "base.yaml", ["filter.steps=[verify]"])
+    assert [step.name for step in inherited.filter.steps] == ["verify"]
+    both = "extends: base.yaml\nfilter: {steps: [form], max_per_problem: 1}\n"
+    assert "say it there, as `select`" in mistakes(write(tmp_path, both))
 
 
 def test_extends_merges_and_keeps_each_files_paths(tmp_path: Path) -> None:

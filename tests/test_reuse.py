@@ -39,6 +39,7 @@ filter:
   steps:
     - form
     - length: {{sources: {{ab: {{max_tokens: 5}}}}}}
+    - pattern: {{drop: [x]}}
     - verify: {{}}
     - contamination: {{}}
     - exact: {{}}
@@ -92,16 +93,19 @@ OTHER: dict[str, Any] = {
     "verify.keep": ["correct", "unverifiable"],
     "quality.branch_words": ["perhaps"],
     "select.branch_words": ["perhaps"],
+    "pattern.drop": ["y"],
     "select.by": "pass_rate",
     "select.keep": [0.1, 0.9],
     "select.balance": "length",
     "select.weights": {"ab": 2},
     "select.draw": "halving",
     "select.among.sources": ["ab"],
+    "select.among.pass_rate": [0.2, 0.4],
     "length.sources": {"ab": {"max_tokens": 9}},
     "language.allow": ["de"],
     "exact.keep": ["shortest"],
     "near.keep": ["shortest"],
+    "filter.selection": "bespoke-stratos",
     "filter.sandbox": "piston=http://localhost:2000",
     "filter.judge.template": "other.jinja",
     "filter.agreement.share": 0.75,
@@ -129,8 +133,8 @@ FIXED = {"source", "engine", "layout", "dataset"}
 # What else must be said for a key to have its other value.
 ALONG = {
     "generate.batch": ["evaluate.models=[student_after]"],
-    "filter.steps.8.select.keep": ["filter.steps.8.select.by=pass_rate"],
-    "filter.steps.8.select.weights": ["filter.steps.8.select.balance=source"],
+    "filter.steps.9.select.keep": ["filter.steps.9.select.by=pass_rate"],
+    "filter.steps.9.select.weights": ["filter.steps.9.select.balance=source"],
     "finetune.launch.gpus": ["finetune.on_policy=null"],
 }
 

@@ -12,7 +12,7 @@ import pytest
 from test_filter import problem, trace
 
 from filter.filtering import FilterResult, filter_traces
-from tracestill.recipe.filter import FilterSection
+from tracestill.recipe.filter import Agreement, FilterSection, selections
 from tracestill.records import AnyTrace, Problem, Score, Trace
 from tracestill.records.progress import ignore_progress
 
@@ -246,3 +246,85 @@ def test_settings_that_contradict_each_other_are_refused(
 
 def test_an_empty_selection_is_no_error() -> None:
     assert math.isclose(len(selected([], select(by="random", share=0.5)).kept), 0)
+
+
+@pytest.mark.parametrize("name", list(selections()))
+def test_a_shipped_selection_runs_and_says_where_it_is_from(name: str) -> None:
+    text = selections()[name].read_text()
+    assert text.startswith("# ")
+    settings = FilterSection.model_validate({"selection": name})
+    assert settings.steps != FilterSection().steps
+    traces = [
+        dataclasses.replace(one, completion_tokens=one.completion_tokens * 60)
+        for one in sampled([0, 1, 2, 3])
+    ]
+    found = filter_traces(traces, PROBLEMS, [], settings, ignore_progress, student=Reader(0.2))
+    assert len(found.kept) + len(found.drops) == len(traces)
+    assert list(found.funnel) != list(FilterSection().steps)
+
+
+def test_a_selections_steps_are_taken_and_else_what_a_recipe_says_itself() -> None:
+    said = {"selection": "skywork-or1", "student": {"samples": 4}, "max_per_problem": 2}
+    settings = FilterSection.model_validate(said)
+    assert settings.student.samples == 4
+    assert settings.steps[-1].select is not None
+    assert settings.steps[-1].select.by == "student_pass_rate"
+    resolved = settings.model_dump(mode="json")
+    assert "selection" not in resolved
+    assert FilterSection.model_validate(resolved).steps == settings.steps
+    with pytest.raises(ValueError, match="best is none of those shipped: acereason"):
+        FilterSection.model_validate({"selection": "best"})
+
+
+def test_patterns_drop_by_prompt_reasoning_and_answer() -> None:
+    proof = problem("Prove that 2 is even.", "2")
+    problems = {**PROBLEMS, proof.id: proof}
+    other = next(iter(PROBLEMS.values()))
+    traces = [
+        trace(proof),
+        trace(other, 0, reasoning="```python\n1```"),
+        trace(other, 1, answer="See https://example.org: \\boxed{0}"),
+        trace(other, 2),
+    ]
+    settings = FilterSection.model_validate({"steps": [
+        {"pattern": {"on": "prompt", "drop": ["(?i)prove that"]}},
+        {"pattern": {"on": "reasoning", "drop": ["```"]}},
+        {"pattern": {"drop": ["https?://"]}},
+    ]})  # fmt: skip
+    found = filter_traces(traces, problems, [], settings, ignore_progress)
+    assert found.kept == [traces[3].id]
+    assert [(d.step, d.detail) for d in found.drops][:2] == [
+        ("pattern 2", "its reasoning: ```"),
+        ("pattern 3", "its answer: https://"),
+    ]
+    assert found.drops[2].detail == "its problem's prompt"
+    with pytest.raises(ValueError, match=r"'\(' is no regular expression"):
+        FilterSection.model_validate({"steps": [{"pattern": {"drop": ["("]}}]})
+
+
+def answers(of: Problem, *given: str) -> list[Trace]:
+    return [trace(of, n, answer=f"\\boxed{{{one}}}") for n, one in enumerate(given)]
+
+
+def test_a_reference_that_no_sample_gives_is_mended_by_the_majority_and_listed() -> None:
+    wrong, right, split = list(PROBLEMS.values())[:3]
+    traces = [
+        *answers(wrong, "7", "7", "7", "8"),
+        *answers(right, right.reference, "7", "7", "7"),
+        *answers(split, "7", "7", "8", "8"),
+    ]
+    settings = {"steps": ["verify"], "agreement": {"samples": 4, "mend": True}}
+    section = FilterSection.model_validate(settings)
+    found = filter_traces(traces, PROBLEMS, [], section, ignore_progress)
+    assert found.kept == [*(t.id for t in traces[:3]), traces[4].id]
+    (mended,) = found.mended
+    assert (mended.problem_id, mended.reference, mended.answer) == (wrong.id, "0", "7")
+    assert (mended.agreeing, mended.samples) == (3, 4)
+    verdicts = {v.trace_id: v for v in found.verdicts}
+    assert verdicts[traces[0].id].verifier == "majority/1"
+    assert "none the reference 0" in verdicts[traces[0].id].detail
+    assert not any(d.problem_id == wrong.id for d in found.disputes)
+    unmended = section.model_copy(update={"agreement": Agreement(samples=4)})
+    found = filter_traces(traces, PROBLEMS, [], unmended, ignore_progress)
+    assert found.kept == [traces[4].id]
+    assert any(d.problem_id == wrong.id for d in found.disputes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from filter.benchmarks import Finder
 from filter.steps.contamination import contamination
 from filter.steps.duplicates import ExactStep, NearStep
 from filter.steps.language import language
+from filter.steps.pattern import pattern
 from filter.steps.quality import quality
 from filter.steps.selection import SelectStep
 from filter.steps.step import GlobalStep, RowStep, Student
@@ -26,7 +27,7 @@ class Known:
     """What steps by row know: the verdicts of the traces by id, the contaminated problems by id
     (`contaminated_problems`), the languages of problems by id, where they are not English, the
     benchmarks that no trace may hold an item of, the tasks of problems by id, where a step goes by
-    them, and the student.
+    them, the problems whose prompts the step's patterns are found in, and the student.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -34,6 +35,7 @@ class Known:
     languages: Mapping[str, str]
     benchmarks: Finder | None = None
     tasks: Mapping[str, str] = field(default_factory=dict)
+    prompts: Collection[str] = ()
     student: Student | None = None
 
 
@@ -56,6 +58,8 @@ def build_step(step: Step, *, needs_reasoning: bool, known: Known = NOTHING_KNOW
         return form(needs_reasoning=needs_reasoning)
     if step.length is not None:
         return length(step.length, known.tasks, known.student)
+    if step.pattern is not None:
+        return pattern(step.pattern, known.prompts)
     if step.verify is not None:
         return verdict(known.verdicts, step.verify.keep)
     if step.quality is not None:

@@ -91,10 +91,14 @@ class SelectStep:
         if among.sources is not None:
             wanted = [problem.task in among.sources for problem in view.problems]
             live = live[np.array(wanted, bool)[view.index.problems[live]]]
+        if among.pass_rate is not None:
+            low, high = among.pass_rate
+            rates = view.rates()[view.index.problems[live]]
+            live = live[(rates >= low) & (rates <= high)]
         if among.min_tokens is not None or among.max_tokens is not None:
             tokens = token_counts(self.settings, view, live)
-            low, high = among.min_tokens or 0, among.max_tokens or math.inf
-            live = live[(tokens >= low) & (tokens <= high)]
+            fewest, most = among.min_tokens or 0, among.max_tokens or math.inf
+            live = live[(tokens >= fewest) & (tokens <= most)]
         return live
 
     def _inside(self, values: Values) -> npt.NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from tracestill.recipe.contract_keys import DAY, OWN, Think
 from tracestill.recipe.section import Section
+from tracestill.recipe.yaml_values import read_yaml
 
 if TYPE_CHECKING:
     from tracestill.recipe.finetune import FinetuneSection
@@ -115,7 +116,7 @@ def read_contract(template: Path, settings: FinetuneSection) -> Contract | None:
     if str(template) == OWN or not path.is_file():
         return None
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):

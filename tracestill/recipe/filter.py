@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from tracestill.recipe.filter_steps import DEFAULT, Step, with_steps
+from tracestill.recipe.filter_steps import DEFAULT, Step, with_steps, without_steps
 from tracestill.recipe.models import LocalModel, ServedModel, engine_of
 from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.section import Section
 from tracestill.recipe.selection import Among, StudentSampling
+from tracestill.recipe.yaml_values import read_yaml
+
+SELECTIONS = Path(__file__).parents[2] / "recipes" / "selections"
 
 
 class Agreement(Section):
@@ -20,6 +24,9 @@ class Agreement(Section):
     """The fewest samples of a problem."""
     share: float = Field(default=0.5, ge=0.5, lt=1)
     """The answer must be that of more than this share of them."""
+    mend: bool = False
+    """Count it as right too where the rules call it wrong and no sample of the problem matches the
+    reference, which is then taken to be wrong. The table `mended` lists these problems."""
 
 
 class _Judging(Section):
@@ -46,9 +53,25 @@ Judge = Annotated[
 ]
 
 
+def selections() -> dict[str, Path]:
+    """The shipped selections by name."""
+    return {path.stem: path for path in sorted(SELECTIONS.glob("*.yaml"))}
+
+
+def _selection(name: Any) -> dict[str, Any]:
+    there = selections()
+    if name not in there:
+        raise ValueError(f"selection: {name} is none of those shipped: {', '.join(there)}")
+    said: dict[str, Any] = read_yaml(there[name].read_text(encoding="utf-8"))["filter"]
+    return said
+
+
 class FilterSection(Section):
     """Which traces are dropped, and why."""
 
+    selection: str | None = Field(default=None, exclude=True)
+    """The name of a selection in recipes/selections/, whose steps are taken, and what else it says
+    of this section where the recipe says nothing. A resolved recipe has its steps instead."""
     steps: list[Step] = [Step.model_validate(name) for name in DEFAULT]
     """What is asked of a trace, in this order: the first step that it fails drops it."""
     agreement: Agreement | None = None
@@ -66,7 +89,13 @@ class FilterSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _with_steps(cls, values: Any) -> Any:
-        return with_steps(values) if isinstance(values, dict) else values
+        if not isinstance(values, dict):
+            return values
+        named = values.get("selection")
+        if named is not None:
+            chosen = _selection(named)
+            values = {**chosen, **without_steps(values), "steps": chosen["steps"]}
+        return with_steps(values)
 
     @field_validator("sandbox")
     @classmethod

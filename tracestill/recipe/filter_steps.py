@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -122,11 +124,31 @@ class Near(Section):
     """Which one stays: what comes first by these, one after the other."""
 
 
+class Pattern(Section):
+    """Drop traces by regular expressions."""
+
+    on: Literal["prompt", "reasoning", "answer"] = "answer"
+    """Where they are looked for."""
+    drop: list[str] = Field(min_length=1)
+    """Python's regular expressions, one of which is enough."""
+
+    @field_validator("drop")
+    @classmethod
+    def _are_expressions(cls, drop: list[str]) -> list[str]:
+        for one in drop:
+            try:
+                re.compile(one)
+            except re.error as error:
+                raise ValueError(f"{one!r} is no regular expression: {error}") from error
+        return drop
+
+
 class Step(Section):
     """One step: its name, or its name with settings (`near: {threshold: 0.8}`)."""
 
     form: Form | None = None
     length: Length | None = None
+    pattern: Pattern | None = None
     verify: Verify | None = None
     quality: Quality | None = None
     language: Language | None = None
@@ -192,6 +214,11 @@ _OLDER = {
 }
 
 
+def without_steps(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's section without what it says of steps."""
+    return {name: value for name, value in values.items() if name not in {*_OLDER, "steps"}}
+
+
 def with_steps(values: dict[str, Any]) -> dict[str, Any]:
     """A recipe's section with `steps` in place of the keys by which older recipes said them: the
     default list, changed by these.
@@ -222,5 +249,4 @@ def with_steps(values: dict[str, Any]) -> dict[str, Any]:
         made.append({"select": {"by": "first", "per_problem": said["max_per_problem"]}})
     if said.get("max_traces") is not None:
         made.append({"select": {"by": "random", "total": said["max_traces"]}})
-    others = {name: value for name, value in values.items() if name not in _OLDER}
-    return {**others, "steps": made}
+    return {**without_steps(values), "steps": made}

@@ -12,8 +12,10 @@ import yaml
 from pydantic import ValidationError
 
 from tracestill.recipe.errors import Key, Origin, RecipeError, dotted, explain
+from tracestill.recipe.filter_steps import without_steps
 from tracestill.recipe.paths import resolve_paths
 from tracestill.recipe.schema import NAME, Recipe
+from tracestill.recipe.yaml_values import Loader, read_yaml
 from tracestill.records.layout import recipe_path
 
 
@@ -45,7 +47,7 @@ def recipe_of_run(run: Path) -> Recipe:
         ValueError: the folder is no run, or its recipe is not one of this version.
 
     """
-    return Recipe.model_validate(yaml.safe_load(recipe_path(run).read_text(encoding="utf-8")))
+    return Recipe.model_validate(read_yaml(recipe_path(run).read_text(encoding="utf-8")))
 
 
 def _read(path: Path, origins: dict[Key, Origin], chain: tuple[Path, ...]) -> dict[str, Any]:
@@ -57,8 +59,8 @@ def _read(path: Path, origins: dict[Key, Origin], chain: tuple[Path, ...]) -> di
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} can't be read: {error}") from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=Loader)
+        values = read_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
@@ -75,7 +77,10 @@ def _read(path: Path, origins: dict[Key, Origin], chain: tuple[Path, ...]) -> di
         raise RecipeError(f"{own[('extends',)]}: {base} extends this recipe in turn")
     if not parent.is_file():
         raise RecipeError(f"{own[('extends',)]}: there is no recipe {parent}")
-    merged = _merge(_read(parent, origins, (*chain, path.resolve())), values)
+    below = _read(parent, origins, (*chain, path.resolve()))
+    if isinstance(said := values.get("filter"), dict) and said.get("steps") is not None:
+        _forget_steps(below)
+    merged = _merge(below, values)
     origins.update(own)
     return merged
 
@@ -103,15 +108,23 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _forget_steps(values: dict[str, Any]) -> None:
+    """Forget what is said of the filter's steps, which a new list of them replaces."""
+    if isinstance(values.get("filter"), dict):
+        values["filter"] = without_steps(values["filter"])
+
+
 def _override(values: dict[str, Any], text: str, origins: dict[Key, Origin]) -> None:
     name, sign, value = text.partition("=")
     if not sign or not name:
         raise RecipeError(f"--set {text}: write --set section.key=value")
     key: Key = tuple(int(part) if part.isdigit() else part for part in name.split("."))
     try:
-        parsed = yaml.safe_load(value)
+        parsed = read_yaml(value)
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {text}: the value is not YAML") from error
+    if key == ("filter", "steps"):
+        _forget_steps(values)
     place: Any = values
     for index, part in enumerate(key[:-1]):
         if isinstance(place, dict) and place.get(part) is None:

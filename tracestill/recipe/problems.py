@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from tracestill.recipe.section import Section
+from tracestill.recipe.yaml_values import read_yaml
 from tracestill.records.schema import Kind
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "benchmarks" / "shipped.yaml"
@@ -109,7 +109,7 @@ def _shipped(value: Any) -> Any:
     """A benchmark's entry in recipes/benchmarks/shipped.yaml, where only its name is given."""
     if not isinstance(value, str):
         return value
-    shipped = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    shipped = read_yaml(SHIPPED.read_text(encoding="utf-8"))
     if value not in shipped:
         raise ValueError(
             f"{value} is none of the benchmarks that are known by name ({', '.join(shipped)}); say "

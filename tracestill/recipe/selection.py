@@ -32,6 +32,8 @@ class Among(Section):
     """Those of at least so many tokens."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Those of at most so many tokens."""
+    pass_rate: tuple[float, float] | None = None
+    """Those of problems with a pass rate of the teacher from the first to the second."""
 
 
 class Select(Section):

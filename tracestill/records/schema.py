@@ -228,6 +228,19 @@ class Dispute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mended:
+    """A problem whose reference none of its samples gives, and what most of them (`agreeing` of
+    `samples`) give instead, which counts as right.
+    """
+
+    problem_id: str
+    reference: str
+    answer: str
+    agreeing: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
     """A problem whose own reference, given as an answer, is not judged to be right."""
 

@@ -17,6 +17,7 @@ from tracestill.records import (
     Doubt,
     Drop,
     Kept,
+    Mended,
     OnProgress,
     PassRate,
     Problem,
@@ -114,6 +115,14 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         Kept(trace_id=text.id, content=content(made(problems[text.problem_id], text)))
         for text in found.kept_texts()
     )
+    mended = {}
+    if recipe.filter.agreement is not None and recipe.filter.agreement.mend:
+        mended["mended"] = write_table(folder, "mended", Mended, found.mended)
+        if found.mended:
+            notes.append(
+                f"{len(found.mended):,} references were replaced by what most samples say: the "
+                "table mended lists them"
+            )
     write_atomic(folder / FUNNEL, _funnel(found.funnel))
     result = StageResult(
         rows_in=found.total,
@@ -124,6 +133,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
             "drops": write_table(folder, "drops", Drop, found.drops()),
             "disputes": write_table(folder, "disputes", Dispute, found.disputes),
             "doubts": write_table(folder, "doubts", Doubt, found.doubts),
+            **mended,
             "kept": write_table(folder, "kept", Kept, kept),
         },
         files=[FUNNEL],
