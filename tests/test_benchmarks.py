@@ -13,6 +13,7 @@ from test_filter_table import written
 
 from filter.benchmarks import finder
 from filter.filtering import filter_table
+from tracestill.explore.report import build
 from tracestill.recipe.filter import FilterSection
 from tracestill.recipe.loading import load_recipe
 from tracestill.recipe.paths import check_paths
@@ -69,6 +70,9 @@ def test_no_token_is_paid_for_a_benchmarks_problem(tmp_path: Path, root: Path) -
     assert matches[1].excerpt.startswith("A cyclist rides up a hill at 10 kilometres")
     assert matches[2].excerpt == SHORT
     assert {match.item_text for match in matches} == {ITEM, SHORT}
+    page = build(tmp_path / "run").read_text()
+    assert f"<td>{ITEM.upper()}</td><td>{ITEM}</td>" in page
+    assert "<td>mine 1</td><td>as a whole</td>" in page
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,7 @@ def test_the_command_compares_teachers(copied: Path, recipe: Path, tmp_path: Pat
         "score", recipe, "--out", copied, "--traces", "9", "--local", "--write", table
     )
     assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
     rows = [json.loads(line) for line in table.read_text().splitlines()]
     assert len(rows) == 9
     assert set(rows[0]) == {"trace_id", "tokens", "rank", "surprisal", "local", "rsr"}

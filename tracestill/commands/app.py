@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from tracestill.commands import run
 from tracestill.commands.chat import chat
+from tracestill.commands.curate import curate
 from tracestill.commands.export import export
 from tracestill.commands.plan import plan
 from tracestill.commands.preview import preview
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 for command in (
     run.run, run.generate, run.filter_, run.finetune, run.evaluate, run.report,
-    validate, verify, serve, plan, preview, score, chat, export, status, why, schema,
+    validate, verify, curate, serve, plan, preview, score, chat, export, status, why, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 

@@ -53,30 +53,15 @@ def filter_(
 
 
 def _show_funnel(path: Path, overrides: list[str] | None, out: Path | None, sample: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    from tracestill.commands.funnel import print_funnel
     from tracestill.records.progress import ignore_progress
     from tracestill.stages.dry_run import funnel_of_sample
 
     recipe = read_recipe(path, overrides)
     folder = run_folder(recipe, out)
     funnel, dropped, total = funnel_of_sample(recipe, folder, sample, ignore_progress)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("step", "traces", "dropped", "share"):
-        table.add_column(name, justify="left" if name == "step" else "right")
-    for step, (entered, lost) in funnel.items():
-        share = f"{lost / entered:.1%}" if entered else ""
-        table.add_row(step, f"{entered:,}", f"{lost:,}", share)
-    console = Console(highlight=False)
-    console.print(table)
-    asked = next(iter(funnel.values()))[0] if funnel else 0
-    left = asked - sum(dropped.values())
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-    console.print(
-        f"\nkept {left:,} of {asked:,} traces" + (f"; dropped {reasons}" if reasons else "")
-    )
-    console.print(f"a sample of {total:,}; nothing was written")
+    print_funnel(funnel, dropped)
+    typer.echo(f"a sample of {total:,}; nothing was written")
 
 
 def finetune(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:

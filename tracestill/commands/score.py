@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,7 @@ from tracestill.commands.options import Out, Quiet, RecipePath, Set, read_recipe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tracestill.records import Score
     from tracestill.stages.scores import Suitability
-
-_FORMATS = (".parquet", ".jsonl")
 
 
 def score(
@@ -39,11 +37,19 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Say how well traces suit the recipe's student (rank-surprisal ratio; lower is better)."""
-    from tracestill.commands.terminal import show_bar
-    from tracestill.stages.scores import score_runs
+    from transformers.utils import logging as transformers_logging
 
-    if write is not None and write.suffix not in _FORMATS:
-        raise ValueError(f"--write {write}: the file's name must end in {' or '.join(_FORMATS)}")
+    from tracestill.commands.terminal import show_bar
+    from tracestill.records.row_file import check_ending, write_rows
+    from tracestill.stages.scores import ScoreRow, score_runs
+
+    if write is not None:
+        check_ending("--write", write)
+    logging.getLogger("bitsandbytes").setLevel(
+        logging.ERROR
+    )  # on kernels that a CPU can do without
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     loaded = read_recipe(recipe, set_)
     own = run_folder(loaded, out)
     with show_bar("scoring", quiet) as report:
@@ -51,23 +57,8 @@ def score(
             loaded, runs or [own], own / "filter", traces, report, local=local
         )
     if write is not None:
-        _write(write, scores)
+        write_rows(write, ScoreRow, map(ScoreRow.of, scores))
     _print(rows, loaded.finetune.student)
-
-
-def _write(path: Path, scores: Sequence[Score]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from tracestill.records import Score, arrow_schema, to_row
-
-    rows = [to_row(score) for score in scores]
-    table = pa.Table.from_pylist(rows, arrow_schema(Score))
-    table = table.append_column("rsr", pa.array([score.rsr for score in scores], pa.float64()))
-    if path.suffix == ".parquet":
-        pq.write_table(table, path)
-    else:
-        table.to_pandas().to_json(path, orient="records", lines=True)
 
 
 def _print(rows: Sequence[Suitability], student: str) -> None:

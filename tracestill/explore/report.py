@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,11 @@ from tracestill.explore import plots
 from tracestill.explore.load import Run, load_run
 from tracestill.explore.shown import Shown
 from tracestill.explore.training import training
+from tracestill.records import Match, read_table
 from tracestill.records.figures import ModelFigures, SamplingFigures
 from tracestill.records.layout import REPORT, STAGES
 
+_MATCHES = 100  # that are shown
 _LONGEST = 6_000  # characters of a trace that are shown
 _HEIGHT = 2.5  # inches, of plots side by side
 
@@ -59,6 +62,7 @@ def _content(run: Run) -> dict[str, Any]:
         "rates_plot": rates,
         "tasks_plot": tasks,
         "stages": _stages(run),
+        "matches": _matches(run),
         **_traces(run, {"generate", "filter"} <= done),
         "training": training(run) if "finetune" in done else None,
         **_answers(run, "evaluate" in done),
@@ -103,6 +107,16 @@ def _stages(run: Run) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _matches(run: Run) -> list[Match]:
+    """Problems that were left out since they hold an item of a benchmark, each beside the item."""
+    manifest = run.manifest("problems")
+    if manifest is None or "contaminated" not in manifest.tables:
+        return []
+    return list(
+        itertools.islice(read_table(run.path / "problems", "contaminated", Match), _MATCHES)
+    )
 
 
 def _traces(run: Run, there: bool) -> dict[str, Any]:

@@ -49,6 +49,30 @@ class Suitability:
     correct: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRow:
+    """A trace's score with its rank-surprisal ratio, as a row of a file."""
+
+    trace_id: str
+    tokens: int
+    rank: float
+    surprisal: float
+    local: float | None
+    rsr: float
+
+    @staticmethod
+    def of(score: Score) -> ScoreRow:
+        """A score's row."""
+        return ScoreRow(
+            trace_id=score.trace_id,
+            tokens=score.tokens,
+            rank=score.rank,
+            surprisal=score.surprisal,
+            local=score.local,
+            rsr=score.rsr,
+        )
+
+
 def score_runs(
     recipe: Recipe,
     runs: Sequence[Path],
