@@ -13,8 +13,6 @@ from test_filter import filtered, problem, reasons, trace
 
 from filter.languages import detector
 from filter.steps.language import spoken
-from filter.steps.quality import branchiness
-from tracestill.recipe.filter import FilterSection
 
 TABLES = Path(__file__).parent / "tables"
 QUALITY = yaml.safe_load((TABLES / "quality.yaml").read_text(encoding="utf-8"))
@@ -107,13 +105,17 @@ def test_a_language_that_nobody_knows_is_one_line() -> None:
         verdict({"language": {"allow": ["xx"]}}, "Let us see what comes of it, and then decide.")
 
 
-def test_branch_words_can_be_measured_to_select_by() -> None:
+def test_traces_can_be_selected_by_their_branch_words() -> None:
     asked = problem("What is it?", "4")
-    words = FilterSection.model_validate({"steps": [{"quality": {}}]}).steps[0].quality
-    assert words is not None
-    straight = trace(asked, reasoning="First this, then that. " * 25)
-    turning = trace(asked, 1, reasoning="Wait, first this. Hmm, WAIT! Waiting is that. " * 10)
-    assert branchiness([straight, turning], words.branch_words) == [0.0, 375.0]
+    turning = trace(asked, reasoning="Wait, first this. Hmm, WAIT! Waiting is that. " * 10)
+    straight = trace(asked, 1, reasoning="First this, then that. " * 25)
+    chosen = filtered(
+        [turning, straight], [asked], steps=[{"select": {"by": "branches", "per_problem": 1}}]
+    )
+    assert chosen.kept == [straight.id]
+    least = {"select": {"by": "branches", "keep": [None, 100]}}
+    (drop,) = filtered([turning, straight], [asked], steps=[least]).drops
+    assert (drop.trace_id, drop.detail) == (turning.id, "branches 375, kept is at most 100")
 
 
 def test_the_detector_says_what_its_library_says() -> None:

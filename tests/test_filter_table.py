@@ -215,6 +215,17 @@ def test_damaged_files_and_foreign_columns_are_one_line(tmp_path: Path) -> None:
     assert not list((tmp_path / "parts").glob("*")) if (tmp_path / "parts").exists() else True
 
 
+def test_a_row_of_many_megabytes_is_dropped_and_the_others_are_judged(tmp_path: Path) -> None:
+    long = trace(PROBLEMS[0], 0, reasoning="and so on " * 1_200_000)
+    files = written(tmp_path / "traces", [long, trace(PROBLEMS[0], 1), trace(PROBLEMS[1], 0)])
+    settings = FilterSection.model_validate({"workers": 1})
+    found = filter_table(files, BY_ID, [], settings, tmp_path / "parts", ignore_progress)
+    (drop,) = found.drops()
+    assert (drop.trace_id, drop.reason) == (long.id, "unreadable")
+    assert drop.detail == "a reasoning of 12,000,000 characters"
+    assert found.kept == 2
+
+
 def test_no_traces_are_filtered_too(tmp_path: Path) -> None:
     empty = tmp_path / "empty.parquet"
     schema = pq.read_schema(written(tmp_path / "traces", traces()[:6])[0])

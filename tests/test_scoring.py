@@ -140,6 +140,24 @@ def test_a_recipe_chooses_by_the_ratio_and_keeps_the_scores(copied: Path, recipe
     assert len(tracestill.load_run(copied).kept()) == 5
 
 
+@pytest.mark.slow  # vLLM starts twice
+def test_a_recipe_keeps_what_the_student_does_not_always_solve(copied: Path, recipe: Path) -> None:
+    steps_ = "filter.steps=[form, {select: {by: student_pass_rate, keep: [0, 0.9]}}]"
+    asked = ["--set", "filter.student={samples: 4, max_tokens: 64}"]
+    done = run_tracestill("filter", recipe, "--out", copied, "--set", steps_, *asked)
+    assert done.returncode == 0, done.stderr
+    answers = (copied / "filter" / "student_before.journal.jsonl").read_text().splitlines()
+    run = tracestill.load_run(copied)
+    assert len(answers) == 4 * len(run.problems())
+    details = run.drops()[run.drops()["step"] == "select"]["detail"]
+    assert all(detail.startswith("the student's pass rate 1, kept") for detail in details)
+    narrower = steps_.replace("0.9", "0.4")
+    again = run_tracestill("filter", recipe, "--out", copied, "--set", narrower, *asked)
+    assert again.returncode == 0, again.stderr
+    after = (copied / "filter" / "student_before.journal.jsonl").read_text().splitlines()
+    assert after == answers  # nothing is asked twice
+
+
 def test_the_command_compares_teachers(copied: Path, recipe: Path, tmp_path: Path) -> None:
     table = tmp_path / "scores.jsonl"
     done = run_tracestill(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from filter.extract import final_answer
 from filter.measures import Measures, measure
@@ -15,6 +15,7 @@ _FEW_WORDS = 100  # below that a share says little
 _FEW_LINES_WORDS = 200
 _SMALL = 2_000  # bytes, below which compression says little
 _LONGEST_WORD = 1_000  # bytes
+_ENDLESS = 10_000_000  # characters
 _ODD_SHARE = 0.005  # control and replacement characters, of words
 # What separates thousands.
 _MARKS = re.compile(r"(?<=\d)(?:,|\{,\}|\\,|\\!| |\u202f|\u00a0)(?=\d{3}(?!\d))")
@@ -31,9 +32,14 @@ def quality(settings: Quality) -> RowStep:
     def step(traces: Iterable[AnyTrace]) -> Iterator[Drop]:
         rows = list(traces)
         texts = [trace.reasoning or "" for trace in rows]
-        measures = measure(texts, settings.branch_words)
+        # What no student could read would take a gigabyte to measure.
+        endless = [len(text) > _ENDLESS for text in texts]
+        measured = ["" if long else text for text, long in zip(texts, endless, strict=True)]
+        measures = measure(measured, settings.branch_words)
         for number, trace in enumerate(rows):
             found = _fault(settings, measures, number, len(texts[number]))
+            if endless[number]:
+                found = "unreadable", f"a reasoning of {len(texts[number]):,} characters"
             if found is None and settings.supported:
                 found = _unsupported(trace)
             if found is not None:
@@ -85,9 +91,3 @@ def _unsupported(trace: AnyTrace) -> tuple[str, str] | None:
     if plain.lstrip("-") in _MARKS.sub("", trace.reasoning):
         return None
     return "unsupported", f"the answer {plain} does not occur in the reasoning"
-
-
-def branchiness(traces: Sequence[AnyTrace], branch_words: Sequence[str]) -> list[float]:
-    """Branch words per 1,000 words of each trace's reasoning."""
-    found = measure([trace.reasoning or "" for trace in traces], branch_words).branches
-    return [float(value) for value in found]
