@@ -68,7 +68,7 @@ def render(
             "no trace was kept to train on; loosen the filter section, or sample more traces"
         )
     endings = ending_ids(tokenizer, contract)
-    _check_generation_prompts(examples, tokenizer, contract, settings)
+    check_generation_prompts(examples, tokenizer, contract, settings)
     control = read_control(tokenizer, contract, prompt_text(tokenizer, ""), endings)
     refused = Findings()
     lengths: list[RenderedLength] = []
@@ -78,7 +78,7 @@ def render(
 
     def encoded(part: Sequence[Example]) -> tuple[list[Ids], list[Ids], list[tuple[str, int]]]:
         texts = [
-            _completion(example, contract.of_trace(example.thinks, settings.mixed))
+            completion_text(example, contract.of_trace(example.thinks, settings.mixed))
             for example in part
         ]
         prompts = _prompts(part, tokenizer, contract, settings)
@@ -140,17 +140,25 @@ def _prompts(
     texts = {}
     for example in examples:
         if key(example) not in texts:
-            texts[key(example)] = _prompt(example, tokenizer, contract, settings)
+            texts[key(example)] = example_prompt(example, tokenizer, contract, settings)
     ids = dict(zip(texts, encode(tokenizer, list(texts.values())), strict=True))
     return [ids[key(example)] for example in examples]
 
 
-def _prompt(example: Example, tokenizer: Any, contract: Contract, settings: FinetuneSection) -> str:
+def example_prompt(
+    example: Example, tokenizer: Any, contract: Contract, settings: FinetuneSection
+) -> str:
+    """The text that the student is given before it answers an example's problem.
+
+    Raises:
+        ValueError: the template fails.
+
+    """
     told = contract.of_trace(example.thinks, settings.mixed).told(settings.mixed)
     return prompt_text(tokenizer, example.prompt, settings.system_prompt, example.language, told)
 
 
-def _completion(example: Example, contract: Contract) -> tuple[str, int]:
+def completion_text(example: Example, contract: Contract) -> tuple[str, int]:
     """The completion without its stop token, and where in it the closing tag ends; 0 where there is
     to be none.
     """
@@ -161,16 +169,22 @@ def _completion(example: Example, contract: Contract) -> tuple[str, int]:
     return reasoning + contract.closes + example.answer.strip(), end
 
 
-def _check_generation_prompts(
+def check_generation_prompts(
     examples: Sequence[Example], tokenizer: Any, contract: Contract, settings: FinetuneSection
 ) -> None:
-    """Check the prompt of the first example, and of a mixed student of the first of each kind."""
+    """Check the prompt of the first example, and of a mixed student of the first of each kind.
+
+    Raises:
+        ValueError: the template's generation prompt does not go with the contract.
+
+    """
     first: dict[str, Example] = {}
     for example in examples:
         first.setdefault(contract.of_trace(example.thinks, settings.mixed).think, example)
     for example in first.values():
         own = contract.of_trace(example.thinks, settings.mixed)
-        _check_generation_prompt(_prompt(example, tokenizer, contract, settings), own, settings)
+        prompt = example_prompt(example, tokenizer, contract, settings)
+        _check_generation_prompt(prompt, own, settings)
 
 
 def _check_generation_prompt(prompt: str, contract: Contract, settings: FinetuneSection) -> None:

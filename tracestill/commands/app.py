@@ -12,6 +12,7 @@ from tracestill.commands import run
 from tracestill.commands.chat import chat
 from tracestill.commands.curate import curate
 from tracestill.commands.export import export
+from tracestill.commands.pairs import pairs
 from tracestill.commands.plan import plan
 from tracestill.commands.preview import preview
 from tracestill.commands.score import score
@@ -29,7 +30,8 @@ app = typer.Typer(
 )
 for command in (
     run.run, run.generate, run.filter_, run.finetune, run.evaluate, run.report,
-    validate, verify, curate, serve, plan, preview, score, chat, export, status, why, schema,
+    validate, verify, curate, serve, plan, preview, score, pairs, chat, export, status, why,
+    schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 
