@@ -46,6 +46,7 @@ filter:
     - quality: {{}}
     - language: {{}}
     - near: {{}}
+    - semantic: {{model: ./embedder}}
     - select: {{{select}}}
   agreement: {{}}
   judge: {{{judge}, template: judge.jinja}}
@@ -106,6 +107,8 @@ OTHER: dict[str, Any] = {
     "exact.keep": ["shortest"],
     "near.keep": ["shortest"],
     "filter.selection": "bespoke-stratos",
+    "semantic.model": "./other-embedder",
+    "semantic.keep": ["shortest"],
     "filter.sandbox": "piston=http://localhost:2000",
     "filter.judge.template": "other.jinja",
     "filter.agreement.share": 0.75,
@@ -133,8 +136,8 @@ FIXED = {"source", "engine", "layout", "dataset"}
 # What else must be said for a key to have its other value.
 ALONG = {
     "generate.batch": ["evaluate.models=[student_after]"],
-    "filter.steps.9.select.keep": ["filter.steps.9.select.by=pass_rate"],
-    "filter.steps.9.select.weights": ["filter.steps.9.select.balance=source"],
+    "filter.steps.10.select.keep": ["filter.steps.10.select.by=pass_rate"],
+    "filter.steps.10.select.weights": ["filter.steps.10.select.balance=source"],
     "finetune.launch.gpus": ["finetune.on_policy=null"],
 }
 
@@ -147,6 +150,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / "miniature" / name, made / name)
         shutil.copytree(ROOT / "miniature" / name, made / f"other-{name}")
         (made / f"other-{name}" / "more.txt").write_text("another model")
+    for name in ("embedder", "other-embedder"):
+        (made / name).mkdir()
+        (made / name / "config.json").write_text(json.dumps({"of": name}))
     for name, text in (("problems", "a"), ("traces", "b"), ("more", "c")):
         (made / f"{name}.jsonl").write_text(json.dumps({"prompt": text, "response": text}))
     for name in ("template", "other", "judge"):

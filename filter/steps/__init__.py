@@ -12,6 +12,7 @@ from filter.steps.language import language
 from filter.steps.pattern import pattern
 from filter.steps.quality import quality
 from filter.steps.selection import SelectStep
+from filter.steps.semantic import SemanticStep
 from filter.steps.step import GlobalStep, RowStep, Student
 from filter.steps.usability import form, length, verdict
 from tracestill.recipe.filter_steps import Step
@@ -72,5 +73,7 @@ def build_step(step: Step, *, needs_reasoning: bool, known: Known = NOTHING_KNOW
         return ExactStep(step.exact)
     if step.near is not None:
         return NearStep(step.near)
+    if step.semantic is not None:
+        return SemanticStep(step.semantic)
     assert step.select is not None, "a step has one name"
     return SelectStep(step.select)

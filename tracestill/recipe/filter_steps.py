@@ -124,6 +124,20 @@ class Near(Section):
     """Which one stays: what comes first by these, one after the other."""
 
 
+class Semantic(Section):
+    """Drop what means the same as another, by the embeddings of a static model (model2vec)."""
+
+    model: str
+    """The static model: a folder (relative to the recipe) or a hub id."""
+    threshold: float = Field(default=0.9, gt=0, le=1)
+    """The cosine similarity from which two texts count as duplicates."""
+    on: Literal["problem", "trace"] = "problem"
+    """Compare the problems' prompts, where problems that differ in a number are not duplicates, or
+    reasoning with answer, of all problems."""
+    keep: list[Preference] = ["verified", "first"]
+    """Which one stays: what comes first by these, one after the other."""
+
+
 class Pattern(Section):
     """Drop traces by regular expressions."""
 
@@ -155,6 +169,7 @@ class Step(Section):
     contamination: Contamination | None = None
     exact: Exact | None = None
     near: Near | None = None
+    semantic: Semantic | None = None
     select: Select | None = None
 
     @model_validator(mode="wrap")

@@ -44,7 +44,8 @@ def resolve_paths(values: dict[str, Any], origins: Mapping[Key, Origin]) -> None
             ("problems", "decontaminate", "benchmarks", index, "path")
             for index in range(len(named))
         ]
-    for key in (*_MODEL_KEYS, *files):
+    models = (*_MODEL_KEYS, *_embedders(values))
+    for key in (*models, *files):
         *parents, last = key
         place: Any = values
         for part in parents:
@@ -54,14 +55,14 @@ def resolve_paths(values: dict[str, Any], origins: Mapping[Key, Origin]) -> None
                 place = None
         if not isinstance(place, dict) or not isinstance(place.get(last), str):
             continue
-        if key in _MODEL_KEYS and place.get("engine", "vllm") != "vllm":
+        if key in models and place.get("engine", "vllm") != "vllm":
             continue  # a name that a server knows
         text = place[last]
         origin = origins.get(key) or Origin(None, 0)
         if key == ("finetune", "template") and text in (OWN, *shipped()):
             place[last] = text if text == OWN else str(TEMPLATES / f"{text}.jinja")
             continue
-        if key in _MODEL_KEYS and not text.startswith((".", "/", "~")):
+        if key in models and not text.startswith((".", "/", "~")):
             if Path(text).is_dir() or is_gguf(text):
                 raise RecipeError(
                     f"{origin}: {dotted(key)}: {text} would be looked up on the hub; "
@@ -69,6 +70,14 @@ def resolve_paths(values: dict[str, Any], origins: Mapping[Key, Origin]) -> None
                 )
             continue
         place[last] = str((origin.folder / Path(text).expanduser()).resolve())
+
+
+def _embedders(values: dict[str, Any]) -> list[Key]:
+    """The keys of the static models that the filter's steps name."""
+    section = values.get("filter")
+    steps = section.get("steps") if isinstance(section, dict) else None
+    count = len(steps) if isinstance(steps, list) else 0
+    return [("filter", "steps", index, "semantic", "model") for index in range(count)]
 
 
 def check_paths(recipe: Recipe) -> None:
@@ -104,6 +113,10 @@ def check_paths(recipe: Recipe) -> None:
     for name, template in templates:
         if not Path(template).is_file():
             mistakes.append(f"{name}: there is no file {template}")
+    for index, step in enumerate(recipe.filter.steps):
+        folder = step.semantic.model if step.semantic else ""
+        if folder.startswith("/") and not Path(folder).is_dir():
+            mistakes.append(f"filter.steps.{index}.semantic.model: there is no folder {folder}")
     mistakes += _template_mistakes(recipe)
     for split, sources in (("train", recipe.problems.train), ("heldout", recipe.problems.heldout)):
         for index, source in enumerate(sources):

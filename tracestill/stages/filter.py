@@ -26,12 +26,14 @@ from tracestill.records import (
     Verdict,
     digest,
     file_fingerprint,
+    folder_fingerprint,
     read_manifest,
     read_table,
     table_files,
     write_atomic,
     write_table,
 )
+from tracestill.records.content import model_fingerprint
 from tracestill.records.identity import FORMAT
 from tracestill.records.layout import FUNNEL
 from tracestill.stages.asked_model import model_settings
@@ -57,12 +59,22 @@ def settings(recipe: Recipe) -> Any:
         recipe.seed,
     ]
     said = recipe.filter.model_dump(exclude={"judge", "workers", "student"})
+    for step in said["steps"]:
+        if "semantic" in step:
+            step["semantic"]["model"] = _embedder(step["semantic"]["model"])
     made = [said, asked, verifier_names(read_sandbox(recipe.filter.sandbox)), _redaction(recipe)]
     if (clean := recipe.problems.decontaminate) is not None:
         made.append([clean.ngram, clean.renumbered])
     if recipe.filter.asks_student:
         made.append([student_content(recipe), recipe.filter.student.model_dump(), recipe.seed])
     return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
+
+
+def _embedder(model: str) -> str:
+    """What a static model is: the content of its folder, or its commit on the hub."""
+    if model.startswith("/"):
+        return folder_fingerprint(Path(model))
+    return model_fingerprint(model, None)
 
 
 def _redaction(recipe: Recipe) -> Any:
