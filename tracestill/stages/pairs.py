@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tracestill.recipe.schema import Recipe
 from tracestill.records import (
@@ -22,15 +21,27 @@ from tracestill.records import (
     table_files,
 )
 from tracestill.records.gguf import model_folder
+from tracestill.records.row_file import check_ending, write_rows
 from tracestill.stages.examples import example_of
 
 if TYPE_CHECKING:
     from filter.pairs import Candidate, Chosen, Pair, Rule
     from finetune.preference import StudentText
 
-ENDINGS = (".parquet", ".jsonl")
-COLUMNS = ("prompt", "chosen", "rejected", "chosen_id", "rejected_id", "problem_id", "rule")
 _BATCH = 500  # pairs whose texts are in memory at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRow:
+    """A pair as trl reads it: texts in its standard preference format, and what they are of."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    chosen_id: str
+    rejected_id: str
+    problem_id: str
+    rule: str
 
 
 @dataclass(kw_only=True)
@@ -76,8 +87,7 @@ def write_pairs(
             student and template do not fit together.
 
     """
-    if target.suffix not in ENDINGS:
-        raise ValueError(f"--out {target}: it must end in {' or '.join(ENDINGS)}")
+    check_ending("--out", target)
     if read_manifest(run / "filter") is None:
         raise ValueError(
             f"{run} has no finished filter, which says which traces are correct: "
@@ -90,7 +100,7 @@ def write_pairs(
     if not chosen.pairs:
         raise ValueError(_none(run, chosen))
     figures = PairFigures(problems=chosen.problems, lacking=chosen.lacking)
-    _write(target, _rows(recipe, run, chosen.pairs, places, figures))
+    write_rows(target, PairRow, _rows(recipe, run, chosen.pairs, places, figures))
     return figures
 
 
@@ -133,8 +143,8 @@ def _rows(
     pairs: Sequence[Pair],
     places: dict[str, int],
     figures: PairFigures,
-) -> Iterator[list[dict[str, str]]]:
-    """The file's rows, some at a time, counted in the figures."""
+) -> Iterator[PairRow]:
+    """The file's rows, counted in the figures."""
     if Path(recipe.finetune.student).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from finetune.preference import open_reader, student_texts
@@ -156,25 +166,21 @@ def _rows(
             [example(problems[one.problem_id], found[places[one.id]]) for one in traces],
             [one.finish != "length" for one in traces],
         )
-        written = []
         for pair, chosen, rejected in zip(part, made[::2], made[1::2], strict=True):
             # The prompts of a student that thinks only when asked differ where one trace thinks.
             if chosen is None or rejected is None or chosen.prompt != rejected.prompt:
                 figures.unlearnable += 1
                 continue
             _count(figures, pair, chosen, rejected)
-            written.append(
-                {
-                    "prompt": chosen.prompt,
-                    "chosen": chosen.completion,
-                    "rejected": rejected.completion,
-                    "chosen_id": pair.chosen.id,
-                    "rejected_id": pair.rejected.id,
-                    "problem_id": pair.problem_id,
-                    "rule": pair.rule,
-                }
+            yield PairRow(
+                prompt=chosen.prompt,
+                chosen=chosen.completion,
+                rejected=rejected.completion,
+                chosen_id=pair.chosen.id,
+                rejected_id=pair.rejected.id,
+                problem_id=pair.problem_id,
+                rule=pair.rule,
             )
-        yield written
     if not figures.pairs:
         raise ValueError(
             f"of {len(pairs):,} pairs the student could learn none: `tracestill preview RECIPE` "
@@ -208,30 +214,3 @@ def _count(figures: PairFigures, pair: Pair, chosen: StudentText, rejected: Stud
     figures.rejected_tokens += pair.rejected.tokens
     figures.longest = max(figures.longest, chosen.tokens, rejected.tokens)
     figures.changed += (not chosen.same) + (not rejected.same)
-
-
-def _write(target: Path, batches: Iterator[list[dict[str, str]]]) -> None:
-    """Write the rows as a file that is there only when it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        if target.suffix == ".jsonl":
-            with temporary.open("w", encoding="utf-8") as lines:
-                for rows in batches:
-                    lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        else:
-            _write_parquet(temporary, batches)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_parquet(path: Path, batches: Iterator[list[dict[str, str]]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    fields: list[Any] = [pa.field(name, pa.string()) for name in COLUMNS]
-    schema = pa.schema(fields)
-    with pq.ParquetWriter(path, schema, compression="zstd") as file:
-        for rows in batches:
-            file.write_table(pa.Table.from_pylist(rows, schema))
