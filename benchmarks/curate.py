@@ -39,6 +39,8 @@ from filter.near import bands_of, near_twins
 from filter.overlap import find_in_buffers, index_items
 from filter.steps.language import language
 from filter.steps.quality import quality
+from generate.reasoning import split_reasoning
+from generate.solutions import with_solution
 from tracestill.recipe.filter import FilterSection
 from tracestill.recipe.filter_steps import Language, Quality
 from tracestill.records import BenchmarkItem, Problem, TraceText, arrow_schema
@@ -268,6 +270,11 @@ def _false_drops() -> dict[str, Any]:
         for text, right in zip(row["code"], row["score"], strict=True):  # type: ignore[call-overload]
             if right:
                 rows.append(_text(str(len(rows)), "p", 0, text, text[-400:]))
+                # As a solution without marks is imported: the end is the answer.
+                split = with_solution(split_reasoning(text))
+                rows.append(
+                    _text(str(len(rows)), "p", 0, split.reasoning or text, split.answer or text)
+                )
     for row in corpus._rows("math500.jsonl"):
         answer = f"\\boxed{{{row['answer']}}}"
         rows.append(_text(str(len(rows)), "p", 0, str(row["solution"]), answer))

@@ -81,13 +81,16 @@ def _fault(settings: Quality, measures: Measures, row: int, size: int) -> tuple[
 
 
 def _unsupported(trace: AnyTrace) -> tuple[str, str] | None:
-    """Whether the answer is a whole number of at least two digits that the reasoning lacks."""
+    """Whether the answer is a whole number of at least two digits that neither the reasoning says
+    nor the answer before its end: of solutions without marks the last steps are in the answer.
+    """
     if not trace.answer or not trace.reasoning:
         return None
     found = final_answer(trace.answer)
     plain = _MARKS.sub("", found) if found else ""
     if not _WHOLE.fullmatch(plain):
         return None
-    if plain.lstrip("-") in _MARKS.sub("", trace.reasoning):
+    number = plain.lstrip("-")
+    if number in _MARKS.sub("", trace.reasoning) or _MARKS.sub("", trace.answer).count(number) > 1:
         return None
     return "unsupported", f"the answer {plain} does not occur in the reasoning"

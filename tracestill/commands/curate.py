@@ -26,7 +26,9 @@ def curate(
     ],
     steps: Annotated[
         str | None,
-        typer.Option("--steps", metavar="LIST", help="As filter.steps: '[form, {near: {}}]'."),
+        typer.Option(
+            "--steps", metavar="STEPS", help="In YAML, as filter.steps: one step, or a list."
+        ),
     ] = None,
     selection: Annotated[
         str | None, typer.Option("--selection", metavar="NAME", help="A named selection's steps.")
@@ -41,6 +43,12 @@ def curate(
     kind: Annotated[
         str | None, typer.Option("--kind", help="How answers are judged: math, choice, …")
     ] = None,
+    reasoning: Annotated[
+        str,
+        typer.Option(
+            "--reasoning", help="marked by think tags, or solution: what precedes the answer."
+        ),
+    ] = "marked",
     drops: Annotated[
         Path | None, typer.Option("--drops", metavar="FILE", help="Why the others are not kept.")
     ] = None,
@@ -56,7 +64,9 @@ def curate(
     if drops is not None:
         check_ending("--drops", drops)
     settings = _settings(steps, selection)
-    section = _section(source, layout, column or [], kind)
+    section = _section(
+        source, column or [], {"layout": layout, "kind": kind, "reasoning": reasoning}
+    )
     with show_bar("curating", quiet) as report:
         found, lost = ask(section, settings, target, drops, report)
     if not quiet:
@@ -84,14 +94,14 @@ def _settings(steps: str | None, selection: str | None) -> FilterSection:
     return _checked(FilterSection, {"steps": listed if isinstance(listed, list) else [listed]})
 
 
-def _section(source: str, layout: str, columns: list[str], kind: str | None) -> ImportTeacher:
+def _section(source: str, columns: list[str], said: dict[str, Any]) -> ImportTeacher:
     from tracestill.recipe.generate import ImportTeacher
 
     pairs = [entry.partition("=") for entry in columns]
     if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
         raise ValueError(f"--column {wrong[0]}: write it as --column prompt=COLUMN")
     values = {
-        "engine": "import", "layout": layout, "path": source, "kind": kind,
+        "engine": "import", "path": source, **said,
         "columns": {name: column for name, _, column in pairs},
     }  # fmt: skip
     return _checked(ImportTeacher, values)

@@ -78,7 +78,8 @@ class Quality(Section):
     readable: bool = True
     """Drop what has control characters, unreadable ones or endless words in it."""
     supported: bool = True
-    """Drop a trace whose answer is a whole number that its reasoning never mentions."""
+    """Drop a trace whose answer is a whole number that neither its reasoning mentions nor the
+    answer before its end."""
 
 
 class Language(Section):
