@@ -19,6 +19,16 @@ _ADVICE = {
     "final answer for the reasoning, or finetune.think to none, to learn answers alone",
     "empty": "the teacher leaves its reasoning or its answer blank: check generate.system_prompt "
     "and the prompts",
+    **dict.fromkeys(
+        ("refusal", "evasive", "political", "identity", "skipped_reasoning"),
+        "the teacher does not answer: look at the drops' details, choose other problems or another "
+        "teacher, or leave the topic out of topics in the filter's step `refusal`",
+    ),
+    **dict.fromkeys(
+        ("email", "phone", "iban", "key"),
+        "the traces hold personal data or secrets: look at where they come from, or say action: "
+        "keep in the filter's step `private`",
+    ),
     "too_long": "raise max_tokens of the filter's step `length`, or leave it out",
     "too_short": "lower min_tokens of the filter's step `length`, or leave it out",
     "incorrect": "compare some drops with their problems' references and kind, ask for the answer "
@@ -57,7 +67,8 @@ def why_nothing_is_kept(dropped: Mapping[str, int], total: int) -> str:
     counts = sorted(dropped.items(), key=lambda item: -item[1])
     said = ", ".join(f"{count:,} {reason}" for reason, count in counts)
     most = counts[0][0]  # never a duplicate or a cap: those keep one of the traces they are given
-    return f"none of {total:,} traces is kept: {said}. For {most}: {_ADVICE[most]}"
+    advice = _ADVICE.get(most, "a pattern of your own in the filter's step `refusal` matches")
+    return f"none of {total:,} traces is kept: {said}. For {most}: {advice}"
 
 
 def references_without_answer(doubts: Iterable[Doubt]) -> str | None:

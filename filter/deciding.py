@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filter.measuring import DROPPED, MEASURED, Work, column
+from filter.measuring import DROPPED, MEASURED, NOTED, Prepare, Work, column
 from filter.parts import Parts
 from filter.steps import build_step, labels
 from filter.steps.step import GlobalStep, View
 from filter.table import Index, TraceFiles, texts_at
-from tracestill.records import Drop, Problem
+from tracestill.records import Dispute, Drop, Problem
 
 _MARKED = "marked"
 _ROWS = 5_000  # that are Python's at once
@@ -126,6 +126,38 @@ def reasons(traces: TraceFiles, index: Index, work: Work, decision: Decision) ->
     every, ordered = _dropped(traces, index, work, decision)
     said: list[Any] = every.column("reason").take(ordered).to_pylist()
     return dict(Counter(said).most_common())
+
+
+def noted(traces: TraceFiles, work: Work, decision: Decision) -> dict[str, int]:
+    """What steps that drop nothing found in the traces that reached them, as "step: reason"."""
+    counts: Counter[str] = Counter()
+    names = labels(work.steps)
+    for unit in traces.units:
+        for row in Parts(work.parts).read(NOTED, unit.number).to_pylist():
+            by = decision.by[row["place"]]
+            if by < 0 or by > row["step"]:
+                counts[f"{names[row['step']]}: {row['reason']}"] += 1
+    return dict(counts.most_common())
+
+
+def queued(
+    traces: TraceFiles, index: Index, work: Work, decision: Decision, prepare: Prepare
+) -> Iterator[Dispute]:
+    """A dispute for each trace that a step drops for people to decide, by problem and sample."""
+    asking = [number for number, step in enumerate(work.steps) if step.action == "queue"]
+    places = np.flatnonzero(np.isin(decision.by, asking))
+    if not len(places):
+        return
+    texts = {text.id: text for _, some in texts_at(traces, places) for text in prepare(some)}
+    for drop in drops(traces, index, work, decision):
+        if drop.trace_id in texts:
+            text = texts[drop.trace_id]
+            yield Dispute(
+                trace_id=text.id,
+                problem_id=text.problem_id,
+                answer=text.answer or "",
+                opinions={drop.step: f"{drop.reason}: {drop.detail}"},
+            )
 
 
 def drops(traces: TraceFiles, index: Index, work: Work, decision: Decision) -> Iterator[Drop]:

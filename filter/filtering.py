@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from filter.benchmarks import Finder, described
-from filter.deciding import Decision, decide, drops, reasons
+from filter.benchmarks import Finder
+from filter.deciding import Decision, decide, drops, noted, queued, reasons
+from filter.facts import facts_of
 from filter.judging import RULED, SETTLED, Known, Settled, judge_all, settle_all
 from filter.measuring import Prepare, Work, measure_all
 from filter.parts import Parts
 from filter.steps import labels
-from filter.steps.contamination import contaminated_problems
-from filter.steps.pattern import problems_with
 from filter.steps.step import Student
 from filter.table import Index, TraceFiles, Unit, index, texts_at, trace_files, write_texts
 from filter.verify.doubts import doubtful
@@ -38,15 +37,17 @@ class Filtered:
     """What the filter found of the traces in a table.
 
     `funnel` maps each step, in order, to how many traces it was given and how many of them it
-    dropped; `dropped` counts them by reason, the most frequent first. `disputes` are the traces
-    that people should decide, `doubts` the problems whose own reference does not verify as correct,
-    `mended` those whose reference was replaced by what most samples say.
+    dropped; `dropped` counts them by reason, the most frequent first; `noted` counts, as
+    "step: reason", what was found by steps that drop nothing. `disputes` are the traces that people
+    should decide, `doubts` the problems whose own reference does not verify as correct, `mended`
+    those whose reference was replaced by what most samples say.
     """
 
     total: int
     kept: int
     funnel: dict[str, tuple[int, int]]
     dropped: dict[str, int]
+    noted: dict[str, int]
     disputes: list[Dispute]
     doubts: list[Doubt]
     mended: list[Mended]
@@ -113,23 +114,17 @@ def filter_table(
         parts=folder,
         steps=tuple(settings.steps),
         needs_reasoning=needs_reasoning,
-        contaminated=_contaminated(settings, problems, heldout, benchmarks, renumbered),
-        languages={one.id: one.language for one in problems.values() if one.language != "en"},
-        benchmarks=benchmarks,
+        facts=facts_of(settings, problems, heldout, benchmarks, renumbered),
         verdicts=verdicts,
-        tasks=_tasks(settings, problems),
-        prompts={
-            number: problems_with(step.pattern, problems.values())
-            for number, step in enumerate(settings.steps)
-            if step.pattern is not None and step.pattern.on == "prompt"
-        },
         student=student,
     )
     workers = settings.workers or len(os.sched_getaffinity(0))
     for unit in measure_all(work, traces.units, workers, prepare):
         told(unit)
     decision = decide(traces, places, list(problems.values()), work, pass_rates)
-    found = _filtered(traces, places, list(problems.values()), work, settled, decision)
+    found = _filtered(
+        traces, places, list(problems.values()), work, settled, decision, prepare or _as_they_are
+    )
     progress(Progress(done=traces.rows, total=traces.rows, kept=found.kept))
     return found
 
@@ -146,41 +141,12 @@ def _told(rows: int, progress: OnProgress) -> Callable[[Unit], None]:
     return told
 
 
-def _tasks(settings: FilterSection, problems: Mapping[str, Problem]) -> dict[str, str]:
-    """What problems count for, if bounds differ by it."""
-    if not any(step.length and step.length.sources for step in settings.steps):
-        return {}
-    return {problem.id: problem.task for problem in problems.values()}
-
-
 def _none_known(ids: Sequence[str]) -> Mapping[str, Verdict]:
     return {}
 
 
 def _as_they_are(traces: Iterable[TraceText]) -> Iterable[TraceText]:
     return traces
-
-
-def _contaminated(
-    settings: FilterSection,
-    problems: Mapping[str, Problem],
-    heldout: Sequence[Problem],
-    benchmarks: Finder | None,
-    renumbered: float | None,
-) -> dict[int, dict[str, str]]:
-    """For each step of that name the contaminated problems."""
-    if not any(step.contamination for step in settings.steps):
-        return {}
-    held: dict[str, str] = {}
-    if benchmarks is not None:
-        prompts = [problem.prompt for problem in problems.values()]
-        matches = benchmarks.matches(list(problems), prompts, renumbered=renumbered)
-        held = {match.id: described(match) for match in matches if match is not None}
-    return {
-        number: held | contaminated_problems(problems.values(), heldout, step.contamination.ngram)
-        for number, step in enumerate(settings.steps)
-        if step.contamination is not None
-    }
 
 
 def _filtered(
@@ -190,6 +156,7 @@ def _filtered(
     work: Work,
     settled: Settled,
     decision: Decision,
+    prepare: Prepare,
 ) -> Filtered:
     parts, units = Parts(work.parts), [unit.number for unit in traces.units]
     gone = np.bincount(decision.by[decision.by >= 0], minlength=len(work.steps)).tolist()
@@ -203,7 +170,8 @@ def _filtered(
         kept=len(kept),
         funnel=dict(zip(labels(work.steps), zip(decision.entered, gone, strict=True), strict=True)),
         dropped=dropped,
-        disputes=settled.disputes,
+        noted=noted(traces, work, decision),
+        disputes=[*settled.disputes, *queued(traces, places, work, decision, prepare)],
         mended=settled.mended,
         doubts=doubtful(asked),
         verdicts=lambda: parts.records(work.verdicts, units, Verdict),
@@ -227,6 +195,7 @@ class FilterResult:
     kept: list[str]
     funnel: dict[str, tuple[int, int]]
     dropped: dict[str, int]
+    noted: dict[str, int]
 
 
 def filter_traces(
@@ -269,4 +238,5 @@ def filter_traces(
             kept=[text.id for text in found.kept_texts()],
             funnel=found.funnel,
             dropped=found.dropped,
+            noted=found.noted,
         )

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filter.benchmarks import Finder
+from filter.facts import ProblemFacts
 from filter.hashing import Hashes
 from filter.parts import Parts
-from filter.steps import Known, build_step
+from filter.steps import Facts, build_step
 from filter.steps.step import GlobalStep, Student
 from filter.table import Unit, read_unit
 from tracestill.recipe.filter_steps import Step
 from tracestill.records import AnyTrace, Drop, TraceText, Verdict
 
 Prepare = Callable[[Iterable[TraceText]], Iterable[TraceText]]
-MEASURED, DROPPED = "measured", "dropped"
+MEASURED, DROPPED, NOTED = "measured", "dropped", "noted"
 _FIELDS: list[Any] = [
     pa.field("place", pa.int64()),
     pa.field("step", pa.int8()),
@@ -39,25 +39,18 @@ class Work:
     parts: Path
     steps: tuple[Step, ...]
     needs_reasoning: bool
-    contaminated: Mapping[int, Mapping[str, str]]
-    """For steps of that name, by their number, the contaminated problems."""
-    languages: Mapping[str, str]
-    """Of problems by id, where it is not English."""
-    benchmarks: Finder | None
+    facts: ProblemFacts
     verdicts: str
     """The kind of parts that hold the verdicts of a unit."""
-    tasks: Mapping[str, str]
-    """Of problems by id, where a step goes by them."""
-    prompts: Mapping[int, frozenset[str]]
-    """For steps by patterns in prompts, by their number, the problems in which one is found."""
     student: Student | None
 
 
 def measure_all(
     work: Work, units: Sequence[Unit], workers: int, prepare: Prepare | None
 ) -> Iterator[Unit]:
-    """Ask about these units, write for each what was `MEASURED` and `DROPPED`, and yield it when it
-    is done. `prepare` changes traces before they are looked at; it keeps the work in this process.
+    """Ask about these units, write for each what was `MEASURED`, what is `DROPPED` and what is only
+    `NOTED`, and yield it when it is done. `prepare` changes traces before they are looked at; it
+    keeps the work in this process.
 
     Raises:
         ValueError: a file is damaged.
@@ -98,19 +91,20 @@ def column(step: int, name: str, number: int) -> str:
 
 
 def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
-    parts = Parts(work.parts)
+    parts, facts = Parts(work.parts), work.facts
     verdicts = {v.trace_id: v for v in parts.records(work.verdicts, [unit.number], Verdict)}
     steps = [
         build_step(
             step,
             needs_reasoning=work.needs_reasoning,
-            known=Known(
+            known=Facts(
                 verdicts=verdicts,
-                contaminated=work.contaminated.get(number, {}),
-                languages=work.languages,
-                benchmarks=work.benchmarks,
-                tasks=work.tasks,
-                prompts=work.prompts.get(number, ()),
+                contaminated=facts.contaminated.get(number, {}),
+                languages=facts.languages,
+                prompts=facts.prompts,
+                benchmarks=facts.benchmarks,
+                tasks=facts.tasks,
+                matching=facts.matching.get(number, ()),
                 student=work.student,
             ),
         )
@@ -124,32 +118,43 @@ def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
         for one in range(width)
     }
     dropped: list[tuple[int, int, Drop]] = []
+    noted: list[tuple[int, int, Drop]] = []
     first = 0
     for batch in read_unit(unit):
         traces = list(prepare(batch)) if prepare is not None else batch
         live: list[tuple[int, AnyTrace]] = list(enumerate(traces, first))
         for number, step in enumerate(steps):
-            if not isinstance(step, GlobalStep):
+            if isinstance(step, GlobalStep):
+                if live:
+                    _fill(measured, number, step.measure([trace for _, trace in live]), live)
+            elif work.steps[number].action == "keep":
+                rows = {trace.id: row for row, trace in live}
+                found = step([trace for _, trace in live])
+                noted += [(rows[one.trace_id], number, one) for one in found]
+            else:
                 drops = {drop.trace_id: drop for drop in step([trace for _, trace in live])}
                 dropped += [(row, number, drops[t.id]) for row, t in live if t.id in drops]
                 live = [(row, trace) for row, trace in live if trace.id not in drops]
-            elif live:
-                _note(measured, number, step.measure([trace for _, trace in live]), live)
         first += len(batch)
     parts.write(
         MEASURED,
         unit.number,
         pa.table({name: pa.array(values) for name, values in measured.items()}),
     )
-    rows = [
-        {"place": unit.first + row, "step": step, "reason": drop.reason, "detail": drop.detail}
-        for row, step, drop in dropped
-    ]
-    parts.write(DROPPED, unit.number, pa.Table.from_pylist(rows, _DROPPED))
+    parts.write(NOTED, unit.number, _table(unit, noted))
+    parts.write(DROPPED, unit.number, _table(unit, dropped))
     return unit
 
 
-def _note(
+def _table(unit: Unit, found: Iterable[tuple[int, int, Drop]]) -> pa.Table:
+    rows = [
+        {"place": unit.first + row, "step": step, "reason": drop.reason, "detail": drop.detail}
+        for row, step, drop in found
+    ]
+    return pa.Table.from_pylist(rows, _DROPPED)
+
+
+def _fill(
     measured: Mapping[str, Hashes],
     step: int,
     found: Mapping[str, Hashes],

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from generate.private import Finder, finder
 from tracestill.recipe.models import Redact
 from tracestill.records import Problem, Trace, TraceText, digest
+from tracestill.records.private import Finder, finder
 
 T = TypeVar("T", Trace, TraceText)
 

@@ -64,7 +64,7 @@ def test_the_default_list_and_parquet(table: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--steps", "nearly"], "steps.0: 'nearly' is none of the steps form"),
+        (["--steps", "nearly"], "steps.0: 'nearly' is none of the steps refusal"),
         (["--steps", "[form"], "it is not YAML"),
         (["--steps", "form", "--selection", "s1"], "say it or --selection, not both"),
         (["--selection", "s2"], "s2 is none of those shipped"),

@@ -17,6 +17,7 @@ from tracestill.records import (
     PassRate,
     Problem,
     Trace,
+    as_manifest,
     read_manifest,
     read_table,
     write_manifest,
@@ -119,6 +120,21 @@ def test_references_without_an_answer_are_counted_when_the_filter_ends_and_in_th
     again = dataclasses.replace(filtered, notes=result.notes, tables=result.tables)
     write_manifest(copied / "filter", again)
     assert note in Text(build(copied).read_text()).text
+
+
+def test_what_is_only_counted_lies_in_the_funnel_and_in_the_report(copied: Path) -> None:
+    assert "Only counted" not in Text((copied / REPORT).read_text()).text
+    assert tracestill.load_run(copied).noted().empty
+    step = '{refusal: {action: keep, patterns: {all_of_them: ["."]}}}'
+    recipe = load_recipe(copied / "recipe.yaml", [f"filter.steps=[form, {step}]"])
+    made = make(recipe, copied, ignore_progress)
+    again = as_manifest(copied / "filter", made, stage="filter", fingerprint="f", seconds=0.0)
+    write_manifest(copied / "filter", again)
+    (row,) = tracestill.load_run(copied).noted().itertuples(index=False)
+    assert (row.step, row.reason) == ("refusal", "all_of_them")
+    assert row.traces == made.rows_out
+    text = " ".join(Text(build(copied).read_text()).text.split())
+    assert f"Only counted, and not dropped for it: {row.traces:,} all of them (refusal)." in text
 
 
 def test_a_report_says_how_sampling_until_correct_went(copied: Path) -> None:

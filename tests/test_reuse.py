@@ -37,6 +37,7 @@ problems:
 generate: {{{teacher}, samples: {{min: 1, max: 4, until_correct: 1}}}}
 filter:
   steps:
+    - refusal: {{}}
     - form
     - length: {{sources: {{ab: {{max_tokens: 5}}}}}}
     - pattern: {{drop: [x]}}
@@ -45,6 +46,7 @@ filter:
     - exact: {{}}
     - quality: {{}}
     - language: {{}}
+    - private: {{}}
     - near: {{}}
     - semantic: {{model: ./embedder}}
     - select: {{{select}}}
@@ -104,6 +106,10 @@ OTHER: dict[str, Any] = {
     "select.among.pass_rate": [0.2, 0.4],
     "length.sources": {"ab": {"max_tokens": 9}},
     "language.allow": ["de"],
+    "refusal.topics": ["evasive"],
+    "refusal.patterns": {"sales": ["visit us"]},
+    "private.kinds": ["email"],
+    "private.phone_countries": ["DE"],
     "exact.keep": ["shortest"],
     "near.keep": ["shortest"],
     "filter.selection": "bespoke-stratos",
@@ -136,8 +142,8 @@ FIXED = {"source", "engine", "layout", "dataset"}
 # What else must be said for a key to have its other value.
 ALONG = {
     "generate.batch": ["evaluate.models=[student_after]"],
-    "filter.steps.10.select.keep": ["filter.steps.10.select.by=pass_rate"],
-    "filter.steps.10.select.weights": ["filter.steps.10.select.balance=source"],
+    "filter.steps.12.select.keep": ["filter.steps.12.select.by=pass_rate"],
+    "filter.steps.12.select.weights": ["filter.steps.12.select.balance=source"],
     "finetune.launch.gpus": ["finetune.on_policy=null"],
 }
 

@@ -21,7 +21,7 @@ def test_a_traces_life_is_told_to_its_end(finished: Path) -> None:
     events = told(finished, learnt)
     assert list(events)[:5] == ["trace", "problem", "reference", "teacher", "answer"]
     assert events["verdict"].startswith("correct")
-    steps = ["form", "verify", "quality", "language", "contamination", "exact", "near"]
+    steps = ["refusal", "form", "verify", "quality", "language", "contamination", "exact", "near"]
     assert [events[step] for step in steps] == ["passed"] * len(steps)
     assert events["student"] == "learnt it"
 
@@ -68,6 +68,13 @@ def test_a_dry_run_shows_the_funnel_and_writes_nothing(copied: Path, recipe: Pat
     other = ["--set", "filter.steps=[form, {select: {total: 3}}]"]
     chosen = run_tracestill("filter", recipe, "--out", copied, "--dry-run", *other)
     assert f"kept 3 of {total} traces" in chosen.stdout
+    step = '{refusal: {action: keep, patterns: {all: ["."]}}}'
+    counted = run_tracestill(
+        "filter", recipe, "--out", copied, "--dry-run", "--set", f"filter.steps=[{step}]"
+    )
+    assert f"kept {total} of {total} traces" in counted.stdout
+    assert "only counted: " in counted.stdout
+    assert " refusal: all" in counted.stdout
     assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
 
 

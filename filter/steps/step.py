@@ -1,7 +1,8 @@
 """What a step of the filter is.
 
 A step by row looks at each trace by itself: it is called with some traces and yields a drop for
-each that it does not let pass. Whatever it is asked of, it is asked of any process.
+each that it does not let pass. Whatever it is asked of, it is asked of any process. If a recipe has
+it count only (`action: keep`), the traces pass, and it may yield more than one for each.
 
 A step over all first measures each trace by itself, in any process, and then decides once about
 all that reached it. What it measures is small: it is held for all traces, or read again column by

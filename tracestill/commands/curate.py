@@ -70,7 +70,7 @@ def curate(
     with show_bar("curating", quiet) as report:
         found, lost = ask(section, settings, target, drops, report)
     if not quiet:
-        print_funnel(found.funnel, found.dropped)
+        print_funnel(found)
         for reason, count in lost.items():
             typer.echo(f"{count:,} traces were not read: {reason.replace('_', ' ')}")
         typer.echo(f"kept traces: {target}")

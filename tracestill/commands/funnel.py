@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filter.filtering import Filtered
 
 
-def print_funnel(funnel: Mapping[str, tuple[int, int]], dropped: Mapping[str, int]) -> None:
-    """Each step with the traces that it was given and that it dropped, then what is left."""
+def print_funnel(found: Filtered) -> None:
+    """Each step with the traces that it was given and that it dropped, then what is left, and what
+    steps found that only count.
+    """
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("step", "traces", "dropped", "share"):
         table.add_column(name, justify="left" if name == "step" else "right")
-    for step, (entered, lost) in funnel.items():
+    for step, (entered, lost) in found.funnel.items():
         share = f"{lost / entered:.1%}" if entered else ""
         table.add_row(step, f"{entered:,}", f"{lost:,}", share)
     console = Console(highlight=False)
     console.print(table)
-    asked = next(iter(funnel.values()))[0] if funnel else 0
-    left = asked - sum(dropped.values())
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items())
     console.print(
-        f"\nkept {left:,} of {asked:,} traces" + (f"; dropped {reasons}" if reasons else "")
+        f"\nkept {found.kept:,} of {found.total:,} traces"
+        + (f"; dropped {reasons}" if reasons else "")
     )
+    if found.noted:
+        counts = ", ".join(f"{count:,} {name}" for name, count in found.noted.items())
+        console.print(f"only counted: {counts}")

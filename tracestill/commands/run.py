@@ -59,8 +59,8 @@ def _show_funnel(path: Path, overrides: list[str] | None, out: Path | None, samp
 
     recipe = read_recipe(path, overrides)
     folder = run_folder(recipe, out)
-    funnel, dropped, total = funnel_of_sample(recipe, folder, sample, ignore_progress)
-    print_funnel(funnel, dropped)
+    found, total = funnel_of_sample(recipe, folder, sample, ignore_progress)
+    print_funnel(found)
     typer.echo(f"a sample of {total:,}; nothing was written")
 
 

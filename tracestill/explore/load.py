@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracestill.explore.shown import Shown, shown_traces
 from tracestill.records.figures import EvaluationFigures, ModelFigures, TrainingFigures
-from tracestill.records.layout import PROVENANCE, RECIPE, SUMMARY, recipe_path
+from tracestill.records.layout import FUNNEL, PROVENANCE, RECIPE, SUMMARY, recipe_path
 
 if TYPE_CHECKING:
     import datasets
@@ -129,7 +129,7 @@ class Run:
         return rates.assign(pass_rate=rates["correct"] / rates["samples"])
 
     def disputes(self) -> pd.DataFrame:
-        """The answers on which verifiers disagree, for people to decide: the queue."""
+        """What people should decide: answers on which verifiers disagree, refusals put aside."""
         return self.frame("filter", "disputes")
 
     def doubts(self) -> pd.DataFrame:
@@ -162,6 +162,19 @@ class Run:
         counts = self.drops()["reason"].value_counts()
         rows = [*counts.items(), ("kept", len(self.kept()))]
         return pd.DataFrame(rows, columns=["reason", "traces"])
+
+    def noted(self) -> pd.DataFrame:
+        """What steps of the filter found that drop nothing: columns `step`, `reason`, `traces`."""
+        import pandas as pd
+
+        path = self.path / "filter" / FUNNEL
+        steps = json.loads(path.read_text()) if path.is_file() else []  # older runs have none
+        rows = [
+            (step["step"], reason, count)
+            for step in steps
+            for reason, count in step.get("noted", {}).items()
+        ]
+        return pd.DataFrame(rows, columns=["step", "reason", "traces"])
 
     def metrics(self) -> pd.DataFrame:
         """The student's training, a row for each optimiser step."""

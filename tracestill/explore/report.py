@@ -123,7 +123,7 @@ def _traces(run: Run, there: bool) -> dict[str, Any]:
     empty = dict.fromkeys(
         (
             "funnel", "sampling", "funnel_plot", "lengths_plot", "solved_plot", "samples",
-            "disputes", "doubts", "notes",
+            "noted", "disputes", "doubts", "notes",
         )
     )  # fmt: skip
     if not there:
@@ -162,6 +162,7 @@ def _traces(run: Run, there: bool) -> dict[str, Any]:
             plots.HALF,
         ),
         "samples": [_short(shown) for shown in run.shown(ids)],
+        "noted": list(run.noted().itertuples(index=False)),
         "disputes": len(run.disputes()),
         "doubts": len(run.doubts()),
         "notes": filtered.notes if (filtered := run.manifest("filter")) else [],

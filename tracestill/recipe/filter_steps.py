@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -16,11 +16,40 @@ from pydantic import (
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
+from tracestill.recipe.models import Country, Regex
 from tracestill.recipe.section import Section
 from tracestill.recipe.selection import BRANCH_WORDS, BranchWords, Select, Tokenizer
+from tracestill.records.private import PrivateKind
 
 Keep = Literal["correct", "unverifiable"]
 Preference = Literal["verified", "shortest", "longest", "first"]
+Topic = Literal["refusal", "evasive", "political", "identity", "skipped_reasoning"]
+Action = Literal["drop", "keep", "queue"]
+
+
+class Refusal(Section):
+    """Drop refusals, evasions, and canned statements on politics or on who the teacher is."""
+
+    action: Action = "drop"
+    """`drop`; `keep`: only count; `queue`: drop, and list in `disputes` for people to decide."""
+    topics: list[Topic] | None = None
+    """Which of those that are shipped count; null: all."""
+    patterns: dict[Annotated[str, Field(pattern="^[a-z][a-z_]*$")], list[Regex]] = Field(
+        default_factory=dict
+    )
+    """Regular expressions of your own, under one of these topics or another, which always count."""
+
+
+class Private(Section):
+    """Find personal data and secrets in reasoning and answer that their problem does not hold."""
+
+    kinds: list[PrivateKind] = ["email", "phone", "iban", "key"]
+    """What is looked for: e-mail addresses, phone numbers, IBANs, and keys, tokens and private
+    keys."""
+    phone_countries: list[Country] = []
+    """Countries, such as DE, whose phone numbers are also found without `+` and country code."""
+    action: Literal["keep", "drop"] = "keep"
+    """`keep`: only count; `drop`."""
 
 
 class Form(Section):
@@ -161,12 +190,14 @@ class Pattern(Section):
 class Step(Section):
     """One step: its name, or its name with settings (`near: {threshold: 0.8}`)."""
 
+    refusal: Refusal | None = None
     form: Form | None = None
     length: Length | None = None
     pattern: Pattern | None = None
     verify: Verify | None = None
     quality: Quality | None = None
     language: Language | None = None
+    private: Private | None = None
     contamination: Contamination | None = None
     exact: Exact | None = None
     near: Near | None = None
@@ -211,8 +242,14 @@ class Step(Section):
         settings: Section = getattr(self, self.name)
         return settings
 
+    @property
+    def action(self) -> Action:
+        """What becomes of the traces that the step finds."""
+        settings = self.settings
+        return settings.action if isinstance(settings, Refusal | Private) else "drop"
 
-DEFAULT = ("form", "verify", "quality", "language", "contamination", "exact", "near")
+
+DEFAULT = ("refusal", "form", "verify", "quality", "language", "contamination", "exact", "near")
 
 # The keys by which recipes said the steps before there was a list, and where they belong now.
 _SWITCHES = {
@@ -260,7 +297,7 @@ def with_steps(values: dict[str, Any]) -> dict[str, Any]:
         steps["verify"] = {"keep": said["keep"]}
     made = [{name: settings} for name, settings in steps.items()]
     if said.get("max_tokens") is not None:
-        made.insert(1, {"length": {"max_tokens": said["max_tokens"]}})
+        made.insert(DEFAULT.index("verify"), {"length": {"max_tokens": said["max_tokens"]}})
     if said.get("max_per_problem") is not None:
         made.append({"select": {"by": "first", "per_problem": said["max_per_problem"]}})
     if said.get("max_traces") is not None:

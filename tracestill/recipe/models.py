@@ -9,14 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from tracestill.recipe.section import Section
+from tracestill.records.private import PrivateKind
 
 # Keys of a model that change where and how fast it answers, not what.
 NEUTRAL = frozenset(
     {"base_urls", "api_key_env", "concurrency", "timeout", "retries", "requests_per_minute",
      "tokens_per_minute", "batch", "token_ids"}
 )  # fmt: skip
-
-PrivateKind = Literal["email", "phone", "iban", "key"]
 
 
 def _regex(text: str) -> str:
@@ -44,6 +43,8 @@ def _variable(name: str) -> str:
     return name
 
 
+Regex = Annotated[str, AfterValidator(_regex)]
+Country = Annotated[str, AfterValidator(_country)]
 PatternName = Annotated[str, Field(pattern=r"^[a-z]+$")]
 
 
@@ -53,12 +54,10 @@ class Redact(Section):
     kinds: list[PrivateKind] = ["email", "phone", "iban", "key"]
     """Which of those that are known are masked: e-mail addresses, phone numbers, IBANs, and keys,
     tokens and private keys."""
-    phone_countries: list[Annotated[str, AfterValidator(_country)]] = []
+    phone_countries: list[Country] = []
     """Countries, such as DE, whose phone numbers are also found without `+` and country code. Some
     differences in problems of mathematics look like such numbers."""
-    patterns: dict[PatternName, Annotated[str, AfterValidator(_regex)]] = Field(
-        default_factory=dict
-    )
+    patterns: dict[PatternName, Regex] = Field(default_factory=dict)
     """Regular expressions of your own, each under a name that its placeholders bear: what
     `ticket: "T-[0-9]{6}"` matches becomes `[TICKET_1]`."""
     restore: bool = True

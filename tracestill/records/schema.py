@@ -217,8 +217,9 @@ class Learnt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispute:
-    """An answer on which verifiers disagree, for people to decide. `opinions` are the outcomes
-    by verifier; it is stored as JSON.
+    """An answer on which verifiers disagree, or that a step of the filter put aside, for people to
+    decide. `opinions` are the outcomes by verifier, or the step's reason with what it found; it is
+    stored as JSON.
     """
 
     trace_id: str

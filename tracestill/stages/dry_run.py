@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tracestill.recipe.schema import Recipe
 from tracestill.records import OnProgress, Problem, read_table, table_files
@@ -15,13 +16,16 @@ from tracestill.stages.filter import (
     restored,
 )
 
+if TYPE_CHECKING:
+    from filter.filtering import Filtered
+
 
 def funnel_of_sample(
     recipe: Recipe, run: Path, rows: int, progress: OnProgress
-) -> tuple[dict[str, tuple[int, int]], dict[str, int], int]:
-    """Each step with the traces that it was given and that it dropped, drops by reason, and how
-    many traces there are in all, of about `rows` traces from all over the table. Nothing is
-    written. What a judge or the agreement of samples would settle stays open.
+) -> tuple[Filtered, int]:
+    """What the filter finds of about `rows` traces from all over the table, of which only the
+    counts can be read, and how many traces there are in it. Nothing is written. What a judge or the
+    agreement of samples would settle stays open.
 
     Raises:
         ValueError: the traces are not there yet.
@@ -50,4 +54,4 @@ def funnel_of_sample(
             student=asked_student(recipe, problems, Path(temporary), progress),
             pass_rates=known_rates(run),
         )
-        return found.funnel, found.dropped, total
+        return found, total

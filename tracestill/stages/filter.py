@@ -135,7 +135,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
                 f"{len(found.mended):,} references were replaced by what most samples say: the "
                 "table mended lists them"
             )
-    write_atomic(folder / FUNNEL, _funnel(found.funnel))
+    write_atomic(folder / FUNNEL, _funnel(found.funnel, found.noted))
     result = StageResult(
         rows_in=found.total,
         rows_out=found.kept,
@@ -195,9 +195,13 @@ def _inputs(recipe: Recipe, run: Path) -> str:
     return digest(FORMAT, settings(recipe), contents)
 
 
-def _funnel(funnel: Mapping[str, tuple[int, int]]) -> bytes:
+def _funnel(funnel: Mapping[str, tuple[int, int]], noted: Mapping[str, int]) -> bytes:
+    by_step: dict[str, dict[str, int]] = {step: {} for step in funnel}
+    for name, count in noted.items():
+        step, _, reason = name.partition(": ")
+        by_step[step][reason] = count
     rows = [
-        {"step": step, "traces": entered, "dropped": dropped}
+        {"step": step, "traces": entered, "dropped": dropped, "noted": by_step[step]}
         for step, (entered, dropped) in funnel.items()
     ]
     return (json.dumps(rows, indent=2) + "\n").encode()

@@ -1,0 +1,91 @@
+"""What the steps must know of the problems, found out once for all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from filter.benchmarks import Finder, described
+from filter.steps.contamination import contaminated_problems
+from filter.steps.pattern import problems_with
+from filter.steps.private import tells as private_tells
+from filter.steps.refusal import tells as refusal_tells
+from tracestill.recipe.filter import FilterSection
+from tracestill.records import Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemFacts:
+    """Of problems by id; where no step goes by something, it is empty."""
+
+    contaminated: Mapping[int, Mapping[str, str]]
+    """For steps of that name, by their number, the contaminated problems."""
+    matching: Mapping[int, frozenset[str]]
+    """For steps by patterns in prompts, by their number, the problems in which one is found."""
+    languages: Mapping[str, str]
+    """Where they are not English."""
+    tasks: Mapping[str, str]
+    prompts: Mapping[str, str]
+    """Those that tell the steps something."""
+    benchmarks: Finder | None
+
+
+def facts_of(
+    settings: FilterSection,
+    problems: Mapping[str, Problem],
+    heldout: Sequence[Problem],
+    benchmarks: Finder | None,
+    renumbered: float | None,
+) -> ProblemFacts:
+    """Find out what the steps of the settings need."""
+    every = problems.values()
+    by_task = any(step.length and step.length.sources for step in settings.steps)
+    return ProblemFacts(
+        contaminated=_contaminated(settings, problems, heldout, benchmarks, renumbered),
+        matching={
+            number: problems_with(step.pattern, every)
+            for number, step in enumerate(settings.steps)
+            if step.pattern is not None and step.pattern.on == "prompt"
+        },
+        languages={one.id: one.language for one in every if one.language != "en"},
+        tasks={one.id: one.task for one in every} if by_task else {},
+        prompts=_telling(settings, problems),
+        benchmarks=benchmarks,
+    )
+
+
+def _contaminated(
+    settings: FilterSection,
+    problems: Mapping[str, Problem],
+    heldout: Sequence[Problem],
+    benchmarks: Finder | None,
+    renumbered: float | None,
+) -> dict[int, dict[str, str]]:
+    """For each step of that name the contaminated problems."""
+    if not any(step.contamination for step in settings.steps):
+        return {}
+    held: dict[str, str] = {}
+    if benchmarks is not None:
+        prompts = [problem.prompt for problem in problems.values()]
+        matches = benchmarks.matches(list(problems), prompts, renumbered=renumbered)
+        held = {match.id: described(match) for match in matches if match is not None}
+    return {
+        number: held | contaminated_problems(problems.values(), heldout, step.contamination.ngram)
+        for number, step in enumerate(settings.steps)
+        if step.contamination is not None
+    }
+
+
+def _telling(settings: FilterSection, problems: Mapping[str, Problem]) -> dict[str, str]:
+    """The prompts that tell a step something of their traces."""
+    asked: list[Callable[[str], bool]] = []
+    for step in settings.steps:
+        if step.refusal is not None:
+            asked.append(refusal_tells)
+        elif step.private is not None:
+            asked.append(private_tells(step.private))
+    return {
+        problem.id: problem.prompt
+        for problem in problems.values()
+        if any(tells(problem.prompt) for tells in asked)
+    }
