@@ -206,7 +206,7 @@ def serving(answer: Callable[[Fake, str, str, Any, bytes], Answer]) -> Iterator[
             self.end_headers()
             self.wfile.write(content)
 
-        do_POST = do_DELETE = do_GET  # noqa: N815
+        do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") == "chunked":

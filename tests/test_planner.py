@@ -557,7 +557,14 @@ def test_traces_that_nobody_counted_are_counted_with_the_student_s_tokenizer(
     problem = Problem(id="p", prompt="What is 2 + 3?", reference="5", kind="math", source="s")
     complete(run / "problems", "train", Problem, [problem])
     complete(run / "generate", "traces", Trace, traces)
-    complete(run / "filter", "kept", Kept, [Kept(trace_id=t.id, content="") for t in traces])
+    rows = [
+        Kept(
+            trace_id=one.id, problem_id="p", prompt=problem.prompt, reasoning=one.reasoning or "",
+            answer="5", reference="5", source="s", language="en", content="",
+        )
+        for one in traces
+    ]  # fmt: skip
+    complete(run / "filter", "kept", Kept, rows)
     planned = plan_student(recipe, run, run, "H100")
     assert "counted with the student's tokenizer" in planned.source
     tokenizer = AutoTokenizer.from_pretrained(STUDENT)

@@ -15,6 +15,7 @@ from tracestill.commands.export import export
 from tracestill.commands.pairs import pairs
 from tracestill.commands.plan import plan
 from tracestill.commands.preview import preview
+from tracestill.commands.push import push
 from tracestill.commands.score import score
 from tracestill.commands.serve import serve
 from tracestill.commands.status import status
@@ -30,8 +31,8 @@ app = typer.Typer(
 )
 for command in (
     run.run, run.generate, run.filter_, run.finetune, run.evaluate, run.report,
-    validate, verify, curate, serve, plan, preview, score, pairs, chat, export, status, why,
-    schema,
+    validate, verify, curate, serve, plan, preview, score, pairs, chat, export, push, status,
+    why, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 

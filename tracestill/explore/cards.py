@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune.older import OLDEST
 from tracestill.explore.load import Run, load_run
@@ -14,6 +14,9 @@ from tracestill.recipe.schema import Recipe
 from tracestill.records.content import folder_fingerprint, model_name
 from tracestill.records.figures import ExportFigures, GgufFigures, GgufFile, TrainingFigures
 from tracestill.records.layout import GGUF_FIGURES
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _TAGS = {"adapter": ["lora"], "gguf": ["gguf"]}
 _NAMES = {"student_before": "before", "student_after": "**this student**", "teacher": "teacher"}
@@ -26,11 +29,20 @@ def write_cards(recipe: Recipe, folder: Path, *, evaluated: bool) -> None:
 
     A card is no part of a model's fingerprint: it is written again when more is known.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from tracestill.records import write_atomic
 
     run = load_run(folder)
+    template = card_template("card.md.jinja")
+    for part in ("merged", "adapter", *(["gguf"] if _gguf(run) else [])):
+        if (folder / "finetune" / part).is_dir():
+            text = template.render(**_content(recipe, run, evaluated, part))
+            write_atomic(folder / "finetune" / part / "README.md", text.encode())
+
+
+def card_template(name: str) -> Template:
+    """A template of a card, of those that lie here."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -38,11 +50,13 @@ def write_cards(recipe: Recipe, folder: Path, *, evaluated: bool) -> None:
     )
     environment.filters["percent"] = lambda value: f"{value:.1%}"
     environment.filters["thousands"] = lambda value: f"{value:,}"
-    template = environment.get_template("card.md.jinja")
-    for part in ("merged", "adapter", *(["gguf"] if _gguf(run) else [])):
-        if (folder / "finetune" / part).is_dir():
-            text = template.render(**_content(recipe, run, evaluated, part))
-            write_atomic(folder / "finetune" / part / "README.md", text.encode())
+    return environment.get_template(name)
+
+
+def made_by(run: Run) -> str:
+    """The revision of tracestill that made a run."""
+    git = run.provenance.get("git") or {}
+    return (git.get("revision") or "unknown") + (" (changed)" if git.get("dirty") else "")
 
 
 def _content(recipe: Recipe, run: Run, evaluated: bool, part: str) -> dict[str, Any]:
@@ -52,7 +66,6 @@ def _content(recipe: Recipe, run: Run, evaluated: bool, part: str) -> dict[str, 
     results = run.results() if evaluated else None
     evaluate, student = recipe.evaluate, recipe.finetune
     longest = evaluate.max_tokens or getattr(recipe.generate, "max_tokens", None)
-    git = run.provenance.get("git") or {}
     gguf, folder = _gguf(run), run.path / "finetune" / "merged"
     return {
         "metadata": _metadata(recipe, part),
@@ -67,7 +80,7 @@ def _content(recipe: Recipe, run: Run, evaluated: bool, part: str) -> dict[str, 
         "sees": "text_config" in json.loads((folder / "config.json").read_text()),
         "student": model_name(student.student),
         "base": None if student.student.startswith("/") else student.student,
-        "teacher": _teacher(recipe),
+        "teacher": teacher_name(recipe),
         "system": student.system_prompt,
         "names": _NAMES,
         "results": results,
@@ -83,7 +96,7 @@ def _content(recipe: Recipe, run: Run, evaluated: bool, part: str) -> dict[str, 
         "oldest": OLDEST,
         "made": _made(recipe, run, tuned),
         "settings": _settings(recipe),
-        "revision": (git.get("revision") or "unknown") + (" (changed)" if git.get("dirty") else ""),
+        "revision": made_by(run),
     }
 
 
@@ -149,7 +162,8 @@ def _metadata(recipe: Recipe, part: str) -> str:
     return yaml.safe_dump(values, sort_keys=False)
 
 
-def _teacher(recipe: Recipe) -> str:
+def teacher_name(recipe: Recipe) -> str:
+    """A recipe's teacher, for people."""
     teacher = recipe.generate
     if isinstance(teacher, ImportTeacher):
         return teacher.teacher or f"the teacher of {teacher.dataset or teacher.layout}"
@@ -168,8 +182,8 @@ def _made(recipe: Recipe, run: Run, tuned: TrainingFigures) -> list[tuple[str, s
         rows.append(
             (
                 "teacher",
-                f"{_teacher(recipe)}, temperature {teacher.temperature}, top-p {teacher.top_p}, "
-                f"at most {teacher.max_tokens:,} tokens",
+                f"{teacher_name(recipe)}, temperature {teacher.temperature}, "
+                f"top-p {teacher.top_p}, at most {teacher.max_tokens:,} tokens",
             )
         )
     filtered = run.manifest("filter")

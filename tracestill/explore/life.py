@@ -62,9 +62,11 @@ def life(run: Path, trace_id: str) -> list[Event]:
     if read_manifest(run / "filter") is None:
         return [*events, Event(what="filter", said="has not come so far")]
     events += _verdict(run, trace.id)
-    drop = next((one for one in read_table(run / "filter", "drops", Drop) if _of(one, trace)), None)
+    drop = next(
+        (one for one in read_table(run / "filter", "drops", Drop) if one.trace_id == trace.id), None
+    )
     events += _steps(run, drop)
-    kept = any(_of(one, trace) for one in read_table(run / "filter", "kept", Kept))
+    kept = trace.id in open_table(run / "filter", "kept", Kept).column("trace_id")
     assert kept == (drop is None), f"{trace.id} is both kept and dropped, or neither"
     return [*events, *_learnt(run, trace.id, kept)]
 
@@ -88,10 +90,6 @@ class Written:
     """Who wrote a trace, as a table's row."""
 
     teacher: Teacher
-
-
-def _of(one: Drop | Kept, trace: TraceText) -> bool:
-    return one.trace_id == trace.id
 
 
 def _verdict(run: Path, trace_id: str) -> list[Event]:

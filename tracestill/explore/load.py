@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tracestill.explore.shown import Shown, shown_traces
 from tracestill.records.figures import EvaluationFigures, ModelFigures, TrainingFigures
@@ -30,8 +30,7 @@ class Run:
         """The resolved recipe, with every default."""
         import yaml
 
-        values: dict[str, Any] = yaml.safe_load((self.path / RECIPE).read_text())
-        return values
+        return cast(dict[str, Any], yaml.safe_load((self.path / RECIPE).read_text()))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -142,9 +141,12 @@ class Run:
 
     def kept(self) -> pd.DataFrame:
         """The traces that no filter dropped: what the student is given."""
+        from tracestill.records import Kept, open_table
+
         traces, manifest = self.traces(), self.manifest("filter")
         if manifest is not None and "kept" in manifest.tables:
-            kept = traces["id"].isin(self.frame("filter", "kept")["trace_id"])
+            table = open_table(self.path / "filter", "kept", Kept)
+            kept = traces["id"].isin(set(table.column("trace_id")))
         else:  # runs of before format 3
             kept = ~traces["id"].isin(self.drops()["trace_id"])
         return traces[kept].reset_index(drop=True)
@@ -260,8 +262,8 @@ class Run:
             ValueError: there is no such trace.
 
         """
-        for shown in self.shown([trace_id]):
-            return shown
+        if found := self.shown([trace_id]):
+            return found[0]
         raise ValueError(f"{self.path} has no trace {trace_id}")
 
     def shown(self, trace_ids: Iterable[str]) -> list[Shown]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -33,22 +34,23 @@ def egress_mistakes(recipe: Recipe) -> list[str]:
     """A line for each endpoint, and for each proxy on the way to one, that is neither on this
     machine nor allowed. No line shows a URL, which may hold a password.
     """
-    mistakes: list[str] = []
-    for key, url, allowed_by in _endpoints(recipe):
-        try:
-            hosts = [("", host_of(allowed_by))]
-            if proxy := proxy_of(url):
-                hosts.append(("the proxy that the environment sets, ", _proxy_host(proxy)))
-        except ValueError as error:
-            mistakes.append(f"{key}: {error}")
-            continue
-        mistakes += [
-            f"{key}: {what}{host} is not this machine, and nothing leaves it unless the recipe "
-            f"says so: add {host} to egress.allow, as in `egress: {{allow: [{_quoted(host)}]}}`"
-            for what, host in hosts
-            if not is_loopback(host) and host not in recipe.egress.allow
-        ]
-    return list(dict.fromkeys(mistakes))
+    mistakes = (_mistakes_of(recipe, *endpoint) for endpoint in _endpoints(recipe))
+    return list(dict.fromkeys(itertools.chain.from_iterable(mistakes)))
+
+
+def _mistakes_of(recipe: Recipe, key: str, url: str, allowed_by: str) -> list[str]:
+    try:
+        hosts = [("", host_of(allowed_by))]
+        if proxy := proxy_of(url):
+            hosts.append(("the proxy that the environment sets, ", _proxy_host(proxy)))
+    except ValueError as error:
+        return [f"{key}: {error}"]
+    return [
+        f"{key}: {what}{host} is not this machine, and nothing leaves it unless the recipe "
+        f"says so: add {host} to egress.allow, as in `egress: {{allow: [{_quoted(host)}]}}`"
+        for what, host in hosts
+        if not is_loopback(host) and host not in recipe.egress.allow
+    ]
 
 
 def _proxy_host(proxy: str) -> str:
@@ -70,4 +72,16 @@ def check_egress(recipe: Recipe) -> None:
 
     """
     if mistakes := egress_mistakes(recipe):
+        raise ValueError("\n".join(mistakes))
+
+
+def check_push(recipe: Recipe, url: str) -> None:
+    """Refuse to send a run's results to the hub at `url` where the recipe lists hosts and this one
+    is not among them. Where it lists none, the command that sends them says it.
+
+    Raises:
+        ValueError: the recipe does not allow the host, with the key to add.
+
+    """
+    if recipe.egress.allow and (mistakes := _mistakes_of(recipe, "push", url, url)):
         raise ValueError("\n".join(mistakes))

@@ -23,6 +23,7 @@ from tracestill.records.schema import (
     Drop,
     Finish,
     Kept,
+    KeptContent,
     Kind,
     Learnt,
     Match,
@@ -40,7 +41,14 @@ from tracestill.records.schema import (
     from_row,
     to_row,
 )
-from tracestill.records.tables import Table, open_table, read_table, table_files, write_table
+from tracestill.records.tables import (
+    Table,
+    has_columns,
+    open_table,
+    read_table,
+    table_files,
+    write_table,
+)
 from tracestill.records.usable import unusable
 from tracestill.records.verifier import Verifier
 
@@ -53,6 +61,7 @@ __all__ = [
     "Finish",
     "Journal",
     "Kept",
+    "KeptContent",
     "Kind",
     "Learnt",
     "Manifest",
@@ -81,6 +90,7 @@ __all__ = [
     "file_fingerprint",
     "folder_fingerprint",
     "from_row",
+    "has_columns",
     "missing_file",
     "open_table",
     "problem_id",

@@ -36,12 +36,17 @@ _FIGURES: dict[str, type[Figures]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A Parquet file of a table: its name, its rows, its size in bytes, its content's hash."""
+    """A Parquet file of a table: its name, its rows, its size in bytes, its content's hash.
+
+    `content` is the hash of the columns that alone decide whether a stage that reads the table is
+    made again, and None where all of them do.
+    """
 
     file: str
     rows: int
     bytes: int
     sha256: str
+    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +102,7 @@ class Manifest:
     def content(self, *names: str) -> str:
         """A hash of what the stage made: of the tables and folders of these names, or of all."""
         shards = {
-            name: [shard.sha256 for shard in shards]
+            name: [shard.content or shard.sha256 for shard in shards]
             for name, shards in self.tables.items()
             if not names or name in names
         }

@@ -199,9 +199,25 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A trace that no filter dropped. `content` is a hash of all that a student can learn of it, so
-    that a training depends on nothing else.
+    """A trace that no filter dropped. `prompt`, `reasoning` (empty where it has none) and `answer`
+    are as the student learns them, `source` is the problem's task, and `content` is a hash of all
+    that a student can learn of it.
     """
+
+    trace_id: str
+    problem_id: str
+    prompt: str
+    reasoning: str
+    answer: str
+    reference: str
+    source: str
+    language: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptContent:
+    """Of a kept trace what a training depends on: nothing else makes it again."""
 
     trace_id: str
     content: str

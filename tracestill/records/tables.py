@@ -27,8 +27,18 @@ SHARD_ROWS = 20_000
 _GROUP_ROWS = 500  # rows in memory at once, when writing and when reading; a trace has 100 kB
 
 
-def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> list[Shard]:
-    """Write records as `<name>-00000.parquet`, …, replacing the table that was there."""
+def write_table(
+    folder: Path,
+    name: str,
+    record: type[R],
+    rows: Iterable[R],
+    content: type[Any] | None = None,
+) -> list[Shard]:
+    """Write records as `<name>-00000.parquet`, …, replacing the table that was there.
+
+    `content` is a record of those of the columns that alone decide whether a stage that reads the
+    table is made again; None: all do.
+    """
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +67,7 @@ def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> 
                 os.fsync(synced.fileno())
                 sha256 = hashlib.file_digest(synced, "sha256").hexdigest()
                 size = synced.tell()
+            decides = _hash_of_columns(temporary, content) if content else None
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -66,6 +77,7 @@ def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> 
                 rows=written,
                 bytes=size,
                 sha256=sha256,
+                content=decides,
             )
         )
     keep = {shard.file for shard in shards}
@@ -74,6 +86,23 @@ def write_table(folder: Path, name: str, record: type[R], rows: Iterable[R]) -> 
             stale.unlink()
     sync_folder(folder)
     return shards
+
+
+def _hash_of_columns(path: Path, record: type[Any]) -> str:
+    """The hash that a shard would have if it held nothing but the columns of `record`, so that a
+    table that has gained columns counts as the one that it was.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names, schema, alone = _names(record), arrow_schema(record), pa.BufferOutputStream()
+    with (
+        pq.ParquetFile(path, pre_buffer=False) as file,
+        pq.ParquetWriter(alone, schema, compression="zstd") as written,
+    ):
+        for group in range(file.num_row_groups):
+            written.write_table(file.read_row_group(group, columns=names).select(names))
+    return hashlib.sha256(alone.getvalue()).hexdigest()
 
 
 def _arrow(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -181,6 +210,20 @@ def open_table(folder: Path, name: str, record: type[R]) -> Table[R]:
 def _names(record: type) -> list[str]:
     """The columns that a record is made of: a table may have more."""
     return [field.name for field in dataclasses.fields(record)]
+
+
+def has_columns(folder: Path, name: str, record: type) -> bool:
+    """Whether a complete stage's table has all the columns of a record: one of an older version may
+    have fewer.
+
+    Raises:
+        ValueError: the stage is not complete, has no such table, or a shard is damaged.
+
+    """
+    import pyarrow.parquet as pq
+
+    first = table_files(folder, name)[0]  # an empty table has a shard too
+    return set(_names(record)) <= set(pq.read_schema(first).names)
 
 
 def table_files(folder: Path, name: str) -> list[Path]:

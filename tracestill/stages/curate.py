@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class KeptRow:
     """A trace that passed, with its problem."""
 
-    id: str
+    trace_id: str
     problem_id: str
     prompt: str
     reasoning: str
@@ -78,7 +78,7 @@ def curate(
 
 def _row(problem: Problem, text: TraceText) -> KeptRow:
     return KeptRow(
-        id=text.id,
+        trace_id=text.id,
         problem_id=problem.id,
         prompt=problem.prompt,
         reasoning=text.reasoning or "",

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracestill.recipe.generate import ServedTeacher
 from tracestill.recipe.schema import Recipe
-from tracestill.records import AnyTrace, Kept, Problem, TraceText, digest, open_table, read_table
+from tracestill.records import (
+    AnyTrace,
+    Kept,
+    Problem,
+    TraceText,
+    digest,
+    has_columns,
+    open_table,
+    read_table,
+)
 
 if TYPE_CHECKING:
     from finetune.sample import Example
@@ -43,13 +52,63 @@ def content(example: Example) -> str:
     return digest(values)
 
 
-def kept_examples(recipe: Recipe, run: Path) -> list[Example]:
-    """The traces that no filter dropped, as examples, in the order of the table of traces."""
+def kept_row(recipe: Recipe) -> Callable[[Problem, AnyTrace], Kept]:
+    """A function that makes a problem and its trace a row of the table `kept`."""
+    made = example_of(recipe)
+
+    def row(problem: Problem, trace: AnyTrace) -> Kept:
+        example = made(problem, trace)
+        return Kept(
+            **asdict(example),
+            content=content(example),
+            problem_id=problem.id,
+            reference=problem.reference,
+        )
+
+    return row
+
+
+def kept_rows(recipe: Recipe, run: Path) -> Iterator[Kept]:
+    """The traces that no filter dropped, in the order of the table of traces.
+
+    Raises:
+        ValueError: the stage filter is not complete, or a shard is damaged.
+
+    """
+    if has_columns(run / "filter", "kept", Kept):
+        yield from read_table(run / "filter", "kept", Kept)
+        return
+    # An older version wrote which traces were kept, and not what they say.
     kept = set(open_table(run / "filter", "kept", Kept).column("trace_id"))
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
-    made = example_of(recipe)
-    traces = read_table(run / "generate", "traces", TraceText)
-    return [made(problems[trace.problem_id], trace) for trace in traces if trace.id in kept]
+    row = kept_row(recipe)
+    for trace in read_table(run / "generate", "traces", TraceText):
+        if trace.id in kept:
+            yield row(problems[trace.problem_id], trace)
+
+
+def kept_examples(recipe: Recipe, run: Path) -> list[Example]:
+    """The traces that no filter dropped, as examples, in the order of the table of traces.
+
+    Raises:
+        ValueError: as `kept_rows`.
+
+    """
+    return [example_of_row(row) for row in kept_rows(recipe, run)]
+
+
+def example_of_row(row: Kept) -> Example:
+    """The example that a row of the table `kept` was made of."""
+    from finetune.sample import Example
+
+    return Example(
+        trace_id=row.trace_id,
+        prompt=row.prompt,
+        reasoning=row.reasoning,
+        answer=row.answer,
+        source=row.source,
+        language=row.language,
+    )
 
 
 def _prompt(recipe: Recipe) -> Callable[[str], str]:

@@ -17,6 +17,7 @@ from tracestill.records import (
     Doubt,
     Drop,
     Kept,
+    KeptContent,
     Mended,
     OnProgress,
     PassRate,
@@ -37,7 +38,7 @@ from tracestill.records.content import model_fingerprint
 from tracestill.records.identity import FORMAT
 from tracestill.records.layout import FUNNEL
 from tracestill.stages.asked_model import model_settings
-from tracestill.stages.examples import content, example_of
+from tracestill.stages.examples import kept_row
 from tracestill.stages.judge import open_judge
 from tracestill.stages.problems import BENCHMARKS
 from tracestill.stages.student import AskedStudent, student_content
@@ -122,11 +123,8 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     notes = [references_without_answer(found.doubts)]
     if not found.kept:
         notes.append(why_nothing_is_kept(found.dropped, found.total))
-    made = example_of(recipe)
-    kept = (
-        Kept(trace_id=text.id, content=content(made(problems[text.problem_id], text)))
-        for text in found.kept_texts()
-    )
+    row = kept_row(recipe)
+    kept = (row(problems[text.problem_id], text) for text in found.kept_texts())
     mended = {}
     if recipe.filter.agreement is not None and recipe.filter.agreement.mend:
         mended["mended"] = write_table(folder, "mended", Mended, found.mended)
@@ -146,7 +144,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
             "disputes": write_table(folder, "disputes", Dispute, found.disputes),
             "doubts": write_table(folder, "doubts", Doubt, found.doubts),
             **mended,
-            "kept": write_table(folder, "kept", Kept, kept),
+            "kept": write_table(folder, "kept", Kept, kept, content=KeptContent),
         },
         files=[FUNNEL],
         notes=[note for note in notes if note],

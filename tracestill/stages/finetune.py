@@ -12,19 +12,16 @@ from tracestill.recipe.finetune import NEUTRAL
 from tracestill.recipe.sandbox import Sandbox, read_sandbox
 from tracestill.recipe.schema import Recipe
 from tracestill.records import (
-    Kept,
     Learnt,
     OnProgress,
     Problem,
     StageResult,
-    Trace,
     file_fingerprint,
-    open_table,
     read_table,
     write_table,
 )
 from tracestill.records.content import model_fingerprint
-from tracestill.stages.examples import kept_examples
+from tracestill.stages.examples import kept_examples, kept_rows
 
 if TYPE_CHECKING:
     from finetune.monitor import Grade
@@ -103,10 +100,7 @@ def grade_of(recipe: Recipe, run: Path) -> Grade:
     can be pickled.
     """
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
-    kept = set(open_table(run / "filter", "kept", Kept).column("trace_id"))
-    traces = open_table(run / "generate", "traces", Trace)
-    ids = zip(traces.column("id"), traces.column("problem_id"), strict=True)
-    asked = {trace: problems[problem] for trace, problem in ids if trace in kept}
+    asked = {row.trace_id: problems[row.problem_id] for row in kept_rows(recipe, run)}
     return partial(_grade, asked, read_sandbox(recipe.filter.sandbox))
 
 
