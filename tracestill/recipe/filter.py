@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from tracestill.recipe.filter_steps import DEFAULT, Step, with_steps, without_steps
+from tracestill.recipe.filter_steps import DEFAULT, Step
 from tracestill.recipe.models import LocalModel, ServedModel, engine_of
+from tracestill.recipe.older_steps import with_steps, without_steps
 from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.section import Section
 from tracestill.recipe.selection import Among, StudentSampling

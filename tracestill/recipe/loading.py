@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from tracestill.recipe.errors import Key, Origin, RecipeError, dotted, explain
-from tracestill.recipe.filter_steps import without_steps
+from tracestill.recipe.older_steps import without_steps
 from tracestill.recipe.paths import resolve_paths
 from tracestill.recipe.schema import NAME, Recipe
 from tracestill.recipe.yaml_values import Loader, read_yaml

@@ -1,5 +1,6 @@
 """The ground: the records, their identities, how they lie on disk, and what stages tell."""
 
+from tracestill.records.arrow import arrow_schema, from_row, to_row
 from tracestill.records.content import file_fingerprint, folder_fingerprint
 from tracestill.records.files import write_atomic
 from tracestill.records.identity import bucket, digest, problem_id, trace_id
@@ -37,9 +38,6 @@ from tracestill.records.schema import (
     Trace,
     TraceText,
     Verdict,
-    arrow_schema,
-    from_row,
-    to_row,
 )
 from tracestill.records.tables import (
     Table,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tracestill.records.schema import arrow_schema, to_row
+from tracestill.records.arrow import arrow_schema, to_row
 
 ENDINGS = (".parquet", ".jsonl")
 _ROWS = 500  # in memory at once

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tracestill.records.arrow import arrow_schema, from_row, to_row
 from tracestill.records.files import sync_folder
 from tracestill.records.manifest import Shard, check_files, read_manifest
-from tracestill.records.schema import arrow_schema, from_row, to_row
 
 if TYPE_CHECKING:
     import pyarrow as pa
