@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tracestill.records import AnyTrace
+from tracestill.records.patterns import user_finder
 
 _SHORT = 1_200  # characters of a text that is searched as a whole
 _EDGE = 600  # of a longer one, at each end
-_SECONDS = 2.0  # that a pattern of the user's may take on one text
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 # Where Latin words begin. In Chinese no space tells.
 _WORD = r"(?<![\w'])"
@@ -81,7 +81,11 @@ def statements(topics: Collection[str] | None, own: Mapping[str, Sequence[str]])
         if topics is None or topic in topics
     }
     every = [pattern for patterns in shipped.values() for pattern in patterns]
-    users = {topic: [_own(topic, one) for one in patterns] for topic, patterns in own.items()}
+    key = "filter.steps: refusal: patterns"
+    users = {
+        topic: [user_finder(one, f"{key}.{topic}", ignore_case=True) for one in patterns]
+        for topic, patterns in own.items()
+    }
     searches: dict[str, list[Search]] = {
         topic: [partial(_matches, _one([pattern], re.IGNORECASE)) for pattern in patterns]
         for topic, patterns in shipped.items()
@@ -139,25 +143,6 @@ def _one(patterns: Iterable[str], flags: int = 0) -> re.Pattern[str]:
 
 def _matches(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
     return (found.span() for found in pattern.finditer(text))
-
-
-def _own(topic: str, pattern: str) -> Search:
-    # Not `re`: it can't be told to give up.
-    import regex
-
-    compiled = regex.compile(pattern, regex.IGNORECASE)
-
-    def find(text: str) -> Iterator[tuple[int, int]]:
-        try:
-            for found in compiled.finditer(text, timeout=_SECONDS):
-                yield found.span()
-        except TimeoutError as error:
-            raise ValueError(
-                f"filter.steps: refusal: patterns.{topic} takes more than {_SECONDS:.0f} s on a "
-                f"text of {len(text):,} characters: repeat no repetition, as in (a+)+"
-            ) from error
-
-    return find
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:

@@ -16,12 +16,12 @@ from typing import Any, Protocol, TypeVar
 
 from tracestill.recipe.models import Redact
 from tracestill.records import Problem, Trace, TraceText, digest
+from tracestill.records.patterns import user_finder
 from tracestill.records.private import Finder, finder
 
 T = TypeVar("T", Trace, TraceText)
 
 _TEXTS = ("raw", "raw_reasoning", "reasoning", "answer", "error")
-_SECONDS = 2.0  # that a pattern of the user's may take on one text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,8 @@ def redactor(settings: Redact) -> Mask:
 
     """
     finders: dict[str, Finder] = {
-        name: _user_finder(name, pattern) for name, pattern in settings.patterns.items()
+        name: user_finder(pattern, f"redact.patterns.{name}", ", so nothing is sent")
+        for name, pattern in settings.patterns.items()
     }
     finders |= {kind: finder(kind, settings.phone_countries) for kind in settings.kinds}
 
@@ -94,24 +95,6 @@ def redactor(settings: Redact) -> Mask:
         return Masked(texts=tuple(masked), originals=originals, counts=counts)
 
     return mask
-
-
-def _user_finder(name: str, pattern: str) -> Finder:
-    import regex
-
-    compiled = regex.compile(pattern)
-
-    def find(text: str) -> Iterator[tuple[int, int]]:
-        try:
-            for found in compiled.finditer(text, timeout=_SECONDS):
-                yield found.span()
-        except TimeoutError as error:
-            raise ValueError(
-                f"redact.patterns.{name} takes more than {_SECONDS:.0f} s on a text of "
-                f"{len(text):,} characters, so nothing is sent: repeat no repetition, as in (a+)+"
-            ) from error
-
-    return find
 
 
 def _spans(text: str, finders: Mapping[str, Finder]) -> list[tuple[int, int, str]]:

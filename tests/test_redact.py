@@ -296,7 +296,7 @@ def test_a_mistake_in_the_section_is_named(settings: dict[str, Any], message: st
 
 
 def test_a_pattern_that_never_ends_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generate.redact._SECONDS", 0.2)
+    monkeypatch.setattr("tracestill.records.patterns._SECONDS", 0.2)
     mask = redactor(Redact(patterns={"slow": "(?:a|aa)+$"}))
     with pytest.raises(ValueError, match=r"redact\.patterns\.slow takes more than"):
         mask("a" * 5000 + "b")

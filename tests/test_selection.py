@@ -298,8 +298,16 @@ def test_patterns_drop_by_prompt_reasoning_and_answer() -> None:
         ("pattern 3", "its answer: https://"),
     ]
     assert found.drops[2].detail == "its problem's prompt"
-    with pytest.raises(ValueError, match=r"'\(' is no regular expression"):
+    with pytest.raises(ValueError, match="no regular expression"):
         FilterSection.model_validate({"steps": [{"pattern": {"drop": ["("]}}]})
+
+
+def test_a_pattern_that_never_ends_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracestill.records.patterns._SECONDS", 0.2)
+    endless = FilterSection.model_validate({"steps": [{"pattern": {"drop": ["(?:a|aa)+$"]}}]})
+    long = trace(next(iter(PROBLEMS.values())), answer="a" * 5000 + "b")
+    with pytest.raises(ValueError, match=r"steps: pattern: .* takes more than 0 s on a text"):
+        filter_traces([long], PROBLEMS, [], endless, ignore_progress)
 
 
 def answers(of: Problem, *given: str) -> list[Trace]:

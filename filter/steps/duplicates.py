@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from filter.hashing import Hashes, run_sets, similarities, spaced_buffers
-from filter.near import bands_of, find_twins, near_twins, text_keys
+from filter.near import Twins, bands_of, find_twins, near_twins, text_keys
 from filter.steps.step import Mark, Places, View, preferred, whole_text
 from tracestill.recipe.filter_steps import Exact, Near
 from tracestill.records import AnyTrace
@@ -108,23 +108,32 @@ class NearStep:
             yield own
 
     def _problems(self, view: View) -> Iterator[Mark]:
-        """Problems by their prompts. The order is that of their first traces that should stay."""
-        live = preferred(view, self.settings.keep)
-        numbers = view.index.problems[live]
-        _, firsts = np.unique(numbers, return_index=True)
-        ordered = numbers[np.sort(firsts)]
-        prompts = [view.problems[number].prompt for number in ordered]
-        twins = near_twins(
-            prompts, self.settings.ngram, self.settings.threshold, groups=numbers_in(prompts)
-        )
-        details = {
-            int(ordered[at]): f"its problem is like {view.problems[ordered[twins.of[at]]].id}, "
-            f"similarity {twins.similarity[at]:.3f}"
-            for at in np.flatnonzero(twins.of >= 0)
-        }
-        for place, number in zip(live.tolist(), numbers.tolist(), strict=True):
-            if number in details:
-                yield Mark(place, "near_duplicate", details[number])
+        def twins(prompts: Sequence[str]) -> Twins:
+            groups = numbers_in(prompts)
+            return near_twins(prompts, self.settings.ngram, self.settings.threshold, groups=groups)
+
+        return like_problems(view, self.settings.keep, twins, "near_duplicate")
+
+
+def like_problems(
+    view: View, keep: Sequence[str], find: Callable[[Sequence[str]], Twins], reason: str
+) -> Iterator[Mark]:
+    """Drop the traces of problems whose prompts are like another's that stays, by what `find` says
+    of the prompts. They are in the order of their first traces that should stay.
+    """
+    live = preferred(view, keep)
+    numbers = view.index.problems[live]
+    _, firsts = np.unique(numbers, return_index=True)
+    ordered = numbers[np.sort(firsts)]
+    twins = find([view.problems[number].prompt for number in ordered])
+    details = {
+        int(ordered[at]): f"its problem is like {view.problems[ordered[twins.of[at]]].id}, "
+        f"similarity {twins.similarity[at]:.3f}"
+        for at in np.flatnonzero(twins.of >= 0)
+    }
+    for place, number in zip(live.tolist(), numbers.tolist(), strict=True):
+        if number in details:
+            yield Mark(place, reason, details[number])
 
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")

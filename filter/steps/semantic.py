@@ -9,7 +9,8 @@ import numpy as np
 
 from filter.embedding import embed_all, load_embedder, similar_twins
 from filter.hashing import Hashes
-from filter.steps.duplicates import numbers_in
+from filter.near import Twins
+from filter.steps.duplicates import like_problems, numbers_in
 from filter.steps.step import Mark, Places, View, preferred, whole_text
 from tracestill.recipe.filter_steps import Semantic
 from tracestill.records import AnyTrace
@@ -43,27 +44,17 @@ class SemanticStep:
         return self._problems(view) if self.settings.on == "problem" else self._traces(view)
 
     def _problems(self, view: View) -> Iterator[Mark]:
-        """Problems by their prompts. The order is that of their first traces that should stay."""
-        live = preferred(view, self.settings.keep)
-        numbers = view.index.problems[live]
-        _, firsts = np.unique(numbers, return_index=True)
-        ordered = numbers[np.sort(firsts)]
-        parts = (
-            (rows, [view.problems[number].prompt for number in ordered[rows]])
-            for begin in range(0, len(ordered), _PROMPTS)
-            for rows in [np.arange(begin, min(begin + _PROMPTS, len(ordered)))]
-        )
-        vectors = embed_all(parts, len(ordered), load_embedder(self.settings.model), view.scratch)
-        groups = numbers_in(view.problems[number].prompt for number in ordered)
-        twins = similar_twins(vectors, self.settings.threshold, groups)
-        details = {
-            int(ordered[at]): f"its problem is like {view.problems[ordered[twins.of[at]]].id}, "
-            f"similarity {twins.similarity[at]:.3f}"
-            for at in np.flatnonzero(twins.of >= 0)
-        }
-        for place, number in zip(live.tolist(), numbers.tolist(), strict=True):
-            if number in details:
-                yield Mark(place, "semantic_duplicate", details[number])
+        def twins(prompts: Sequence[str]) -> Twins:
+            parts = (
+                (rows, [prompts[row] for row in rows.tolist()])
+                for begin in range(0, len(prompts), _PROMPTS)
+                for rows in [np.arange(begin, min(begin + _PROMPTS, len(prompts)))]
+            )
+            embed = load_embedder(self.settings.model)
+            vectors = embed_all(parts, len(prompts), embed, view.scratch)
+            return similar_twins(vectors, self.settings.threshold, numbers_in(prompts))
+
+        return like_problems(view, self.settings.keep, twins, "semantic_duplicate")
 
     def _traces(self, view: View) -> Iterator[Mark]:
         live = preferred(view, self.settings.keep)

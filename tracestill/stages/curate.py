@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracestill.recipe.filter import FilterSection
 from tracestill.recipe.generate import ImportTeacher
-from tracestill.records import Drop, OnProgress, Problem, TraceText
+from tracestill.records import Drop, Kept, OnProgress, Problem
 from tracestill.records.row_file import write_rows
+from tracestill.stages.examples import kept_row
 
 if TYPE_CHECKING:
     from filter.filtering import Filtered
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptRow:
-    """A trace that passed, with its problem."""
-
-    trace_id: str
-    problem_id: str
-    prompt: str
-    reasoning: str
-    answer: str
-    reference: str
-    source: str
-    language: str
 
 
 def curate(
@@ -39,8 +25,8 @@ def curate(
     progress: OnProgress,
 ) -> tuple[Filtered, Counter[str]]:
     """Ask the steps about the traces that `section` says where to find. Writes those that are kept
-    to `kept`, as rows of prompt, reasoning, answer, reference and source, and to `drops` why the
-    others are not; both end in .parquet or .jsonl.
+    to `kept`, as the filter's table of that name has them, and to `drops` why the others are not;
+    both end in .parquet or .jsonl.
 
     Returns:
         What the filter found (its tables are no longer there), and how many traces could not be
@@ -69,21 +55,9 @@ def curate(
             Path(temporary) / "traces.parquet", import_traces(section, walk(section, []), lost)
         )
         found = filter_table([traces], problems, [], settings, Path(temporary) / "parts", progress)
-        rows = (_row(problems[text.problem_id], text) for text in found.kept_texts())
-        write_rows(kept, KeptRow, rows)
+        made = kept_row()
+        rows = (made(problems[text.problem_id], text) for text in found.kept_texts())
+        write_rows(kept, Kept, rows)
         if drops is not None:
             write_rows(drops, Drop, found.drops())
     return found, lost
-
-
-def _row(problem: Problem, text: TraceText) -> KeptRow:
-    return KeptRow(
-        trace_id=text.id,
-        problem_id=problem.id,
-        prompt=problem.prompt,
-        reasoning=text.reasoning or "",
-        answer=text.answer or "",
-        reference=problem.reference,
-        source=problem.source,
-        language=problem.language,
-    )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from finetune.sample import Example
 
 
-def example_of(recipe: Recipe) -> Callable[[Problem, AnyTrace], Example]:
+def example_of(recipe: Recipe | None) -> Callable[[Problem, AnyTrace], Example]:
     """A function that makes a problem and its trace an example. Prompts have placeholders where
     the traces have them.
     """
@@ -52,8 +52,10 @@ def content(example: Example) -> str:
     return digest(values)
 
 
-def kept_row(recipe: Recipe) -> Callable[[Problem, AnyTrace], Kept]:
-    """A function that makes a problem and its trace a row of the table `kept`."""
+def kept_row(recipe: Recipe | None = None) -> Callable[[Problem, AnyTrace], Kept]:
+    """A function that makes a problem and its trace a row of the table `kept`; without a recipe
+    prompts are as they are.
+    """
     made = example_of(recipe)
 
     def row(problem: Problem, trace: AnyTrace) -> Kept:
@@ -111,10 +113,10 @@ def example_of_row(row: Kept) -> Example:
     )
 
 
-def _prompt(recipe: Recipe) -> Callable[[str], str]:
+def _prompt(recipe: Recipe | None) -> Callable[[str], str]:
     from generate.redact import redactor
 
-    teacher = recipe.generate
+    teacher = recipe.generate if recipe is not None else None
     if not isinstance(teacher, ServedTeacher) or teacher.redact is None or teacher.redact.restore:
         return lambda prompt: prompt
     mask, system = redactor(teacher.redact), teacher.system_prompt or ""
