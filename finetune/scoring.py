@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from finetune.encoding import decode
 from finetune.findings import UnlearnableError
-from finetune.loss import CHUNK_BYTES, logits_divisor
+from finetune.loss import CHUNK_BYTES, add_token_loss, logits_divisor
 from finetune.packing import AttentionLayout, batch, pack, tensors
+from finetune.packing_check import check_packing
 from finetune.prepare import prepare
 from finetune.sample import IGNORED, Example, Sample
 from finetune.sizing import size_up
@@ -57,7 +58,8 @@ class Scorer:
         that the student can't learn, or that are longer than `max_length`, have none.
 
         Raises:
-            ValueError: the student can't be loaded, or template and settings do not fit it.
+            ValueError: the student can't be loaded, template and settings do not fit it, or its
+                samples see each other in a row.
 
         """
         student = model_folder(self.settings.student)
@@ -77,6 +79,9 @@ class Scorer:
             sized = size_up(settings, prepared.config, lengths).settings
             loaded = load_student(student, sized, settings.max_length)
             self._loaded, self._layout = loaded.model.eval(), loaded.layout
+            add_token_loss(self._loaded)
+            if settings.packing:
+                check_packing(self._loaded, samples, self._layout, pad_id(tokenizer))
         found: dict[str, Score] = {}
         for sample, tokens in self._tokens(samples, tokenizer):
             found[sample.trace_id] = Score(

@@ -56,13 +56,14 @@ class AskedStudent:
     progress: OnProgress = ignore_progress
     _scorer: Scorer | None = field(default=None, repr=False)
     _tokenizer: Any = None
+    _known: dict[str, Score | None] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """For the filter's processes, which count tokens: without problems and what is loaded, and
         without the progress, which belongs to the first process.
         """
-        left_out = {"problems": {}, "progress": ignore_progress, "_scorer": None}
-        return {**self.__dict__, **left_out, "_tokenizer": None}
+        loaded = dict.fromkeys(("_scorer", "_tokenizer", "_known"))
+        return {**self.__dict__, **loaded, "problems": {}, "progress": ignore_progress}
 
     def tokens(self, traces: Sequence[AnyTrace]) -> list[int]:
         """How many tokens reasoning and answer of each trace are in its tokenizer."""
@@ -78,17 +79,21 @@ class AskedStudent:
         """How it takes to each trace, None where it can't learn it."""
         made = example_of(self.recipe)
         examples = [made(self.problems[trace.problem_id], trace) for trace in traces]
-        keys = [digest(content(example), self._key()) for example in examples]
-        known = self._known(local)
-        lacking = [one for one, key in zip(examples, keys, strict=True) if key not in known]
-        fresh = self._scored().score(lacking, self.progress, local=local) if lacking else {}
-        with Journal(self._path) as journal:
-            for example, key in zip(examples, keys, strict=True):
-                if key not in known:
-                    score = fresh.get(example.trace_id)
-                    known[key] = score
-                    row = {"local_too": local, "score": None if score is None else to_row(score)}
-                    journal.append({"key": key, **row})
+        student = student_content(self.recipe)
+        keys = [digest(content(example), student) for example in examples]
+        known = self._journaled()
+
+        def lacks(key: str) -> bool:
+            score = known.get(key)
+            return key not in known or (local and score is not None and score.local is None)
+
+        lacking = {key: one for key, one in zip(keys, examples, strict=True) if lacks(key)}
+        if lacking:
+            fresh = self._scored().score([*lacking.values()], self.progress, local=local)
+            with Journal(self._path) as journal:
+                for key, example in lacking.items():
+                    score = known[key] = fresh.get(example.trace_id)
+                    journal.append({"key": key, "score": None if score is None else to_row(score)})
         found = [known[key] for key in keys]
         return [  # what is known may be that of a trace with the same text
             None if score is None else replace(score, trace_id=trace.id)
@@ -122,18 +127,15 @@ class AskedStudent:
     def _path(self) -> Path:
         return self.folder / "scores.journal.jsonl"
 
-    def _key(self) -> str:
-        return digest(student_content(self.recipe))
-
-    def _known(self, local: bool) -> dict[str, Score | None]:
-        journals.repair(self._path)
-        known: dict[str, Score | None] = {}
-        if self._path.exists():
-            for row, _ in journals.read(self._path):
-                if row["local_too"] or not local:
-                    score = row["score"]
-                    known[row["key"]] = None if score is None else Score(**score)
-        return known
+    def _journaled(self) -> dict[str, Score | None]:
+        """The scores that there are, by what the trace teaches and what the student is; they are
+        read once, and the caller adds those that it makes.
+        """
+        if self._known is None:
+            journals.repair(self._path)
+            rows = (row for row, _ in journals.read(self._path)) if self._path.exists() else ()
+            self._known = {row["key"]: row["score"] and Score(**row["score"]) for row in rows}
+        return self._known
 
     def _scored(self) -> Scorer:
         from finetune.scoring import Scorer
