@@ -54,9 +54,8 @@ def learnt(order: str, seed: int) -> dict[str, Any]:
     shutil.rmtree(run, ignore_errors=True)
     for stage in ("problems", "generate"):
         shutil.copytree(BASE / stage, run / stage, copy_function=os.link)
-    reverse = ", seed: 0" if order != "random" else f", seed: {seed}"
     steps = (
-        f"[form, verify, exact, {{select: {{by: {order}, per_problem: 1{reverse}}}}}, "
+        f"[form, verify, exact, {{select: {{by: {order}, per_problem: 1, seed: {seed}}}}}, "
         f"{{select: {{by: random, seed: {seed}, tokens: {TOKENS}}}}}]"
     )
     settings = [

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tracestill.records import arrow_schema, from_row, to_row
+from tracestill.records.arrow import arrow_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,11 +50,7 @@ class Parts:
 
     def write_records(self, kind: str, unit: int, record: type, rows: Iterable[Any]) -> None:
         """Write records of one class as a unit's file."""
-        import pyarrow as pa
-
-        self.write(
-            kind, unit, pa.Table.from_pylist([to_row(r) for r in rows], arrow_schema(record))
-        )
+        self.write(kind, unit, arrow_table([to_row(r) for r in rows], arrow_schema(record)))
 
     def records(self, kind: str, units: Sequence[int], record: type[R]) -> Iterator[R]:
         """The records of these units, in order."""

@@ -7,7 +7,7 @@ reasoning that is short.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -15,14 +15,13 @@ from typing import Any
 
 from tracestill.records import AnyTrace
 from tracestill.records.patterns import user_finder
+from tracestill.records.private import Finder
 
 _SHORT = 1_200  # characters of a text that is searched as a whole
 _EDGE = 600  # of a longer one, at each end
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 # Where Latin words begin. In Chinese no space tells.
 _WORD = r"(?<![\w'])"
-
-Search = Callable[[str], Iterator[tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +31,8 @@ class Statements:
     shipped would: one expression at a time, and whatever the case, takes ten times as long.
     """
 
-    topics: Mapping[str, Sequence[Search]]
-    own: Mapping[str, Sequence[Search]]
+    topics: Mapping[str, Sequence[Finder]]
+    own: Mapping[str, Sequence[Finder]]
     latin: re.Pattern[str]
     chinese: re.Pattern[str]
 
@@ -62,7 +61,7 @@ class Statements:
         return not small.isascii() and self.chinese.search(small) is not None
 
 
-def _first(searches: Iterable[Search], text: str, begin: int, piece: str) -> str | None:
+def _first(searches: Iterable[Finder], text: str, begin: int, piece: str) -> str | None:
     """The first statement in a piece of a text that is no character's words."""
     for search in searches:
         for first, last in search(piece):
@@ -86,7 +85,7 @@ def statements(topics: Collection[str] | None, own: Mapping[str, Sequence[str]])
         topic: [user_finder(one, f"{key}.{topic}", ignore_case=True) for one in patterns]
         for topic, patterns in own.items()
     }
-    searches: dict[str, list[Search]] = {
+    searches: dict[str, list[Finder]] = {
         topic: [partial(_matches, _one([pattern], re.IGNORECASE)) for pattern in patterns]
         for topic, patterns in shipped.items()
     }

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tracestill.records import AnyTrace, Problem, TraceText, arrow_schema
+from tracestill.records.arrow import arrow_table
 
 _UNIT_BYTES = 16 << 20  # of text that is read together
 _UNIT_ROWS = 2_000
@@ -212,7 +213,7 @@ def write_texts(path: Path, traces: Iterable[AnyTrace]) -> Path:
     rows = ({name: getattr(trace, name) for name in COLUMNS} for trace in traces)
     with pq.ParquetWriter(path, schema) as file:
         while some := list(itertools.islice(rows, _BATCH)):
-            file.write_table(pa.Table.from_pylist(some, schema))
+            file.write_table(arrow_table(some, schema))
     return path
 
 

@@ -61,6 +61,15 @@ def test_the_default_list_and_parquet(table: Path, tmp_path: Path) -> None:
     assert sorted(kept["reference"]) == ["0", "0", "2", "6", "8"]
 
 
+def test_half_a_surrogate_pair_is_no_end(tmp_path: Path) -> None:
+    source, row = tmp_path / "odd.jsonl", rows()[0]
+    source.write_text(json.dumps({**row, "text": row["text"].replace("word3", "\ud83d")}) + "\n")
+    for out in (tmp_path / "kept.parquet", tmp_path / "kept.jsonl"):
+        done = run_tracestill("curate", source, out, *NAMES, "--steps", "form")
+        assert done.returncode == 0, done.stderr
+        assert out.is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

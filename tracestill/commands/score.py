@@ -37,21 +37,15 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Say how well traces suit the recipe's student (rank-surprisal ratio; lower is better)."""
-    from transformers.utils import logging as transformers_logging
-
     from tracestill.commands.terminal import show_bar
     from tracestill.records.row_file import check_ending, write_rows
     from tracestill.stages.scores import ScoreRow, score_runs
 
     if write is not None:
         check_ending("--write", write)
-    logging.getLogger("bitsandbytes").setLevel(
-        logging.ERROR
-    )  # on kernels that a CPU can do without
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     loaded = read_recipe(recipe, set_)
     own = run_folder(loaded, out)
+    _quieten()
     with show_bar("scoring", quiet) as report:
         rows, scores = score_runs(
             loaded, runs or [own], own / "filter", traces, report, local=local
@@ -59,6 +53,16 @@ def score(
     if write is not None:
         write_rows(write, ScoreRow, map(ScoreRow.of, scores))
     _print(rows, loaded.finetune.student)
+
+
+def _quieten() -> None:
+    """Without what libraries say while a model is loaded."""
+    from transformers.utils import logging as transformers_logging
+
+    # That there are faster kernels than those which a CPU has.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def _print(rows: Sequence[Suitability], student: str) -> None:

@@ -85,3 +85,20 @@ def from_row(record: type[R], row: dict[str, Any]) -> R:
             value = json.loads(value)
         values[item.name] = value
     return record(**values)
+
+
+def arrow_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; half a surrogate pair in a text becomes a question mark."""
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_pylist(rows, schema)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
+        return pa.Table.from_pylist([_as_text(row) for row in rows], schema)
+
+
+def _as_text(value: Any) -> Any:
+    """A row with a question mark for each half of a surrogate pair."""
+    if isinstance(value, dict):
+        return {key: _as_text(item) for key, item in value.items()}
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tracestill.records.arrow import arrow_schema, to_row
+from tracestill.records.arrow import arrow_schema, arrow_table, to_row
 
 ENDINGS = (".parquet", ".jsonl")
 _ROWS = 500  # in memory at once
@@ -39,13 +39,12 @@ def write_rows(path: Path, record: type, rows: Iterable[Any]) -> int:
 
 
 def _parquet(path: Path, record: type, rows: Iterable[Any]) -> int:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema, made, count = arrow_schema(record), map(to_row, rows), 0
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
         while some := list(itertools.islice(made, _ROWS)):
-            file.write_table(pa.Table.from_pylist(some, schema))
+            file.write_table(arrow_table(some, schema))
             count += len(some)
     return count
 

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tracestill.records.arrow import arrow_schema, from_row, to_row
+from tracestill.records.arrow import arrow_schema, arrow_table, from_row, to_row
 from tracestill.records.files import sync_folder
 from tracestill.records.manifest import Shard, check_files, read_manifest
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 R = TypeVar("R")
 SHARD_ROWS = 20_000
@@ -56,7 +56,7 @@ def write_table(
                     room = min(_GROUP_ROWS, SHARD_ROWS - written)
                     group = [to_row(row) for row in itertools.islice(iterator, room)]
                     if group:
-                        file.write_table(_arrow(group, schema))
+                        file.write_table(arrow_table(group, schema))
                     written += len(group)
                     more = len(group) == room
                     if not more:
@@ -103,22 +103,6 @@ def _hash_of_columns(path: Path, record: type[Any]) -> str:
         for group in range(file.num_row_groups):
             written.write_table(file.read_row_group(group, columns=names).select(names))
     return hashlib.sha256(alone.getvalue()).hexdigest()
-
-
-def _arrow(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    import pyarrow as pa
-
-    try:
-        return pa.Table.from_pylist(rows, schema)
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold, is no text
-        return pa.Table.from_pylist([_as_text(row) for row in rows], schema)
-
-
-def _as_text(value: Any) -> Any:
-    """A row with a question mark for each half of a surrogate pair."""
-    if isinstance(value, dict):
-        return {key: _as_text(item) for key, item in value.items()}
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def read_table(folder: Path, name: str, record: type[R]) -> Iterator[R]:

@@ -22,6 +22,7 @@ from tracestill.records import (
     read_manifest,
     read_table,
     table_files,
+    to_row,
     unusable,
 )
 from tracestill.records.content import model_name
@@ -63,14 +64,7 @@ class ScoreRow:
     @staticmethod
     def of(score: Score) -> ScoreRow:
         """A score's row."""
-        return ScoreRow(
-            trace_id=score.trace_id,
-            tokens=score.tokens,
-            rank=score.rank,
-            surprisal=score.surprisal,
-            local=score.local,
-            rsr=score.rsr,
-        )
+        return ScoreRow(**to_row(score), rsr=score.rsr)
 
 
 def score_runs(
