@@ -24,6 +24,7 @@ from tracestill.records.arrow import arrow_table
 _UNIT_BYTES = 16 << 20  # of text that is read together
 _UNIT_ROWS = 2_000
 _BATCH = 256  # rows that are Python's at once
+_SAMPLED = 16  # row groups at least, of which a sample has rows
 _TEXT = ("reasoning", "answer")
 _FIELDS: list[Any] = [
     pa.field("id", pa.string()),
@@ -218,21 +219,23 @@ def write_texts(path: Path, traces: Iterable[AnyTrace]) -> Path:
 
 
 def sample_of(files: Sequence[Path], rows: int, path: Path) -> tuple[Path, int]:
-    """Write about `rows` traces as one file, neighbours together, from all over the table; returns
-    it, and how many traces there are in all.
+    """Write about `rows` traces as one file, neighbours together, evenly from all over the table;
+    returns it, and how many traces there are in all.
     """
     found = trace_files(files)
     groups = [(unit.file, group) for unit in found.units for group in unit.groups]
-    each = max(1, found.rows // max(1, len(groups)))
-    step = max(1, len(groups) * each // max(1, rows))
+    size = max(1, found.rows // max(1, len(groups)))
+    count = min(len(groups), max(_SAMPLED, -(-rows // size)))
     with pq.ParquetWriter(path, arrow_schema(TraceText)) as writer:
         written = 0
-        for file, group in groups[::step]:
-            if written >= rows:
-                break
+        for number in range(count):
+            file, group = groups[number * len(groups) // count]
             with pq.ParquetFile(file) as source:
                 table = source.read_row_group(group, columns=COLUMNS)
-            table = table.slice(0, rows - written).cast(arrow_schema(TraceText))
+            share = -(
+                -(rows - written) // (count - number)
+            )  # what smaller ones lacked, from others
+            table = table.slice(0, share).cast(arrow_schema(TraceText))
             writer.write_table(table)
             written += len(table)
     return path, found.rows

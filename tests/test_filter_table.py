@@ -16,6 +16,7 @@ from test_filter import problem, trace
 
 from filter.filtering import Filtered, filter_table
 from filter.near import near_twins
+from filter.table import sample_of
 from filter.words import grams, split_words
 from tracestill.recipe.filter import FilterSection
 from tracestill.records import Problem, Trace
@@ -224,6 +225,17 @@ def test_a_row_of_many_megabytes_is_dropped_and_the_others_are_judged(tmp_path: 
     assert (drop.trace_id, drop.reason) == (long.id, "unreadable")
     assert drop.detail == "a reasoning of 12,000,000 characters"
     assert found.kept == 2
+
+
+def test_a_sample_is_from_all_over_the_table(tmp_path: Path) -> None:
+    files = written(tmp_path / "traces", traces())
+    path, total = sample_of(files, 36, tmp_path / "sample.parquet")
+    assert total == 108
+    of = pq.read_table(path).column("problem_id").to_pylist()
+    assert len(of) == 36
+    assert len(set(of)) >= 10  # of 12
+    path, _ = sample_of(files, 1_000, tmp_path / "all.parquet")
+    assert pq.read_metadata(path).num_rows == total
 
 
 def test_no_traces_are_filtered_too(tmp_path: Path) -> None:
