@@ -68,7 +68,7 @@ def decide(
     for number, entry in enumerate(work.steps):
         reached = (by < 0) & (by_row >= number)
         entered.append(int(reached.sum()))
-        step = build_step(entry, needs_reasoning=work.needs_reasoning)
+        step = build_step(entry, number, needs_reasoning=work.needs_reasoning)
         if not isinstance(step, GlobalStep):
             by[reached & (by_row == number)] = number
             continue

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from filter.benchmarks import Finder, described
 from filter.steps.contamination import contaminated_problems
 from filter.steps.pattern import problems_with
 from filter.steps.private import tells as private_tells
 from filter.steps.refusal import tells as refusal_tells
+from filter.steps.step import ProblemFacts
 from tracestill.recipe.filter import FilterSection
 from tracestill.records import Problem
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProblemFacts:
-    """Of problems by id; where no step goes by something, it is empty."""
-
-    contaminated: Mapping[int, Mapping[str, str]]
-    """For steps of that name, by their number, the contaminated problems."""
-    matching: Mapping[int, frozenset[str]]
-    """For steps by patterns in prompts, by their number, the problems in which one is found."""
-    languages: Mapping[str, str]
-    """Where they are not English."""
-    tasks: Mapping[str, str]
-    prompts: Mapping[str, str]
-    """Those that tell the steps something."""
-    benchmarks: Finder | None
 
 
 def facts_of(

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from filter.facts import ProblemFacts
 from filter.hashing import Hashes
 from filter.parts import Parts
 from filter.steps import Facts, build_step
-from filter.steps.step import GlobalStep, Student
+from filter.steps.step import GlobalStep, ProblemFacts, Student
 from filter.table import Unit, read_unit
 from tracestill.recipe.filter_steps import Step
 from tracestill.records import AnyTrace, Drop, TraceText, Verdict
@@ -91,23 +90,11 @@ def column(step: int, name: str, number: int) -> str:
 
 
 def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
-    parts, facts = Parts(work.parts), work.facts
+    parts = Parts(work.parts)
     verdicts = {v.trace_id: v for v in parts.records(work.verdicts, [unit.number], Verdict)}
+    facts = Facts(problems=work.facts, verdicts=verdicts, student=work.student)
     steps = [
-        build_step(
-            step,
-            needs_reasoning=work.needs_reasoning,
-            known=Facts(
-                verdicts=verdicts,
-                contaminated=facts.contaminated.get(number, {}),
-                languages=facts.languages,
-                prompts=facts.prompts,
-                benchmarks=facts.benchmarks,
-                tasks=facts.tasks,
-                matching=facts.matching.get(number, ()),
-                student=work.student,
-            ),
-        )
+        build_step(step, number, needs_reasoning=work.needs_reasoning, facts=facts)
         for number, step in enumerate(work.steps)
     ]
     measured = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from filter.benchmarks import Finder
 from filter.steps.contamination import contamination
 from filter.steps.duplicates import ExactStep, NearStep
 from filter.steps.language import language
@@ -15,7 +14,7 @@ from filter.steps.quality import quality
 from filter.steps.refusal import refusal
 from filter.steps.selection import SelectStep
 from filter.steps.semantic import SemanticStep
-from filter.steps.step import GlobalStep, RowStep, Student
+from filter.steps.step import GlobalStep, ProblemFacts, RowStep, Student
 from filter.steps.usability import form, length, verdict
 from tracestill.recipe.filter_steps import Step
 from tracestill.records import Verdict
@@ -27,24 +26,11 @@ FilterStep = RowStep | GlobalStep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What steps by row know: the verdicts of the traces by id, the contaminated problems by id
-    (`contaminated_problems`), the languages of problems by id, where they are not English, the
-    prompts by problem id that tell `refusal` or `private` something, the benchmarks that no trace
-    may hold an item of, the tasks of problems by id, where a step goes by them, the problems in
-    whose prompts the step's patterns are found (`matching`), and the student.
-    """
+    """What steps by row know: of the problems, verdicts by trace id, and the student."""
 
-    verdicts: Mapping[str, Verdict]
-    contaminated: Mapping[str, str]
-    languages: Mapping[str, str]
-    prompts: Mapping[str, str]
-    benchmarks: Finder | None = None
-    tasks: Mapping[str, str] = field(default_factory=dict)
-    matching: Collection[str] = ()
+    problems: ProblemFacts = field(default_factory=ProblemFacts)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     student: Student | None = None
-
-
-NOTHING_KNOWN = Facts(verdicts={}, contaminated={}, languages={}, prompts={})
 
 
 def labels(steps: Sequence[Step]) -> list[str]:
@@ -57,18 +43,24 @@ def labels(steps: Sequence[Step]) -> list[str]:
     return made
 
 
-def build_step(step: Step, *, needs_reasoning: bool, known: Facts = NOTHING_KNOWN) -> FilterStep:
-    """The step of a recipe's entry, with what it must know to be asked about traces by row."""
+def build_step(
+    step: Step, number: int, *, needs_reasoning: bool, facts: Facts | None = None
+) -> FilterStep:
+    """The step of a recipe's entry with this number; by row it can be asked where it is given the
+    facts.
+    """
+    facts = facts or Facts()
+    known = facts.problems
     if step.refusal is not None:
         return refusal(step.refusal, known.prompts)
     if step.form is not None:
         return form(needs_reasoning=needs_reasoning)
     if step.length is not None:
-        return length(step.length, known.tasks, known.student)
+        return length(step.length, known.tasks, facts.student)
     if step.pattern is not None:
-        return pattern(step.pattern, known.matching)
+        return pattern(step.pattern, known.matching.get(number, ()))
     if step.verify is not None:
-        return verdict(known.verdicts, step.verify.keep)
+        return verdict(facts.verdicts, step.verify.keep)
     if step.quality is not None:
         return quality(step.quality)
     if step.language is not None:
@@ -76,7 +68,7 @@ def build_step(step: Step, *, needs_reasoning: bool, known: Facts = NOTHING_KNOW
     if step.private is not None:
         return private(step.private, known.prompts)
     if step.contamination is not None:
-        return contamination(known.contaminated, known.benchmarks)
+        return contamination(known.contaminated.get(number, {}), known.benchmarks)
     if step.exact is not None:
         return ExactStep(step.exact)
     if step.near is not None:

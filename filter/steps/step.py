@@ -12,13 +12,14 @@ column.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from filter.benchmarks import Finder
 from filter.hashing import Hashes
 from filter.table import Index
 from tracestill.records import AnyTrace, Drop, Problem, Score, TraceText
@@ -54,6 +55,23 @@ class Student(Protocol):
     def pass_rates(self, problems: Sequence[Problem]) -> Sequence[float | None]:
         """How often it solves each problem before it is trained, None where that is unknown."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemFacts:
+    """What steps by row know of problems, by id; empty where no step goes by it."""
+
+    contaminated: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """For steps of that name, by their number, the contaminated problems."""
+    matching: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """For steps by patterns in prompts, by their number, the problems in which one is found."""
+    languages: Mapping[str, str] = field(default_factory=dict)
+    """Where they are not English."""
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """Those that tell the steps something."""
+    benchmarks: Finder | None = None
+    """Those that no trace may hold an item of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tracestill.commands.options import Quiet
+from tracestill.commands.options import Columns, Quiet, read_columns
 
 if TYPE_CHECKING:
     from tracestill.recipe.filter import FilterSection
-    from tracestill.recipe.generate import ImportTeacher
     from tracestill.recipe.section import Section
 
 S = TypeVar("S", bound="Section")
@@ -36,10 +35,7 @@ def curate(
     layout: Annotated[
         str, typer.Option("--layout", help="The data set whose columns they have.")
     ] = "table",
-    column: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="NAME=COLUMN", help="Where a column has another name."),
-    ] = None,
+    column: Columns = None,
     kind: Annotated[
         str | None, typer.Option("--kind", help="How answers are judged: math, choice, …")
     ] = None,
@@ -57,6 +53,7 @@ def curate(
     """Ask the filter's steps about files of traces, one step or several."""
     from tracestill.commands.funnel import print_funnel
     from tracestill.commands.terminal import show_bar
+    from tracestill.recipe.generate import ImportTeacher
     from tracestill.records.row_file import check_ending
     from tracestill.stages.curate import curate as ask
 
@@ -64,9 +61,11 @@ def curate(
     if drops is not None:
         check_ending("--drops", drops)
     settings = _settings(steps, selection)
-    section = _section(
-        source, column or [], {"layout": layout, "kind": kind, "reasoning": reasoning}
-    )
+    values = {
+        "engine": "import", "path": source, "layout": layout, "kind": kind, "reasoning": reasoning,
+        "columns": read_columns(column, "prompt"),
+    }  # fmt: skip
+    section = _checked(ImportTeacher, values)
     with show_bar("curating", quiet) as report:
         found, lost = ask(section, settings, target, drops, report)
     if not quiet:
@@ -92,19 +91,6 @@ def _settings(steps: str | None, selection: str | None) -> FilterSection:
         raise ValueError(f"--steps {steps}: it is not YAML") from error
     # One step by its name or with its settings needs no brackets.
     return _checked(FilterSection, {"steps": listed if isinstance(listed, list) else [listed]})
-
-
-def _section(source: str, columns: list[str], said: dict[str, Any]) -> ImportTeacher:
-    from tracestill.recipe.generate import ImportTeacher
-
-    pairs = [entry.partition("=") for entry in columns]
-    if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
-        raise ValueError(f"--column {wrong[0]}: write it as --column prompt=COLUMN")
-    values = {
-        "engine": "import", "path": source, **said,
-        "columns": {name: column for name, _, column in pairs},
-    }  # fmt: skip
-    return _checked(ImportTeacher, values)
 
 
 def _checked(section: type[S], values: dict[str, Any]) -> S:

@@ -22,6 +22,25 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 
 
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME=COLUMN", help="Where a column has another name."),
+]
+
+
+def read_columns(entries: list[str] | None, example: str) -> dict[str, str]:
+    """The columns that `--column` names, by what they hold.
+
+    Raises:
+        ValueError: an entry is not written as NAME=COLUMN; `example` is such a name.
+
+    """
+    pairs = [entry.partition("=") for entry in entries or ()]
+    if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
+        raise ValueError(f"--column {wrong[0]}: write it as --column {example}=COLUMN")
+    return {name: column for name, _, column in pairs}
+
+
 def read_recipe(path: Path, overrides: list[str] | None) -> Recipe:
     """A recipe whose files are all there.
 

@@ -12,17 +12,14 @@ from typing import Annotated
 
 import typer
 
-from tracestill.commands.options import Quiet
+from tracestill.commands.options import Columns, Quiet, read_columns
 from tracestill.records import Outcome
 
 
 def verify(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Rows to judge: .jsonl, .parquet.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The same rows with verdicts.")],
-    column: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="NAME=COLUMN", help="Where a column has another name."),
-    ] = None,
+    column: Columns = None,
     kind: Annotated[
         str | None, typer.Option("--kind", help="The kind of rows that name none: math, choice, …")
     ] = None,
@@ -36,10 +33,7 @@ def verify(
     from tracestill.evaluate.verify_file import verify_file
     from tracestill.recipe.sandbox import read_sandbox
 
-    pairs = [entry.partition("=") for entry in column or ()]
-    if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
-        raise ValueError(f"--column {wrong[0]}: write it as --column completion=COLUMN")
-    names = {name: column for name, _, column in pairs}
+    names = read_columns(column, "completion")
     place = read_sandbox(sandbox)
     with _show_rows(quiet) as progress:
         counts = verify_file(source, target, names, kind, progress, place)

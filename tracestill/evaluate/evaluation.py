@@ -118,13 +118,17 @@ def problem_rates(
     """
     seed = sampling.seed or 0
     traces = _answers(subject, problems, samples, sampling, seed, folder, progress)
-    verdicts = verdicts_of(traces, problems, sandbox)
-    answered = [trace for trace in traces if trace.finish not in FAILED]
-    marks = [
+    marks = _marks(traces, verdicts_of(traces, problems, sandbox))
+    return {problem: sum(own) / len(own) for problem, own in by_problem(marks).items()}
+
+
+def _marks(traces: Sequence[Trace], verdicts: Sequence[Verdict]) -> list[tuple[str, bool]]:
+    """The problem of each answer and whether it is right; of requests that failed there is none."""
+    answered = (trace for trace in traces if trace.finish not in FAILED)
+    return [
         (trace.problem_id, verdict.outcome == "correct")
         for trace, verdict in zip(answered, verdicts, strict=True)
     ]
-    return {problem: sum(own) / len(own) for problem, own in by_problem(marks).items()}
 
 
 def _failures(name: str, traces: Sequence[Trace], most: float) -> list[str]:
@@ -194,10 +198,7 @@ def figures_of(
     """
     tasks = {problem.id: problem.task for problem in problems}
     answered = [trace for trace in traces if trace.finish not in FAILED]
-    marks = [
-        (trace.problem_id, verdict.outcome == "correct")
-        for trace, verdict in zip(answered, verdicts, strict=True)
-    ]
+    marks = _marks(traces, verdicts)
     by_task: dict[str, list[tuple[str, bool]]] = {}
     for problem, right in marks:
         by_task.setdefault(tasks[problem], []).append((problem, right))

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 
 from tracestill.recipe.schema import Recipe
 from tracestill.records import OnProgress, Problem, read_table, table_files
-from tracestill.stages.filter import (
-    asked_student,
-    finder_of,
-    known_rates,
-    known_verdicts,
-    restored,
-)
+from tracestill.stages.filter import filtered
 
 if TYPE_CHECKING:
     from filter.filtering import Filtered
@@ -31,27 +25,15 @@ def funnel_of_sample(
         ValueError: the traces are not there yet.
 
     """
-    from filter.filtering import filter_table
     from filter.table import sample_of
 
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
     files = table_files(run / "generate", "traces")
     with tempfile.TemporaryDirectory() as temporary:
         sample, total = sample_of(files, rows, Path(temporary) / "sample.parquet")
-        clean = recipe.problems.decontaminate
-        found = filter_table(
-            [sample],
-            problems,
-            list(read_table(run / "problems", "heldout", Problem)),
-            recipe.filter.model_copy(update={"agreement": None, "judge": None, "workers": 1}),
-            Path(temporary) / "parts",
-            progress,
-            known=known_verdicts(run),
-            prepare=restored(recipe, problems),
-            needs_reasoning=recipe.finetune.needs_reasoning,
-            benchmarks=finder_of(recipe, run),
-            renumbered=clean.renumbered if clean else None,
-            student=asked_student(recipe, problems, Path(temporary), progress),
-            pass_rates=known_rates(run),
-        )
+        settled = recipe.filter.model_copy(update={"agreement": None, "judge": None, "workers": 1})
+        found = filtered(
+            recipe.model_copy(update={"filter": settled}), run, problems, [sample],
+            Path(temporary) / "parts", Path(temporary), progress,
+        )  # fmt: skip
         return found, total

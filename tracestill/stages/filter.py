@@ -45,6 +45,8 @@ from tracestill.stages.student import AskedStudent, student_content
 
 if TYPE_CHECKING:
     from filter.benchmarks import Finder
+    from filter.filtering import Filtered
+    from tracestill.records.verifier import Verifier
 
 
 def settings(recipe: Recipe) -> Any:
@@ -95,7 +97,6 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
 
     """
     from filter.advice import references_without_answer, why_nothing_is_kept
-    from filter.filtering import filter_table
 
     folder = run / "filter"
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
@@ -104,22 +105,10 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     for other in folder.glob("parts-*"):
         if other != parts:
             shutil.rmtree(other)  # of other settings or traces
-    found = filter_table(
-        table_files(run / "generate", "traces"),
-        problems,
-        list(read_table(run / "problems", "heldout", Problem)),
-        recipe.filter,
-        parts,
-        progress,
+    found = filtered(
+        recipe, run, problems, table_files(run / "generate", "traces"), parts, folder, progress,
         open_judge(judge, recipe.seed, folder, progress) if judge is not None else None,
-        known_verdicts(run),
-        restored(recipe, problems),
-        needs_reasoning=recipe.finetune.needs_reasoning,
-        benchmarks=finder_of(recipe, run),
-        renumbered=clean.renumbered if (clean := recipe.problems.decontaminate) else None,
-        student=asked_student(recipe, problems, folder, progress),
-        pass_rates=known_rates(run),
-    )
+    )  # fmt: skip
     notes = [references_without_answer(found.doubts)]
     if not found.kept:
         notes.append(why_nothing_is_kept(found.dropped, found.total))
@@ -153,7 +142,48 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     return result
 
 
-def finder_of(recipe: Recipe, run: Path) -> Finder | None:
+def filtered(
+    recipe: Recipe,
+    run: Path,
+    problems: Mapping[str, Problem],
+    files: Sequence[Path],
+    parts: Path,
+    said: Path,
+    progress: OnProgress,
+    judge: Verifier | None = None,
+) -> Filtered:
+    """Ask the recipe's steps about the traces in `files`, by what the run knows of them. `parts` is
+    the folder of what is found, `said` that of what the student says, if a step depends on it.
+
+    Raises:
+        ValueError: a file is damaged.
+        RuntimeError: a process can't be started.
+
+    """
+    from filter.filtering import filter_table
+
+    clean, student = recipe.problems.decontaminate, None
+    if recipe.filter.asks_student:
+        student = AskedStudent(recipe=recipe, problems=problems, folder=said, progress=progress)
+    return filter_table(
+        files,
+        problems,
+        list(read_table(run / "problems", "heldout", Problem)),
+        recipe.filter,
+        parts,
+        progress,
+        judge,
+        _known_verdicts(run),
+        _restored(recipe, problems),
+        needs_reasoning=recipe.finetune.needs_reasoning,
+        benchmarks=_finder(recipe, run),
+        renumbered=clean.renumbered if clean else None,
+        student=student,
+        pass_rates=_known_rates(run),
+    )
+
+
+def _finder(recipe: Recipe, run: Path) -> Finder | None:
     """The benchmarks that training must not have seen."""
     if recipe.problems.decontaminate is None:
         return None
@@ -163,16 +193,7 @@ def finder_of(recipe: Recipe, run: Path) -> Finder | None:
     return finder(items, recipe.problems.decontaminate.ngram)
 
 
-def asked_student(
-    recipe: Recipe, problems: Mapping[str, Problem], folder: Path, progress: OnProgress
-) -> AskedStudent | None:
-    """The student, if a step depends on it; what it says is kept in `folder`."""
-    if not recipe.filter.asks_student:
-        return None
-    return AskedStudent(recipe=recipe, problems=problems, folder=folder, progress=progress)
-
-
-def known_rates(run: Path) -> dict[str, float | None] | None:
+def _known_rates(run: Path) -> dict[str, float | None] | None:
     """The teacher's pass rates by problem, where its sampling stopped by a rule: the shares of its
     samples that are right would be biased.
     """
@@ -205,7 +226,7 @@ def _funnel(funnel: Mapping[str, tuple[int, int]], noted: Mapping[str, int]) -> 
     return (json.dumps(rows, indent=2) + "\n").encode()
 
 
-def known_verdicts(run: Path) -> Callable[[Sequence[str]], Mapping[str, Verdict]] | None:
+def _known_verdicts(run: Path) -> Callable[[Sequence[str]], Mapping[str, Verdict]] | None:
     """The verdicts that were made while sampling, by trace id."""
     manifest = read_manifest(run / "generate")
     if manifest is None or "verdicts" not in manifest.tables:
@@ -214,7 +235,7 @@ def known_verdicts(run: Path) -> Callable[[Sequence[str]], Mapping[str, Verdict]
     return lambda ids: {trace: known[trace] for trace in ids if trace in known}
 
 
-def restored(
+def _restored(
     recipe: Recipe, problems: Mapping[str, Problem]
 ) -> Callable[[Iterable[TraceText]], Iterable[TraceText]] | None:
     """A function that gives traces the originals of what was masked, as the references have them;
