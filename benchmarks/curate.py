@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -26,13 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks import curate_corpus as corpus
+from benchmarks.curate_whole import whole
 from filter.benchmarks import finder
-from filter.filtering import filter_table
 from filter.hashing import buffers, run_sets, similarities, spaced_buffers
 from filter.measures import measure_buffers
 from filter.near import bands_of, near_twins
@@ -41,11 +36,8 @@ from filter.steps.language import language
 from filter.steps.quality import quality
 from generate.reasoning import split_reasoning
 from generate.solutions import with_solution
-from tracestill.recipe.filter import FilterSection
 from tracestill.recipe.filter_steps import Language, Quality
-from tracestill.records import BenchmarkItem, Problem, TraceText, arrow_schema
-from tracestill.records.identity import problem_id
-from tracestill.records.progress import ignore_progress
+from tracestill.records import BenchmarkItem, TraceText
 from tracestill.run.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "curate.json"
@@ -291,107 +283,6 @@ def _text(
         id=own, problem_id=problem, sample=sample, reasoning=reasoning, answer=answer,
         finish="stop", error=None, completion_tokens=len(reasoning) // 4,
     )  # fmt: skip
-
-
-def _files(folder: Path, count: int, asked: list[Problem]) -> list[Path]:
-    """Traces of some 15 kB of these problems, in shards of 20,000."""
-    rng = random.Random(1)
-    pool = [corpus.renumbered(text, rng) for text in corpus.solutions() * 3]
-    each = round(15_000 * len(pool) / sum(map(len, pool)))
-    files = []
-    for begin in range(0, count, 20_000):
-        files.append(folder / f"traces-{begin // 20_000:05d}.parquet")
-        writer = None
-        for first in range(begin, min(count, begin + 20_000), 500):
-            rows = []
-            for number in range(first, min(first + 500, count)):
-                text = "\n\n".join(rng.choices(pool, k=each))
-                trace = _text(
-                    f"{number:020d}", asked[number // 4].id, number % 4, f"{text}\nIt is 4."
-                )
-                rows.append({name: getattr(trace, name) for name in trace.__dataclass_fields__})
-            table = pa.Table.from_pylist(rows, arrow_schema(TraceText))
-            writer = writer or pq.ParquetWriter(files[-1], table.schema, compression="zstd")
-            writer.write_table(table)
-        assert writer is not None
-        writer.close()
-    return files
-
-
-class Memory:
-    """The most memory that this process and those that it started hold together, in bytes."""
-
-    def __init__(self) -> None:
-        self.most = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Memory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        own = psutil.Process()
-        while not self._stop.wait(0.2):
-            total = 0
-            for one in [own, *own.children(recursive=True)]:
-                try:
-                    total += one.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.most = max(self.most, total)
-
-
-def whole(small: int) -> dict[str, Any]:
-    """The default steps on many traces."""
-    made: dict[str, Any] = {}
-    counts = [200_000 // small, 50_000 // small, 400_000 // small]
-    asked = [
-        Problem(
-            id=problem_id(f"What is {n} + {4 - n}?", "4"), prompt=f"What is {n} + {4 - n}?",
-            reference="4", kind="math", source="made",
-        )
-        for n in range(max(counts) // 4)
-    ]  # fmt: skip
-    by_id = {one.id: one for one in asked}
-    with tempfile.TemporaryDirectory(dir=os.environ.get("CURATE_FOLDER")) as temporary:
-        for count in counts:
-            folder = Path(temporary) / str(count)
-            folder.mkdir()
-            files = _files(folder, count, asked)
-            for workers in (2, 1) if count == counts[0] else (2,):
-                row = _filter(files, by_id, workers, folder / f"parts-{workers}")
-                row["traces"] = count
-                made[f"{count}, {workers} processes"] = row
-                print(count, workers, json.dumps(row), flush=True)
-            for file in files:
-                file.unlink()
-    return made
-
-
-def _filter(
-    files: Sequence[Path], problems: dict[str, Problem], workers: int, parts: Path
-) -> dict[str, Any]:
-    settings = FilterSection.model_validate({"workers": workers})
-    begin = time.perf_counter()
-    with Memory() as memory:
-        found = filter_table(files, problems, [], settings, parts, ignore_progress)
-        dropped = sum(1 for _ in found.drops())
-    seconds = time.perf_counter() - begin
-    size = sum(
-        pq.ParquetFile(file).metadata.row_group(group).column(column).total_uncompressed_size
-        for file in files
-        for group in range(pq.ParquetFile(file).metadata.num_row_groups)
-        for column in (3, 4)
-    )
-    return {
-        "seconds": seconds, "mb": size / 1e6, "mb_per_second": size / 1e6 / seconds,
-        "memory_gb": memory.most / 1e9, "kept": found.kept, "dropped": dropped,
-    }  # fmt: skip
 
 
 ROWS: dict[str, Callable[[argparse.Namespace], Any]] = {
