@@ -6,15 +6,15 @@ byte in Python; here compiled code does, in a twentieth of the time.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
 
-from filter.hashing import Bytes, compiled
+from filter.hashing import Bytes, Offsets, buffers, compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,21 @@ class Detector:
     rows: npt.NDArray[Any]
     output: npt.NDArray[Any]
 
-    def classify(self, text: str) -> tuple[str, float]:
-        """The language of a text (ISO 639-1) and how sure that is, from 0 to 1."""
-        raw = unicodedata.normalize("NFC", text.lower() if text.isupper() else text).encode()
+    def classify(self, texts: Sequence[str]) -> list[tuple[str, float]]:
+        """The language of each text (ISO 639-1) and how sure that is, from 0 to 1."""
+        data, offsets = buffers(
+            [normalize("NFC", text.lower() if text.isupper() else text) for text in texts]
+        )
         scores = _scores(
-            np.frombuffer(raw, np.uint8), self.moves, self.rows, self.output, self.weights,
-            self.prior,
-        )  # fmt: skip
-        scores /= np.sqrt(max(1, len(raw)))  # so that long texts are not always sure
-        shares = np.exp(scores - scores.max())
-        best = int(shares.argmax())
-        return self.names[best], float(shares[best] / shares.sum())
+            data, offsets, self.moves, self.rows, self.output, self.weights, self.prior
+        )
+        # Divided by that, so that long texts are not always sure.
+        scores /= np.sqrt(np.maximum(1, np.diff(offsets)))[:, None]
+        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        best = shares.argmax(axis=1)
+        sure = shares.max(axis=1) / shares.sum(axis=1)
+        pairs = zip(best.tolist(), sure.tolist(), strict=True)
+        return [(self.names[which], share) for which, share in pairs]
 
 
 def detector(languages: Sequence[str]) -> Detector:
@@ -65,28 +69,34 @@ def detector(languages: Sequence[str]) -> Detector:
 
 @compiled
 def _scores(
-    text: Bytes,
+    data: Bytes,
+    offsets: Offsets,
     moves: npt.NDArray[Any],
     rows: npt.NDArray[Any],
     output: npt.NDArray[Any],
     weights: npt.NDArray[np.float32],
     prior: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float32]:
-    """The logarithm of each language's likelihood, but for a constant."""
-    found = np.empty(len(text), np.int32)
-    state = count = 0
-    for place in range(len(text)):
-        state = int(moves[(int(rows[state]) << 8) + int(text[place])])
-        found[count] = output[state]
-        count += output[state] >= 0
-    ordered = np.sort(found[:count])
-    scores = prior.copy()
-    place = 0
-    while place < count:
-        first = place
-        while place < count and ordered[place] == ordered[first]:
-            place += 1
-        times = np.float32(np.log1p(place - first))
-        for language in range(len(scores)):
-            scores[language] += times * weights[ordered[first], language]
+    """The logarithm of each language's likelihood, but for a constant: shape (texts, languages)."""
+    texts, languages = len(offsets) - 1, len(prior)
+    scores = np.empty((texts, languages), np.float32)
+    times = np.zeros(len(weights), np.int32)  # of each feature in the text
+    seen = np.empty(len(weights), np.int32)
+    for text in range(texts):
+        state = count = 0
+        for place in range(offsets[text], offsets[text + 1]):
+            state = int(moves[(int(rows[state]) << 8) + int(data[place])])
+            feature = output[state]
+            if feature >= 0:
+                if times[feature] == 0:
+                    seen[count] = feature
+                    count += 1
+                times[feature] += 1
+        scores[text] = prior
+        for place in range(count):
+            feature = seen[place]
+            often = np.float32(np.log1p(times[feature]))
+            times[feature] = 0
+            for language in range(languages):
+                scores[text, language] += often * weights[feature, language]
     return scores

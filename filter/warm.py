@@ -18,7 +18,7 @@ def main() -> None:
     near_twins(_TEXTS, 2, 0.9)
     measure(_TEXTS, ["wait"])
     find_items(_TEXTS, index_items(_TEXTS, 5), renumbered=0.8)
-    detector(["en", "de"]).classify(_TEXTS[0])
+    detector(["en", "de"]).classify(_TEXTS)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from finetune.student import load_config
 from finetune.tokenizer import load_tokenizer, settle_contract
 from tracestill.recipe.finetune import FinetuneSection
 
+_UNBOUNDED = 2**31  # tokens: longer than any sample
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -46,3 +48,21 @@ def prepare(
         max_length=settings.max_length, unlearnable=settings.unlearnable, mixed=settings.mixed,
     )  # fmt: skip
     return Prepared(rendered=rendered, tokenizer=tokenizer, config=config, notes=found.notes)
+
+
+def sample_lengths(
+    examples: Sequence[Example], settings: FinetuneSection, student: str, template: Path
+) -> list[tuple[int, int] | None]:
+    """Of each example the tokens of its sample, and how many of them are learnt, however long it
+    is; None where it can't be learnt.
+
+    Raises:
+        ValueError: student, template and settings do not fit together, or no example can be learnt.
+
+    """
+    tokenizer = load_tokenizer(student, settings.revision, template, settings.trust_remote_code)
+    found = settle_contract(tokenizer, settings, template, student)
+    whole = settings.model_copy(update={"max_length": _UNBOUNDED, "unlearnable": "drop"})
+    samples = render(examples, tokenizer, found.contract, whole).samples
+    known = {sample.trace_id: (len(sample.input_ids), sample.learnt) for sample in samples}
+    return [known.get(example.trace_id) for example in examples]

@@ -144,7 +144,7 @@ class Sizing:
         return Conclusion(
             plan=plan_figures(made, self.why),
             predicted=compare(made, tokens_per_second, memory_bytes),
-            hints=hints(self.settings, made.trained, learnt),
+            hints=hints(self.settings, self.device, made.trained, learnt),
         )
 
 

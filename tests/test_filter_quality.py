@@ -55,7 +55,7 @@ def test_there_are_examples_enough_of_each_verdict() -> None:
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_every_language_is_told(code: str) -> None:
     for sentence in LANGUAGES[code]:
-        assert spoken(sentence) == code
+        assert spoken([sentence]) == [code]
     asked = problem("What is it?", "4", language=code)
     whole = " ".join(LANGUAGES[code])
     own = trace(asked, reasoning=whole, answer=LANGUAGES[code][0])
@@ -124,8 +124,15 @@ def test_the_detector_says_what_its_library_says() -> None:
     theirs = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     theirs.set_languages(list(LANGUAGES))
     ours = detector(list(LANGUAGES))
-    for sentence in itertools.chain.from_iterable(LANGUAGES.values()):
-        for part in (sentence, sentence[:25], sentence.upper()):
-            name, share = theirs.classify(part)
-            assert ours.classify(part) == (name, pytest.approx(share, abs=1e-4))
-    assert ours.classify("")[1] < 0.1
+    parts = [
+        part
+        for sentence in itertools.chain.from_iterable(LANGUAGES.values())
+        for part in (sentence, sentence[:25], sentence.upper())
+    ]
+    expected = [theirs.classify(part) for part in parts]
+    assert ours.classify(parts) == [
+        (name, pytest.approx(share, abs=1e-4)) for name, share in expected
+    ]
+    ((_, share),) = ours.classify([""])
+    assert share < 0.1
+    assert ours.classify([]) == []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,57 +10,23 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from finetune.loss import add_token_loss
 from finetune.planner import compare, explain_oom, flops_per_token, plan, read_shape, resolve
 from finetune.planner.calibration import Calibration, read_calibration, write_calibration
-from finetune.planner.devices import Device, cpu, from_driver, named
+from finetune.planner.devices import from_driver, named
 from finetune.planner.known_shapes import known_config
 from finetune.planner.measure import measure_step, training_device
 from finetune.planner.memory import memory
 from finetune.planner.options import needed
-from finetune.planner.plan import hints
-from finetune.planner.probe import probed
 from finetune.planner.shape import FAMILIES
 from finetune.planner.storages import storage_counter
 from finetune.planner.terms import Load, trainable
 from finetune.planner.trace import trace_step
 from finetune.planner.unknown import shape_of
-from finetune.sizing import size_up
 from finetune.student import add_adapter, load_student
-from tracestill.commands.plan import _count
-from tracestill.recipe.finetune import FinetuneSection
-from tracestill.records import Kept, Problem, Sampling, Teacher, Trace, write_table
-from tracestill.records.journal import Journal
-from tracestill.records.manifest import Manifest, write_manifest
-
-ROOT = Path(__file__).parent.parent
-STUDENT = ROOT / "miniature" / "student"
-SMALL: dict[str, Any] = {
-    "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 3,
-    "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 256,
-    "max_position_embeddings": 8192, "hidden_act": "silu", "sliding_window": None,
-}  # fmt: skip
-QWEN_7B: dict[str, Any] = {
-    "model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944,
-    "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
-    "vocab_size": 152064, "tie_word_embeddings": False, "max_position_embeddings": 131072,
-}  # fmt: skip
-QWEN_1_5B: dict[str, Any] = {
-    **QWEN_7B, "hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12,
-    "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
-}  # fmt: skip
-
-
-def settings(**values: Any) -> FinetuneSection:
-    return FinetuneSection(student="", template="", **values)
-
-
-def small(kind: str, **values: Any) -> dict[str, Any]:
-    window = 4096 if kind in ("gemma3_text", "ministral", "olmo3") else None
-    made = {"model_type": kind, "tie_word_embeddings": kind != "llama", "pad_token_id": 0, **SMALL}
-    return {**made, "sliding_window": window, **values}
+from tests.planner_models import QWEN_1_5B, QWEN_7B, SMALL, STUDENT, settings, small
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -95,6 +59,8 @@ def test_says_which_students_it_does_not_know() -> None:
 
 # Each kind of term is in one of them at least: norms by head, tied tables, an adapter on a part,
 # dropout, 4 bits, float32, several samples a row, nothing from an earlier micro-batch, many logits.
+
+
 CASES: list[tuple[str, dict[str, Any], list[int], dict[str, Any]]] = [
     ("qwen2", {"gradient_checkpointing": True}, [2048], {}),
     ("qwen2", {"gradient_checkpointing": False}, [2048], {}),
@@ -147,12 +113,16 @@ LFM2: dict[str, Any] = {
     "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 512,
     "layer_types": ["conv", "full_attention"] * 3,
 }  # fmt: skip
+
+
 QWEN_HYBRID: dict[str, Any] = {
     "model_type": "qwen3_5_text", "hidden_size": 256, "intermediate_size": 1024,
     "num_hidden_layers": 12, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32,
     "vocab_size": 512, "linear_num_key_heads": 4, "linear_num_value_heads": 8,
     "linear_key_head_dim": 32, "linear_value_head_dim": 32, "tie_word_embeddings": True,
 }  # fmt: skip
+
+
 GRANITE_HYBRID: dict[str, Any] = {
     "model_type": "granitemoehybrid", "hidden_size": 256, "intermediate_size": 1024,
     "shared_intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 8,
@@ -181,6 +151,8 @@ def test_traces_a_model_without_formulas_by_a_few_layers_and_tokens(config: dict
 
 
 # Billions of weights, as the makers say on each model's page.
+
+
 SIZES = {
     "Qwen/Qwen2.5-0.5B-Instruct": 0.49, "Qwen/Qwen2.5-7B": 7.61, "Qwen/Qwen2.5-72B": 72.7,
     "Qwen/Qwen3-0.6B": 0.6, "Qwen/Qwen3-4B-Instruct-2507": 4.0, "Qwen/Qwen3-32B": 32.8,
@@ -344,23 +316,6 @@ def test_auto_micro_batch_holds_what_a_step_has() -> None:
     assert 1 <= chosen.micro_batch <= 2
 
 
-def test_on_a_cpu_a_micro_batch_is_large_enough_and_leaves_memory_to_others() -> None:
-    machine = Device(
-        name="CPU", memory=64 * 2**30, flops=5e11, bandwidth=2e10, cuda=False
-    )  # fmt: skip
-    shape = read_shape(json.loads((STUDENT / "config.json").read_text()))
-    chosen, _ = resolve(settings(max_length=256, batch_size=64), shape, machine)
-    assert chosen.micro_batch == 16
-    assert chosen.gradient_checkpointing is False
-    tight = Device(
-        name="CPU", memory=12 * 2**30, flops=5e11, bandwidth=2e10, cuda=False
-    )  # fmt: skip
-    small_student = read_shape(small("qwen2", num_hidden_layers=24, hidden_size=512))
-    chosen, _ = resolve(settings(max_length=2048, batch_size=64), small_student, tight)
-    made = plan(chosen, small_student, tight)
-    assert made.memory.total < 12 * 2**30 / 4
-
-
 @pytest.mark.parametrize(
     ("config", "gpu", "values"),
     [(QWEN_7B, "24GB", {"max_length": 8192, "gradient_checkpointing": False, "micro_batch": 2}),
@@ -438,226 +393,3 @@ def test_compares_what_was_said_with_what_was_measured() -> None:
     assert found["memory_bytes"].difference == pytest.approx(0.1, abs=1e-3)
     assert found["tokens_per_second"].actual == 1000.0
     assert compare(made, 0.0) == {}
-
-
-RECIPE = """\
-name: planned
-problems:
-  train: [{{source: reasoning_gym, family: chain_sum, size: 40}}]
-  heldout: [{{source: reasoning_gym, family: chain_sum, size: 5, seed: 9}}]
-generate: {{model: {student}, samples: 2, max_tokens: 64}}
-finetune:
-  {{student: {student}, template: t.jinja, think: prefilled, stop: <|end|>, max_length: 512,
-   epochs: 2}}
-"""
-
-
-def told(folder: Path, *more: str, student: str = str(STUDENT), forbid: str = "") -> Any:
-    (folder / "t.jinja").write_text("")
-    (folder / "r.yaml").write_text(RECIPE.format(student=student))
-    script = (
-        "import sys\n"
-        f"for name in {forbid.split()!r}: sys.modules[name] = None\n"
-        "from tracestill.commands.app import main\nmain()"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", script, "plan", str(folder / "r.yaml"), "--out",
-         str(folder / "run"), *more],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
-
-
-def test_the_command_plans_without_torch_and_without_a_run(tmp_path: Path) -> None:
-    made = told(tmp_path, "--pilot", "0", "--gpu", "H200", forbid="torch transformers vllm trl")
-    assert made.returncode == 0, made.stderr
-    for part in ("nothing is sampled yet", "it fits", "weights", "H200", "tokens/s",
-                 "minutes a million tokens", "auto: micro_batch"):  # fmt: skip
-        assert part in made.stdout
-    assert not (tmp_path / "run").exists()
-    wrong = told(tmp_path, "--pilot", "0", "--gpu", "H2000")
-    assert wrong.returncode == 1
-    assert len(wrong.stderr.splitlines()) == 1
-    assert "--gpu H2000: not known" in wrong.stderr
-
-
-def test_the_command_says_where_a_hub_student_s_shape_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "t.jinja").write_text("")
-    made = told(tmp_path, "--pilot", "0", student="some/student")
-    assert made.returncode == 0, made.stderr
-    assert "the config.json of some/student is not on this machine" in made.stdout
-    assert "hf download some/student config.json" in made.stdout
-
-
-def test_weights_are_counted_for_people() -> None:
-    counts = (999, 896_000, 999_885_952, 7_615_616_512)
-    assert [_count(value) for value in counts] == ["999", "896 k", "1 B", "7.62 B"]
-
-
-def test_the_command_plans_a_well_known_student_by_its_name(tmp_path: Path) -> None:
-    name = "Qwen/Qwen2.5-7B-Instruct"
-    made = told(tmp_path, "--pilot", "0", "--gpu", "24GB", student=name, forbid="torch")
-    assert made.returncode == 0, made.stderr
-    for part in ("7.62 B weights", "a GPU of 24 GB", "a table that comes with tracestill"):
-        assert part in made.stdout
-
-
-@pytest.mark.slow
-def test_a_teacher_that_is_not_here_is_no_obstacle_to_planning_for_a_gpu(tmp_path: Path) -> None:
-    made = told(tmp_path, "--gpu", "24GB", student="Qwen/Qwen2.5-7B-Instruct")
-    assert made.returncode == 0, made.stderr
-    assert "Teacher: not planned, since it can't be sampled here: " in made.stdout
-    assert "7.62 B weights" in made.stdout
-    alone = told(tmp_path, student="Qwen/Qwen2.5-7B-Instruct")
-    assert alone.returncode == 1
-
-
-def test_the_command_goes_by_what_is_sampled(tmp_path: Path) -> None:
-    from tracestill.planning.training import plan_student
-    from tracestill.recipe.loading import load_recipe
-
-    told(tmp_path, "--pilot", "0", "--gpu", "H100")
-    (tmp_path / "run" / "generate").mkdir(parents=True)
-    with Journal(tmp_path / "run" / "generate" / "journal.jsonl") as journal:
-        for number in range(6):
-            finish = "stop" if number % 3 else "length"
-            journal.append({"id": f"t{number}", "problem_id": f"p{number // 2}", "sample": 0,
-                            "finish": finish, "max_tokens": 64, "spent": 100 + number, "paid": 0.0,
-                            "elapsed": 1.0, "sent": 1})  # fmt: skip
-    recipe = load_recipe(tmp_path / "r.yaml")
-    found = plan_student(recipe, tmp_path / "run", tmp_path / "run", "H100")
-    assert found.plan.job.lengths == [101, 102, 104, 105]
-    assert "like the 4 sampled so far" in found.source
-    assert found.plan.tokens == 2 * 412
-
-
-def test_traces_that_nobody_counted_are_counted_with_the_student_s_tokenizer(
-    tmp_path: Path,
-) -> None:
-    """As imported ones are: most by their characters, since counting all would take long."""
-    from tracestill.planning.training import plan_student
-    from tracestill.recipe.loading import load_recipe
-
-    (tmp_path / "t.jinja").write_text("")
-    (tmp_path / "r.yaml").write_text(RECIPE.format(student=STUDENT))
-    recipe, run = load_recipe(tmp_path / "r.yaml"), tmp_path / "run"
-    reasonings = [f"It is {number} and then {number * 7}. " * 3 for number in range(600)]
-    sampling = Sampling(temperature=0, top_p=1, top_k=-1, max_tokens=0, seed=None)
-    teacher = Teacher(
-        model="t", revision=None, content="", engine="import", engine_version="", quantisation=None,
-        provider="", sampling=sampling,
-    )  # fmt: skip
-    traces = [
-        Trace(
-            id=str(number), problem_id="p", sample=number, raw="", raw_reasoning=None,
-            raw_token_ids=None, reasoning=reasoning, answer="5", finish="stop", error=None,
-            prompt_tokens=0, completion_tokens=0, teacher=teacher, seconds=0.0, cost=0.0,
-        )
-        for number, reasoning in enumerate(reasonings)
-    ]  # fmt: skip
-    problem = Problem(id="p", prompt="What is 2 + 3?", reference="5", kind="math", source="s")
-    complete(run / "problems", "train", Problem, [problem])
-    complete(run / "generate", "traces", Trace, traces)
-    rows = [
-        Kept(
-            trace_id=one.id, problem_id="p", prompt=problem.prompt, reasoning=one.reasoning or "",
-            answer="5", reference="5", source="s", language="en", content="",
-        )
-        for one in traces
-    ]  # fmt: skip
-    complete(run / "filter", "kept", Kept, rows)
-    planned = plan_student(recipe, run, run, "H100")
-    assert "counted with the student's tokenizer" in planned.source
-    tokenizer = AutoTokenizer.from_pretrained(STUDENT)
-    texts = [text + "\n\n5" for text in reasonings] + [problem.prompt] * 600
-    actual = sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts)
-    assert planned.plan.tokens == pytest.approx(recipe.finetune.epochs * actual, rel=0.02)
-    assert planned.samples == 600
-    recipe = load_recipe(tmp_path / "r.yaml", ["finetune.student=Qwen/Qwen2.5-0.5B"])
-    elsewhere = plan_student(recipe, run, run, "H100")
-    assert elsewhere.plan.hours is None
-    assert any("nobody has counted the traces' tokens" in note for note in elsewhere.notes)
-
-
-def complete(folder: Path, name: str, record: type[Any], rows: list[Any]) -> None:
-    """A stage that has made a table."""
-    tables = {name: write_table(folder, name, record, rows)}
-    made = Manifest(
-        stage=folder.name, fingerprint="", rows_in=len(rows), rows_out=len(rows), seconds=0.0,
-        tables=tables,
-    )  # fmt: skip
-    write_manifest(folder, made)
-
-
-def test_a_cpu_s_speed_is_measured_once_and_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That it is right is measured by benchmarks/cpu_speed.py: here others use the machine."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
-    config, machine = json.loads((STUDENT / "config.json").read_text()), cpu()
-    threads, random = torch.get_num_threads(), torch.get_rng_state()
-    chosen = settings(max_length=256, batch_size=2)
-    assumed = plan(chosen, read_shape(config), machine, [100, 120] * 50, learnt=0.6)
-    made = probed(config, assumed)
-    assert made.job.calibration is not None
-    assert made.tokens_per_second != assumed.tokens_per_second
-    assert made.memory == assumed.memory
-    assert made.why == assumed.why
-    assert (torch.get_num_threads(), torch.equal(random, torch.get_rng_state())) == (threads, True)
-    # Another measurement of the machine itself, now or later, changes nothing.
-    other = Device(name=machine.name, memory=machine.memory, flops=1e9, bandwidth=1e9, cuda=False)
-    again = probed(config, plan(chosen, read_shape(config), other, [100, 120] * 50, learnt=0.6))
-    assert again.tokens_per_second == made.tokens_per_second
-    # What is measured while others work is not kept.
-    monkeypatch.setattr("os.getloadavg", lambda: (64.0, 0.0, 0.0))
-    probed(config, plan(chosen, read_shape(config), machine, [130] * 50, learnt=0.6))
-    assert len(list((tmp_path / "tracestill" / "probes").iterdir())) == 1
-    sharded = settings(max_length=256, launch={"gpus": 2})
-    alone = plan(sharded, read_shape(config), machine)
-    assert probed(config, alone) is alone
-
-
-def test_a_training_on_a_cpu_measures_itself_where_it_is_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    config = AutoConfig.from_pretrained(STUDENT)
-    chosen = settings(max_length=256, batch_size=2)
-    short = size_up(chosen, config, [120] * 10)
-    short.calibrate(None, "packed", tmp_path, resumed=False)
-    assert short.calibration is None
-    long = size_up(chosen, config, [120] * 100_000, 0.6)
-    long.calibrate(None, "packed", tmp_path, resumed=False)
-    assert long.calibration is not None
-    # What it turns out to be is left for later plans, whatever was predicted.
-    said = long.plan
-    assert said is not None
-    assert said.tokens_per_second is not None
-    long.conclude(said.tokens_per_second * 2, None, 1, tmp_path)
-    left = read_calibration(tmp_path, long.device.name)
-    assert left is not None
-    machine = left.of(cpu())
-    after = plan(long.settings, read_shape(config.to_dict()), machine, [120] * 10, left, 0.6)
-    assert after.tokens_per_second == pytest.approx(said.tokens_per_second * 2, rel=0.02)
-
-
-def test_lengths_beyond_a_row_are_left_out_or_cut() -> None:
-    shape, device, lengths = read_shape(QWEN_1_5B), named("H100"), [1000, 9000]
-    dropped = plan(settings(max_length=8192, epochs=1), shape, device, lengths)
-    cut = plan(settings(max_length=8192, epochs=1, overlong="prefix"), shape, device, lengths)
-    assert (dropped.tokens, cut.tokens) == (1000, 1000 + 8192)
-    assert plan(settings(max_length=8192, overlong="prefix"), shape, device, [9000]).tokens > 0
-
-
-def test_an_adapter_too_small_for_its_tokens_is_told_before_and_after() -> None:
-    chosen = settings(lora={"rank": 8})
-    (line,) = hints(chosen, trained=1_000, learnt=4_001)
-    assert "finetune.lora.rank: 33 has as many" in line
-    assert hints(chosen, trained=4_001, learnt=4_001) == []
-    assert hints(settings(method="full"), trained=1, learnt=10**9) == []
-
-
-def test_what_vllm_can_not_load_is_told_before_the_training() -> None:
-    (line,) = settings(lora={"dora": True}).warnings()
-    assert "vLLM can't load such an adapter" in line
-    assert settings().warnings() == []

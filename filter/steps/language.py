@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from filter.languages import Detector, detector
@@ -50,26 +51,54 @@ def language(settings: Language, languages: Mapping[str, str]) -> RowStep:
     """
 
     def step(traces: Iterable[AnyTrace]) -> Iterator[Drop]:
-        for trace in traces:
-            allowed = tuple(settings.allow or [languages.get(trace.problem_id, "en")])
-            found = _fault(trace, settings, allowed)
-            if found is not None:
-                reason, detail = found
+        rows = list(traces)
+        texts = [whole_text(trace) for trace in rows]
+        asked = [pieces(text, settings.pieces) for text in texts]
+        allowed = [
+            tuple(settings.allow or [languages.get(trace.problem_id, "en")]) for trace in rows
+        ]
+        names = _all_spoken(asked, allowed)
+        for number, trace in enumerate(rows):
+            own = allowed[number]
+            fault = _foreign(asked[number], names[number], settings, own)
+            fault = fault or _letters(texts[number], settings, own)
+            if fault is not None:
+                reason, detail = fault
                 yield Drop(trace_id=trace.id, step="language", reason=reason, detail=detail)
 
     return step
 
 
-def _fault(trace: AnyTrace, settings: Language, allowed: tuple[str, ...]) -> tuple[str, str] | None:
-    text = whole_text(trace)
-    asked = pieces(text, settings.pieces)
-    foreign = [
-        (name, piece) for piece in asked if (name := spoken(piece, allowed)) not in (None, *allowed)
-    ]
-    if len(foreign) > settings.max_foreign * len(asked):
-        reason = "other_language" if 2 * len(foreign) > len(asked) else "mixed_language"
-        name, piece = foreign[0]
-        return reason, f"{len(foreign)} of {len(asked)} pieces, one in {name}: {piece[:80]}"
+def _all_spoken(
+    pieces: Sequence[Sequence[str]], allowed: Sequence[tuple[str, ...]]
+) -> list[list[str | None]]:
+    """The language of each piece of each text, asked of all texts at once that allow the same."""
+    found: list[list[str | None]] = [[] for _ in pieces]
+    for own in set(allowed):
+        chosen = [number for number, languages in enumerate(allowed) if languages == own]
+        names = iter(spoken([piece for number in chosen for piece in pieces[number]], own))
+        for number in chosen:
+            found[number] = list(itertools.islice(names, len(pieces[number])))
+    return found
+
+
+def _foreign(
+    asked: Sequence[str], names: Sequence[str | None], settings: Language, allowed: tuple[str, ...]
+) -> tuple[str, str] | None:
+    """Why pieces in other languages than allowed are too many."""
+    spoken_in = zip(asked, names, strict=True)
+    foreign = [(name, piece) for piece, name in spoken_in if name not in (None, *allowed)]
+    if len(foreign) <= settings.max_foreign * len(asked):
+        return None
+    reason = "other_language" if 2 * len(foreign) > len(asked) else "mixed_language"
+    name, piece = foreign[0]
+    return reason, f"{len(foreign)} of {len(asked)} pieces, one in {name}: {piece[:80]}"
+
+
+def _letters(text: str, settings: Language, allowed: tuple[str, ...]) -> tuple[str, str] | None:
+    """Why letters of scripts that no allowed language has are too many."""
+    if text.isascii():
+        return None
     most = max(_A_NAME, settings.max_letters * len(text))
     if len(text) - len(text.encode("ascii", "ignore")) <= most:
         return None
@@ -101,10 +130,10 @@ def _plain(text: str) -> str:
     return piece if sum(map(str.isalpha, piece)) >= _LEAST else ""
 
 
-def spoken(text: str, allowed: Collection[str] = ()) -> str | None:
-    """The language of a text as its ISO 639-1 code; None where it is not clear."""
-    name, share = _detector(tuple(sorted({*_TOLD, *allowed}))).classify(text)
-    return name if share >= _SURE else None
+def spoken(texts: Sequence[str], allowed: Collection[str] = ()) -> list[str | None]:
+    """The language of each text as its ISO 639-1 code; None where it is not clear."""
+    found = _detector(tuple(sorted({*_TOLD, *allowed}))).classify(texts)
+    return [name if share >= _SURE else None for name, share in found]
 
 
 @lru_cache(maxsize=8)

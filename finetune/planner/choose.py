@@ -14,6 +14,9 @@ from tracestill.recipe.finetune import FinetuneSection, Launch
 
 # The tokens of a micro-batch that keep a CPU's threads busy.
 _ENOUGH = 4096
+# The hidden size of a student from which products take most of a CPU's time; below it rounding them
+# to bfloat16 is not worth it.
+_WIDE = 512
 # Relative differences in time below this do not count.
 _SAME = 0.02
 
@@ -45,6 +48,7 @@ def resolve(
 
     """
     job = Job(shape=shape, device=device, lengths=lengths, calibration=calibration)
+    settings, first = _on_cpu(settings, shape.hidden, device)
     asked = [
         name
         for name in ("quantize", "gradient_checkpointing", "micro_batch")
@@ -68,8 +72,22 @@ def resolve(
     if asked and not fitting:
         names = ", ".join(f"{name}: {str(getattr(chosen, name)).lower()}" for name in asked)
         taken, room = needs(job, chosen).total, job.comfortable
-        return chosen, [f"{names}: the least memory, and still {size(taken)} of {size(room)}"]
-    return chosen, [_why(job, chosen, name, most) for name in asked]
+        least_of = f"{names}: the least memory, and still {size(taken)} of {size(room)}"
+        return chosen, [*first, least_of]
+    return chosen, [*first, *(_why(job, chosen, name, most) for name in asked)]
+
+
+def _on_cpu(
+    settings: FinetuneSection, hidden: int, device: Device
+) -> tuple[FinetuneSection, list[str]]:
+    """Replace the `auto` of `dtype` on a CPU that multiplies bfloat16 in hardware, by that."""
+    if (
+        settings.dtype != "auto" or device.cuda or not device.bfloat16 or hidden < _WIDE
+        or settings.method != "lora" or settings.quantize == "nf4"
+    ):  # fmt: skip
+        return settings, []
+    chosen = settings.model_copy(update={"dtype": "bfloat16"})
+    return chosen, ["dtype: bfloat16, which this CPU multiplies in hardware"]
 
 
 def careful(settings: FinetuneSection, device: Device) -> tuple[FinetuneSection, list[str]]:

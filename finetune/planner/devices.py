@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 # A card of so many GB has so many GiB, less what its driver keeps.
 _DRIVER = 0.985
@@ -15,6 +16,8 @@ _DRIVER = 0.985
 class Device:
     """`memory` is in bytes; `flops` are per second, dense, in bfloat16 (on a CPU float32);
     `bandwidth` is its memory's in bytes per second. Both are None if only the memory is known.
+    `bfloat16` says whether it multiplies bfloat16 in hardware: a CPU that does not is several times
+    slower with it than with float32.
     """
 
     name: str
@@ -22,6 +25,7 @@ class Device:
     flops: float | None
     bandwidth: float | None
     cuda: bool = True
+    bfloat16: bool = True
 
 
 # Name, GB, TFLOPS, TB/s. From the makers' data sheets: dense bfloat16 with float32 accumulation
@@ -56,6 +60,8 @@ _CARDS: tuple[tuple[str, float, float, float], ...] = (
 _ALIASES = {"a100": "A100 80GB", "a6000": "RTX A6000", "4090": "RTX 4090", "3090": "RTX 3090",
             "5090": "RTX 5090", "6000ada": "RTX 6000 Ada"}  # fmt: skip
 _WITHOUT = ("v100", "tesla", "t4", "p100", "rtx20", "gtx")  # no bfloat16
+_CPUINFO = Path("/proc/cpuinfo")
+_PRODUCTS = {"avx512_bf16", "amx_bf16", "bf16"}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:gb|gib|g)", re.IGNORECASE)
 
 
@@ -153,4 +159,17 @@ def cpu() -> Device:
         flops=2 * 768**3 / product,
         bandwidth=2 * wide.nbytes / copy,
         cuda=False,
+        bfloat16=multiplies_bfloat16(_CPUINFO),
     )
+
+
+def multiplies_bfloat16(cpuinfo: Path) -> bool:
+    """Whether Linux's list of a CPU's features has products of bfloat16: AVX-512's or AMX's on x86,
+    `bf16` on ARM. Without such a list it is taken to have none.
+    """
+    try:
+        said = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    features = re.search(r"^(?:flags|Features)\s*:(.*)$", said, re.MULTILINE)
+    return bool(features and _PRODUCTS & set(features[1].split()))

@@ -166,18 +166,25 @@ def compare(
     }
 
 
-def hints(settings: FinetuneSection, trained: int, learnt: int) -> list[str]:
+def hints(settings: FinetuneSection, device: Device, trained: int, learnt: int) -> list[str]:
     """What to change for a better training, a line each: `trained` weights learn `learnt` tokens.
 
     An adapter keeps up with full fine-tuning while it has as many weights as there are tokens to
     learn, by "LoRA Without Regret" (Schulman et al., 2025).
     """
+    said = []
+    if settings.dtype == "bfloat16" and not device.bfloat16:
+        said.append(
+            f"{device.name} has no products of bfloat16, so training is several times slower than "
+            "in float32; leave finetune.dtype out"
+        )
     if settings.method == "full" or not learnt > trained > 0:
-        return []
+        return said
     rank = math.ceil(settings.lora.rank * learnt / trained)
     return [
+        *said,
         f"the adapter's {trained:,} weights are fewer than the {learnt:,} tokens that it learns: "
-        f"it may fall behind full fine-tuning; finetune.lora.rank: {rank} has as many"
+        f"it may fall behind full fine-tuning; finetune.lora.rank: {rank} has as many",
     ]
 
 

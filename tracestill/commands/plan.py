@@ -173,7 +173,7 @@ def _print_student(student: StudentPlan) -> None:
         console.print(f"note: {line}", markup=False)
     if plan.tokens:
         epoch = round(plan.tokens / settings.epochs)
-        for line in [*hints(settings, plan.trained, epoch), *settings.warnings()]:
+        for line in [*hints(settings, device, plan.trained, epoch), *settings.warnings()]:
             console.print(f"note: {line}", markup=False)
     if plan.changes:
         console.print(

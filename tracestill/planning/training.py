@@ -36,7 +36,7 @@ def plan_student(recipe: Recipe, run: Path, source: Path, gpu: str | None) -> St
     """Plan the stage finetune for the GPU that `gpu` names, or for this machine.
 
     The samples' lengths are those of the run's kept traces, or else of what is sampled in `source`,
-    counted by the teacher's tokenizer. A student that the planner has no formulas for is traced. On
+    in the student's tokens. A student that the planner has no formulas for is traced. On
     this machine's CPU a short probe measures the speed.
 
     Raises:

@@ -151,8 +151,9 @@ class FinetuneSection(Section):
     otherwise."""
     lora: Lora = Lora()
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """The dtype of frozen weights and of products; `auto` is bfloat16 on a GPU, else float32.
-    Trained weights are float32 always."""
+    """The dtype of frozen weights and of products. `auto` is bfloat16 on a GPU, and on a CPU that
+    multiplies it in hardware for the adapter of a student whose hidden size is 512 or more; else it
+    is float32. Trained weights are float32 always."""
     attention: Literal["auto", "packed", "flash", "sdpa", "eager"] = "auto"
     """`packed`: torch's own kernels, one sample at a time; `flash`: the package flash-attn; `auto`:
     flash if it is installed, else packed if the model allows it, else sdpa."""

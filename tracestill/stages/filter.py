@@ -23,11 +23,13 @@ from tracestill.records import (
     PassRate,
     Problem,
     StageResult,
+    Table,
     TraceText,
     Verdict,
     digest,
     file_fingerprint,
     folder_fingerprint,
+    open_table,
     read_manifest,
     read_table,
     table_files,
@@ -231,8 +233,15 @@ def _known_verdicts(run: Path) -> Callable[[Sequence[str]], Mapping[str, Verdict
     manifest = read_manifest(run / "generate")
     if manifest is None or "verdicts" not in manifest.tables:
         return None
-    known = {v.trace_id: v for v in read_table(run / "generate", "verdicts", Verdict)}
-    return lambda ids: {trace: known[trace] for trace in ids if trace in known}
+    table: Table[Verdict] = open_table(run / "generate", "verdicts", Verdict)
+    places = {trace: place for place, trace in enumerate(table.column("trace_id"))}
+
+    def known(ids: Sequence[str]) -> dict[str, Verdict]:
+        # In the table's order, so that each group of its rows is read once.
+        found = (table[place] for place in sorted(places[one] for one in ids if one in places))
+        return {verdict.trace_id: verdict for verdict in found}
+
+    return known
 
 
 def _restored(
