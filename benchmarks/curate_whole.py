@@ -131,6 +131,7 @@ def _filter(files: list[Path], parts: Path) -> dict[str, Any]:
     return {
         "seconds": seconds, "mb": size / 1e6, "mb_per_second": size / 1e6 / seconds,
         "memory_gb": memory.most / 1e9, "kept": found.kept, "dropped": dropped,
+        "judging_seconds": found.judging, "step_seconds": found.seconds,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filter.measuring import DROPPED, MEASURED, NOTED, Prepare, Work, column
+from filter.measuring import DROPPED, MEASURED, NOTED, SECONDS, Prepare, Work, column
 from filter.parts import Parts
 from filter.steps import build_step, labels
 from filter.steps.step import GlobalStep, View
@@ -38,6 +39,8 @@ class Decision:
     by: npt.NDArray[np.int8]
     entered: list[int]
     """How many traces reached each step."""
+    seconds: list[float]
+    """What each step took, of all processes together."""
 
 
 def decide(
@@ -65,7 +68,9 @@ def decide(
         ).to_numpy(zero_copy_only=False)
     by = np.full(traces.rows, -1, np.int8)
     entered = []
+    seconds = _measuring(traces, parts, len(work.steps))
     for number, entry in enumerate(work.steps):
+        begun = time.perf_counter()
         reached = (by < 0) & (by_row >= number)
         entered.append(int(reached.sum()))
         step = build_step(entry, number, needs_reasoning=work.needs_reasoning)
@@ -84,7 +89,17 @@ def decide(
             student=work.student,
         )
         by[_marked(step, view, parts, number)] = number
-    return Decision(by=by, entered=entered)
+        seconds[number] += time.perf_counter() - begun
+    return Decision(by=by, entered=entered, seconds=seconds)
+
+
+def _measuring(traces: TraceFiles, parts: Parts, steps: int) -> list[float]:
+    """What each step took of all units."""
+    total = np.zeros(steps)
+    for unit in traces.units:
+        if parts.has(SECONDS, unit.number):  # an earlier version began without them
+            total += parts.read(SECONDS, unit.number).column("seconds").to_numpy()
+    return total.tolist()
 
 
 def _rates(

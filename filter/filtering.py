@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +41,15 @@ class Filtered:
     dropped; `dropped` counts them by reason, the most frequent first; `noted` counts, as
     "step: reason", what was found by steps that drop nothing. `disputes` are the traces that people
     should decide, `doubts` the problems whose own reference does not verify as correct, `mended`
-    those whose reference was replaced by what most samples say.
+    those whose reference was replaced by what most samples say. `seconds` are what each step took,
+    in all processes together, and `judging` what the verdicts took that were not there before.
     """
 
     total: int
     kept: int
     funnel: dict[str, tuple[int, int]]
+    seconds: dict[str, float]
+    judging: float
     dropped: dict[str, int]
     noted: dict[str, int]
     disputes: list[Dispute]
@@ -101,6 +105,7 @@ def filter_table(
     traces = trace_files(files)
     parts, places = Parts(folder), index(traces, problems)
     told = _told(traces.rows, progress)
+    begun = time.monotonic()
     for unit in judge_all(
         traces, problems, settings, parts, known or _none_known, prepare or _as_they_are
     ):
@@ -110,6 +115,7 @@ def filter_table(
     if settings.agreement is not None or judge is not None:
         verdicts = SETTLED
         settled = settle_all(traces, problems, settings, parts, judge, prepare or _as_they_are)
+    judging = time.monotonic() - begun
     work = Work(
         parts=folder,
         steps=tuple(settings.steps),
@@ -123,8 +129,9 @@ def filter_table(
         told(unit)
     decision = decide(traces, places, list(problems.values()), work, pass_rates)
     found = _filtered(
-        traces, places, list(problems.values()), work, settled, decision, prepare or _as_they_are
-    )
+        traces, places, list(problems.values()), work, settled, decision, judging,
+        prepare or _as_they_are,
+    )  # fmt: skip
     progress(Progress(done=traces.rows, total=traces.rows, kept=found.kept))
     return found
 
@@ -156,6 +163,7 @@ def _filtered(
     work: Work,
     settled: Settled,
     decision: Decision,
+    judging: float,
     prepare: Prepare,
 ) -> Filtered:
     parts, units = Parts(work.parts), [unit.number for unit in traces.units]
@@ -169,6 +177,8 @@ def _filtered(
         total=traces.rows,
         kept=len(kept),
         funnel=dict(zip(labels(work.steps), zip(decision.entered, gone, strict=True), strict=True)),
+        seconds=dict(zip(labels(work.steps), decision.seconds, strict=True)),
+        judging=judging,
         dropped=dropped,
         noted=noted(traces, work, decision),
         disputes=[*settled.disputes, *queued(traces, places, work, decision, prepare)],

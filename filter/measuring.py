@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from tracestill.recipe.filter_steps import Step
 from tracestill.records import AnyTrace, Drop, TraceText, Verdict
 
 Prepare = Callable[[Iterable[TraceText]], Iterable[TraceText]]
-MEASURED, DROPPED, NOTED = "measured", "dropped", "noted"
+MEASURED, DROPPED, NOTED, SECONDS = "measured", "dropped", "noted", "seconds"
 _FIELDS: list[Any] = [
     pa.field("place", pa.int64()),
     pa.field("step", pa.int8()),
@@ -47,9 +48,9 @@ class Work:
 def measure_all(
     work: Work, units: Sequence[Unit], workers: int, prepare: Prepare | None
 ) -> Iterator[Unit]:
-    """Ask about these units, write for each what was `MEASURED`, what is `DROPPED` and what is only
-    `NOTED`, and yield it when it is done. `prepare` changes traces before they are looked at; it
-    keeps the work in this process.
+    """Ask about these units, write for each what was `MEASURED`, what is `DROPPED`, what is only
+    `NOTED`, and the `SECONDS` of each step, and yield it when it is done. `prepare` changes traces
+    before they are looked at; it keeps the work in this process.
 
     Raises:
         ValueError: a file is damaged.
@@ -106,11 +107,13 @@ def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
     }
     dropped: list[tuple[int, int, Drop]] = []
     noted: list[tuple[int, int, Drop]] = []
+    seconds = [0.0] * len(steps)
     first = 0
     for batch in read_unit(unit):
         traces = list(prepare(batch)) if prepare is not None else batch
         live: list[tuple[int, AnyTrace]] = list(enumerate(traces, first))
         for number, step in enumerate(steps):
+            begun = time.perf_counter()
             if isinstance(step, GlobalStep):
                 if live:
                     _fill(measured, number, step.measure([trace for _, trace in live]), live)
@@ -122,12 +125,14 @@ def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
                 drops = {drop.trace_id: drop for drop in step([trace for _, trace in live])}
                 dropped += [(row, number, drops[t.id]) for row, t in live if t.id in drops]
                 live = [(row, trace) for row, trace in live if trace.id not in drops]
+            seconds[number] += time.perf_counter() - begun
         first += len(batch)
     parts.write(
         MEASURED,
         unit.number,
         pa.table({name: pa.array(values) for name, values in measured.items()}),
     )
+    parts.write(SECONDS, unit.number, pa.table({"seconds": pa.array(seconds, pa.float64())}))
     parts.write(NOTED, unit.number, _table(unit, noted))
     parts.write(DROPPED, unit.number, _table(unit, dropped))
     return unit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,20 @@ def test_neither_processes_nor_order_change_what_is_found(
     assert outcome(run(written(tmp_path / "b", rows), tmp_path / "two", workers=2)) == one
     random.Random(1).shuffle(rows)
     assert outcome(run(written(tmp_path / "c", rows, each=50), tmp_path / "three")) == one
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_time_of_each_step_is_known(tmp_path: Path, small_units: None, workers: int) -> None:
+    files = written(tmp_path / "traces", traces())
+    begun = time.monotonic()
+    found = run(files, tmp_path / "parts", workers=workers)
+    assert found.seconds.keys() == found.funnel.keys()
+    assert all(seconds > 0 for seconds in found.seconds.values())
+    assert 0 < found.judging < time.monotonic() - begun
+    again = run(files, tmp_path / "parts", workers=workers)
+    # What was found about each trace before is not asked again: its time is that of then.
+    own = {step: found.seconds[step] for step in ("form", "verify")}
+    assert own.items() <= again.seconds.items()
 
 
 class StoppedError(Exception):

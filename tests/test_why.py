@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import run_tracestill
 
 import tracestill
 from tracestill.explore.life import life
+from tracestill.records import read_manifest
+from tracestill.records.figures import FilterFigures
+from tracestill.records.layout import FUNNEL
+
+
+def funnel(run: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((run / "filter" / FUNNEL).read_text())
+    return rows
 
 
 def told(run: Path, trace: str) -> dict[str, str]:
@@ -63,6 +73,12 @@ def test_a_dry_run_shows_the_funnel_and_writes_nothing(copied: Path, recipe: Pat
     kept, total = len(run.kept()), len(run.traces())
     assert f"kept {kept} of {total} traces; dropped" in done.stdout
     assert f"a sample of {total}; nothing was written" in done.stdout
+    manifest = read_manifest(copied / "filter")
+    assert manifest is not None
+    assert isinstance(manifest.figures, FilterFigures)
+    assert set(manifest.figures.seconds) == {row["step"] for row in funnel(copied)}
+    (header,) = (line.split() for line in done.stdout.splitlines() if line.startswith("step "))
+    assert header == ["step", "traces", "dropped", "share", "seconds"]
     few = run_tracestill("filter", recipe, "--out", copied, "--dry-run", "--sample", "5")
     assert "of 5 traces" in few.stdout
     other = ["--set", "filter.steps=[form, {select: {total: 3}}]"]

@@ -38,6 +38,16 @@ class SamplingFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FilterFigures:
+    """What the filter's time went into: the `seconds` of each step, of all processes together, and
+    those of the verdicts that were not there before (`judging`).
+    """
+
+    seconds: dict[str, float]
+    judging: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LengthFigures:
     """Traces and tokens of one source, or of all, and those longer than `max_length`: shares in
     [0, 1], mean lengths in tokens (`mean_kept` of the others; None without any).
@@ -255,4 +265,4 @@ class EvaluationFigures:
     results: dict[str, ModelFigures]
 
 
-Figures = ProblemFigures | SamplingFigures | TrainingFigures | EvaluationFigures
+Figures = ProblemFigures | SamplingFigures | FilterFigures | TrainingFigures | EvaluationFigures

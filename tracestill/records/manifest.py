@@ -19,6 +19,7 @@ from tracestill.records.content import file_hash
 from tracestill.records.figures import (
     EvaluationFigures,
     Figures,
+    FilterFigures,
     ProblemFigures,
     SamplingFigures,
     TrainingFigures,
@@ -29,6 +30,7 @@ from tracestill.records.identity import FORMAT, digest
 _FIGURES: dict[str, type[Figures]] = {
     "problems": ProblemFigures,
     "generate": SamplingFigures,
+    "filter": FilterFigures,
     "finetune": TrainingFigures,
     "evaluate": EvaluationFigures,
 }

@@ -37,6 +37,7 @@ from tracestill.records import (
     write_table,
 )
 from tracestill.records.content import model_fingerprint
+from tracestill.records.figures import FilterFigures
 from tracestill.records.identity import FORMAT
 from tracestill.records.layout import FUNNEL
 from tracestill.stages.asked_model import model_settings
@@ -138,6 +139,10 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
             "kept": write_table(folder, "kept", Kept, kept, content=KeptContent),
         },
         files=[FUNNEL],
+        figures=FilterFigures(
+            seconds={step: round(each, 3) for step, each in found.seconds.items()},
+            judging=round(found.judging, 3),
+        ),
         notes=[note for note in notes if note],
     )
     shutil.rmtree(parts)
