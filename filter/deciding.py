@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from filter.measuring import DROPPED, MEASURED, NOTED, SECONDS, Prepare, Work, column
 from filter.parts import Parts
 from filter.steps import build_step, labels
-from filter.steps.step import GlobalStep, View
+from filter.steps.step import GlobalStep, Mark, View
 from filter.table import Index, TraceFiles, texts_at
+from filter.verify.judge import Confirm, Finding
 from tracestill.records import Dispute, Drop, Problem
 
 _MARKED = "marked"
@@ -49,10 +50,13 @@ def decide(
     problems: Sequence[Problem],
     work: Work,
     rates: Mapping[str, float | None] | None,
+    confirm: Confirm | None,
+    prepare: Prepare,
 ) -> Decision:
-    """Go through the steps in order. What a step over all drops is written as a part `marked`.
-    `rates` are the teacher's pass rates by problem; without them they are the shares of its answers
-    in the table that are right.
+    """Go through the steps in order. What a step over all drops, and what a judge is asked about
+    (`confirm`; without one all of it goes), is written as a part `marked`. `rates` are the
+    teacher's pass rates by problem; without them they are the shares of its answers in the table
+    that are right.
     """
     parts = Parts(work.parts)
     by_row = np.full(traces.rows, _NEVER, np.int8)
@@ -74,6 +78,11 @@ def decide(
         reached = (by < 0) & (by_row >= number)
         entered.append(int(reached.sum()))
         step = build_step(entry, number, needs_reasoning=work.needs_reasoning)
+        if entry.action == "judge":
+            marks = _judged(traces, index, problems, work, number, reached, confirm, prepare)
+            by[_write_marks(parts, number, marks)] = number
+            seconds[number] += time.perf_counter() - begun
+            continue
         if not isinstance(step, GlobalStep):
             by[reached & (by_row == number)] = number
             continue
@@ -88,7 +97,7 @@ def decide(
             rates=partial(_rates, index, problems, right, rates),
             student=work.student,
         )
-        by[_marked(step, view, parts, number)] = number
+        by[_write_marks(parts, number, step.decide(view) if len(view.live) else [])] = number
         seconds[number] += time.perf_counter() - begun
     return Decision(by=by, entered=entered, seconds=seconds)
 
@@ -127,9 +136,41 @@ def _measured(
     return values
 
 
-def _marked(step: GlobalStep, view: View, parts: Parts, number: int) -> npt.NDArray[np.int64]:
-    """The places that a step over all drops; they are written with their reasons."""
-    marks = step.decide(view) if len(view.live) else []
+def _judged(
+    traces: TraceFiles,
+    index: Index,
+    problems: Sequence[Problem],
+    work: Work,
+    number: int,
+    reached: npt.NDArray[np.bool_],
+    confirm: Confirm | None,
+    prepare: Prepare,
+) -> list[Mark]:
+    """What a step found in the traces that reached it, without what a judge denies."""
+    found: dict[int, Mark] = {}
+    for unit in traces.units:
+        for row in Parts(work.parts).read(NOTED, unit.number).to_pylist():
+            if row["step"] == number and reached[row["place"]]:
+                found.setdefault(row["place"], Mark(row["place"], row["reason"], row["detail"]))
+    if confirm is None or not found:
+        return list(found.values())
+    asked = [
+        Finding(problems[index.problems[place]], text, found[place].reason, found[place].detail)
+        for places, texts in texts_at(traces, np.array(sorted(found)))
+        for place, text in zip(places.tolist(), prepare(texts), strict=True)
+    ]
+    said = zip(sorted(found), confirm(asked), strict=True)
+    return [
+        found[place]._replace(
+            detail=f"{found[place].detail} (the judge {'agrees' if right else 'gave no verdict'})"
+        )
+        for place, right in said
+        if right is not False
+    ]
+
+
+def _write_marks(parts: Parts, number: int, marks: Iterable[Mark]) -> npt.NDArray[np.int64]:
+    """Write what a step drops with its reasons; returns the places."""
     table = pa.Table.from_pylist([mark._asdict() for mark in marks], _MARKS)
     parts.write(_MARKED, number, table)
     places: npt.NDArray[np.int64] = table.column("place").to_numpy()
@@ -144,7 +185,7 @@ def reasons(traces: TraceFiles, index: Index, work: Work, decision: Decision) ->
 
 
 def noted(traces: TraceFiles, work: Work, decision: Decision) -> dict[str, int]:
-    """What steps that drop nothing found in the traces that reached them, as "step: reason"."""
+    """What steps found in the traces that reached them and passed, as "step: reason"."""
     counts: Counter[str] = Counter()
     names = labels(work.steps)
     for unit in traces.units:

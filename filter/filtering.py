@@ -27,6 +27,7 @@ from filter.steps import labels
 from filter.steps.step import Student
 from filter.table import Index, TraceFiles, Unit, index, texts_at, trace_files, write_texts
 from filter.verify.doubts import doubtful
+from filter.verify.judge import Confirm
 from tracestill.recipe.filter import FilterSection
 from tracestill.records import AnyTrace, Dispute, Doubt, Drop, Mended, Problem, TraceText, Verdict
 from tracestill.records.progress import OnProgress, Progress
@@ -79,12 +80,14 @@ def filter_table(
     renumbered: float | None = None,
     student: Student | None = None,
     pass_rates: Mapping[str, float | None] | None = None,
+    confirm: Confirm | None = None,
 ) -> Filtered:
     """Judge the traces of `problems` (by id) in Parquet files and find out which the settings
     exclude. `folder` takes what is found, and must be there as long as the result is read; what an
     earlier call with the same arguments left there is used.
 
-    `judge` (`filter.verify.judge`) is asked about what the rules leave open. `known` gives verdicts
+    `judge` (`filter.verify.judge`) is asked about what the rules leave open, and `confirm` about
+    what a step finds that leaves it to a judge; without it all of that goes. `known` gives verdicts
     of an earlier stage: one by today's rules is not made again. `prepare` changes traces before
     they are looked at. Problems and traces that hold an item of `benchmarks` are contaminated, and
     problems that have the share `renumbered` of one with other numbers. Traces without reasoning
@@ -127,7 +130,9 @@ def filter_table(
     workers = settings.workers or len(os.sched_getaffinity(0))
     for unit in measure_all(work, traces.units, workers, prepare):
         told(unit)
-    decision = decide(traces, places, list(problems.values()), work, pass_rates)
+    decision = decide(
+        traces, places, list(problems.values()), work, pass_rates, confirm, prepare or _as_they_are
+    )
     found = _filtered(
         traces, places, list(problems.values()), work, settled, decision, judging,
         prepare or _as_they_are,
@@ -219,6 +224,7 @@ def filter_traces(
     *,
     needs_reasoning: bool = True,
     student: Student | None = None,
+    confirm: Confirm | None = None,
 ) -> FilterResult:
     """Filter traces that are in memory, in this process: see `filter_table`. `known` are verdicts
     by trace id.
@@ -237,7 +243,7 @@ def filter_traces(
             [table], problems, heldout, settings.model_copy(update={"workers": 1}),
             Path(temporary) / "parts", progress, judge,
             lambda ids: {trace: known[trace] for trace in ids if trace in known},
-            needs_reasoning=needs_reasoning, student=student,
+            needs_reasoning=needs_reasoning, student=student, confirm=confirm,
         )  # fmt: skip
         return FilterResult(
             verdicts=list(found.verdicts()),

@@ -117,7 +117,7 @@ def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
             if isinstance(step, GlobalStep):
                 if live:
                     _fill(measured, number, step.measure([trace for _, trace in live]), live)
-            elif work.steps[number].action == "keep":
+            elif work.steps[number].action in ("keep", "judge"):
                 rows = {trace.id: row for row, trace in live}
                 found = step([trace for _, trace in live])
                 noted += [(rows[one.trace_id], number, one) for one in found]

@@ -207,3 +207,26 @@ def test_a_reference_that_is_not_right_by_itself_is_reported() -> None:
         "choice nothing like it",
         "code assert True",
     }
+
+
+@pytest.mark.slow
+def test_a_run_asks_a_real_model_about_refusals(copied: Path, recipe: Path, root: Path) -> None:
+    steps = "[{refusal: {action: judge, patterns: {sevens: ['7']}}}, form, verify]"
+    judge_ = (
+        f"filter.judge={{model: {root}/miniature/teacher, max_model_len: 1024, max_tokens: 16, "
+        f"template: {root}/recipes/rubrics/judge.jinja}}"
+    )
+    command = ("run", recipe, "--out", copied, "--to", "filter", "--set", f"filter.steps={steps}")
+    done = run_tracestill(*command, "--set", judge_)
+    assert done.returncode == 0, done.stderr
+    drops = load_run(copied).drops()
+    found = drops[drops["step"] == "refusal"]
+    assert len(found) >= 1
+    assert set(found["detail"]) == {"7 (the judge gave no verdict)"}
+    journal = copied / "filter" / "judge.journal.jsonl"
+    assert len(list(journals.read(journal))) >= 1
+    without = run_tracestill(*command)
+    assert without.returncode == 1
+    assert without.stderr.strip().endswith(
+        "refusal: action: judge asks the model of filter.judge: name one"
+    )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,8 +18,11 @@ from test_filter import filtered, problem, reasons, trace
 from test_filter_quality import text
 
 from filter.advice import why_nothing_is_kept
+from filter.filtering import filter_traces
+from filter.verify.judge import confirm
 from tracestill.recipe.filter import FilterSection
 from tracestill.recipe.filter_steps import Topic
+from tracestill.records.progress import ignore_progress
 
 TABLES = Path(__file__).parent / "tables"
 REFUSALS = yaml.safe_load((TABLES / "refusals.yaml").read_text(encoding="utf-8"))
@@ -110,6 +113,51 @@ def test_what_is_put_aside_is_dropped_and_listed_for_people() -> None:
     ]
 
 
+JUDGE = {"model": "m", "engine": "openai", "base_urls": ["http://127.0.0.1:9/v1"], "template": "t"}
+
+
+def test_a_judge_keeps_what_is_no_refusal() -> None:
+    asked = problem("Write the shortest letter that turns an offer down.")
+    traces = [
+        trace(asked, number, answer=f"{REFUSED} No. {number}", reasoning=f"Reason {number}")
+        for number in range(3)
+    ]
+    traces += [trace(asked, 3), trace(asked, 4, answer=REFUSED, finish="length")]
+    prompts: dict[str, str] = {}
+    said = ["Verdict: YES", "It turns it down. **Verdict:** no", "?"]
+    replies = dict(zip((one.id for one in traces[:3]), said, strict=True))
+
+    def ask(some: Mapping[str, str]) -> Mapping[str, str | None]:
+        prompts.update(some)
+        return {name: replies[name] for name in some}
+
+    steps = ["form", {"refusal": {"action": "judge"}}, {"select": {"by": "first", "total": 1}}]
+    settings = FilterSection.model_validate({"steps": steps, "judge": JUDGE})
+    result = filter_traces(
+        traces, {asked.id: asked}, [], settings, ignore_progress, confirm=confirm(ask)
+    )
+    # One that an earlier step drops is not asked about, and one that a later one drops is.
+    assert sorted(prompts) == [one.id for one in traces[:3]]
+    for part in (asked.prompt, "Reason 1", f"{REFUSED} No. 1", "(refusal): sorry, but I can't"):
+        assert part in prompts[traces[1].id]
+    assert {drop.trace_id: (drop.reason, drop.detail) for drop in result.drops} == {
+        traces[0].id: ("refusal", "sorry, but I can't assist (the judge agrees)"),
+        traces[2].id: ("refusal", "sorry, but I can't assist (the judge gave no verdict)"),
+        traces[3].id: ("over_budget", "2 traces were left, 1 are kept"),
+        traces[4].id: ("truncated", "cut after 10 tokens"),
+    }
+    assert result.kept == [traces[1].id]
+    assert result.noted == {"refusal: refusal": 1}
+    assert result.funnel["refusal"] == (4, 2)
+    alone = filter_traces(traces, {asked.id: asked}, [], settings, ignore_progress)
+    assert alone.dropped["refusal"] == 3
+
+
+def test_without_a_judge_none_can_be_asked() -> None:
+    with pytest.raises(ValidationError, match=r"refusal: action: judge asks the model of filter\."):
+        FilterSection.model_validate({"steps": [{"refusal": {"action": "judge"}}]})
+
+
 def test_a_secret_is_not_written_down_once_more() -> None:
     asked = problem("What is 2 + 2?")
     one = trace(asked, answer="Write to bob@example.com.")
@@ -142,7 +190,7 @@ def test_a_teacher_that_only_refuses_is_explained() -> None:
         ({"patterns": {"sales": ["("]}}, "no regular expression"),
         ({"patterns": {"Our Sales": ["visit"]}}, "match pattern"),
         ({"topics": ["weather"]}, "skipped_reasoning"),
-        ({"action": "delete"}, "'drop', 'keep' or 'queue'"),
+        ({"action": "delete"}, "'drop', 'keep', 'queue' or 'judge'"),
     ],
 )
 def test_settings_are_checked_when_the_recipe_is_read(settings: dict[str, Any], said: str) -> None:

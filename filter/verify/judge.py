@@ -1,10 +1,12 @@
-"""Let a language model judge what no rule can decide."""
+"""Let a language model judge what no rule can decide, and what a pattern takes for a refusal."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from tracestill.records import AnyTrace, Outcome, Problem, Verdict, digest
 from tracestill.records.verifier import Verifier
@@ -14,6 +16,57 @@ Ask = Callable[[Mapping[str, str]], Mapping[str, str | None]]
 reasoning; None where there was none."""
 
 _VERDICT = re.compile(r"\bverdict\b\W{0,8}(correct|incorrect)\b", re.IGNORECASE)
+_YES_OR_NO = re.compile(r"\bverdict\b\W{0,8}(yes|no)\b", re.IGNORECASE)
+REFUSAL_RUBRIC = Path(__file__).parents[1] / "patterns" / "confirm_refusal.jinja"
+_EDGE = 1_500  # characters at the begin and at the end of a text that the model is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A trace that a pattern calls something: a topic, and the words that were found."""
+
+    problem: Problem
+    trace: AnyTrace
+    topic: str
+    found: str
+
+
+Confirm = Callable[[Sequence[Finding]], Sequence[bool | None]]
+"""Says of each finding whether it is right, None where it can't tell."""
+
+
+def confirm(ask: Ask) -> Confirm:
+    """A function that asks a model whether findings are right, all at once, with the rubric
+    `REFUSAL_RUBRIC`. The last line `Verdict: yes` or `Verdict: no` of a reply counts.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    rubric = Environment(undefined=StrictUndefined).from_string(
+        REFUSAL_RUBRIC.read_text(encoding="utf-8")
+    )
+
+    def prompt(one: Finding) -> str:
+        return rubric.render(
+            problem=_edges(one.problem.prompt),
+            reasoning=_edges(one.trace.reasoning or "").strip(),
+            answer=_edges(one.trace.answer or ""),
+            topic=one.topic,
+            found=one.found,
+        )
+
+    def confirm_all(findings: Sequence[Finding]) -> list[bool | None]:
+        replies = ask({one.trace.id: prompt(one) for one in findings})
+        said = (_YES_OR_NO.findall(replies.get(one.trace.id) or "") for one in findings)
+        return [found[-1].lower() == "yes" if found else None for found in said]
+
+    return confirm_all
+
+
+def _edges(text: str) -> str:
+    """A text, of which only the begin and the end are left where it is long."""
+    if len(text) <= 2 * _EDGE:
+        return text
+    return f"{text[:_EDGE]}\n[…]\n{text[-_EDGE:]}"
 
 
 def judge(model: str, template: str, ask: Ask) -> Verifier:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -97,6 +97,18 @@ class FilterSection(Section):
             chosen = _selection(named)
             values = {**chosen, **without_steps(values), "steps": chosen["steps"]}
         return with_steps(values)
+
+    @model_validator(mode="after")
+    def _has_judge(self) -> Self:
+        asking = [step.name for step in self.steps if step.action == "judge"]
+        if asking and self.judge is None:
+            raise ValueError(f"{asking[0]}: action: judge asks the model of filter.judge: name one")
+        return self
+
+    @property
+    def confirms(self) -> bool:
+        """Whether a step leaves to the judge what it finds."""
+        return any(step.action == "judge" for step in self.steps)
 
     @field_validator("sandbox")
     @classmethod

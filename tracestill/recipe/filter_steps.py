@@ -22,14 +22,15 @@ from tracestill.records.private import PrivateKind
 Keep = Literal["correct", "unverifiable"]
 Preference = Literal["verified", "shortest", "longest", "first"]
 Topic = Literal["refusal", "evasive", "political", "identity", "skipped_reasoning"]
-Action = Literal["drop", "keep", "queue"]
+Action = Literal["drop", "keep", "queue", "judge"]
 
 
 class Refusal(Section):
     """Drop refusals, evasions, and canned statements on politics or on who the teacher is."""
 
     action: Action = "drop"
-    """`drop`; `keep`: only count; `queue`: drop, and list in `disputes` for people to decide."""
+    """`drop`; `keep`: only count; `queue`: drop, and list in `disputes` for people to decide;
+    `judge`: ask the model of `filter.judge`, and drop what it does not deny."""
     topics: list[Topic] | None = None
     """Which of those that are shipped count; null: all."""
     patterns: dict[Annotated[str, Field(pattern="^[a-z][a-z_]*$")], list[Regex]] = Field(

@@ -42,19 +42,21 @@ from tracestill.records.identity import FORMAT
 from tracestill.records.layout import FUNNEL
 from tracestill.stages.asked_model import model_settings
 from tracestill.stages.examples import kept_row
-from tracestill.stages.judge import open_judge
+from tracestill.stages.judge import open_confirm, open_judge
 from tracestill.stages.problems import BENCHMARKS
 from tracestill.stages.student import AskedStudent, student_content
 
 if TYPE_CHECKING:
     from filter.benchmarks import Finder
     from filter.filtering import Filtered
+    from filter.verify.judge import Confirm
     from tracestill.records.verifier import Verifier
 
 
 def settings(recipe: Recipe) -> Any:
     """The section `filter`, the judge by its content, and the verifiers with their versions."""
     from filter.verify import verifier_names
+    from filter.verify.judge import REFUSAL_RUBRIC
 
     judge = recipe.filter.judge
     asked = judge and [
@@ -71,6 +73,8 @@ def settings(recipe: Recipe) -> Any:
     made = [said, asked, verifier_names(read_sandbox(recipe.filter.sandbox)), _redaction(recipe)]
     if (clean := recipe.problems.decontaminate) is not None:
         made.append([clean.ngram, clean.renumbered])
+    if recipe.filter.confirms:
+        made.append(file_fingerprint(REFUSAL_RUBRIC))
     if recipe.filter.asks_student:
         made.append([student_content(recipe), recipe.filter.student.model_dump(), recipe.seed])
     return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
@@ -111,6 +115,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     found = filtered(
         recipe, run, problems, table_files(run / "generate", "traces"), parts, folder, progress,
         open_judge(judge, recipe.seed, folder, progress) if judge is not None else None,
+        open_confirm(judge, recipe.seed, folder, progress) if judge is not None else None,
     )  # fmt: skip
     notes = [references_without_answer(found.doubts)]
     if not found.kept:
@@ -158,6 +163,7 @@ def filtered(
     said: Path,
     progress: OnProgress,
     judge: Verifier | None = None,
+    confirm: Confirm | None = None,
 ) -> Filtered:
     """Ask the recipe's steps about the traces in `files`, by what the run knows of them. `parts` is
     the folder of what is found, `said` that of what the student says, if a step depends on it.
@@ -187,6 +193,7 @@ def filtered(
         renumbered=clean.renumbered if clean else None,
         student=student,
         pass_rates=_known_rates(run),
+        confirm=confirm,
     )
 
 

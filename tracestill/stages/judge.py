@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from generate.teacher import as_teacher, open_engine, to_restore
 from tracestill.recipe.filter import Judge
 from tracestill.records import OnProgress, Problem, Sampling, Verifier, problem_id
 from tracestill.records.content import model_name
+
+if TYPE_CHECKING:
+    from filter.verify.judge import Confirm
+
+
+JOURNAL = "judge.journal.jsonl"
 
 
 def open_judge(settings: Judge, seed: int, folder: Path, progress: OnProgress) -> Verifier:
@@ -21,19 +29,20 @@ def open_judge(settings: Judge, seed: int, folder: Path, progress: OnProgress) -
     """
     from filter.verify.judge import judge
 
-    def ask(prompts: Mapping[str, str]) -> Mapping[str, str | None]:
-        return _replies(settings, prompts, seed, folder / "judge.journal.jsonl", progress)
-
     template = Path(settings.template).read_text(encoding="utf-8")
+    ask = partial(_replies, settings, seed, folder / JOURNAL, progress)
     return judge(model_name(settings.model), template, ask)
 
 
+def open_confirm(settings: Judge, seed: int, folder: Path, progress: OnProgress) -> Confirm:
+    """The same judge, asked whether what a pattern takes for a refusal is one."""
+    from filter.verify.judge import confirm
+
+    return confirm(partial(_replies, settings, seed, folder / JOURNAL, progress))
+
+
 def _replies(
-    settings: Judge,
-    prompts: Mapping[str, str],
-    seed: int,
-    journal: Path,
-    progress: OnProgress,
+    settings: Judge, seed: int, journal: Path, progress: OnProgress, prompts: Mapping[str, str]
 ) -> dict[str, str | None]:
     from generate.job import SamplingJob
     from generate.sampling import sample
