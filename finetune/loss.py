@@ -8,19 +8,24 @@ from typing import Any
 
 from finetune.packing import ANSWER, REASONING
 from finetune.sample import IGNORED
+from tracestill.recipe.finetune import Loss
 
 # Bytes of logits at once: enough rows for a fast product, little beside the weights.
 CHUNK_BYTES = 256 * 2**20
 
 
-def add_token_loss(model: Any) -> None:
+def add_token_loss(model: Any, loss: Loss = "nll") -> None:
     """Replace a causal model's forward by one that can return the loss of each learnt token.
 
     With `shift_labels` of shape (rows, tokens), the next tokens or -100, the model returns
-    `(total, each)`: the summed negative log-likelihood in nats, which has a gradient, and one
-    float32 value per learnt token, in order, which has none. Only learnt tokens pass the output
+    `(total, each)`: the summed loss, which has a gradient, and of each learnt token, in order, the
+    negative log-likelihood in nats, float32, which has none. Only learnt tokens pass the output
     layer, in chunks whose gradient is computed at once, so that no logits are kept or recomputed.
     Without `shift_labels` the forward is the model's own.
+
+    The loss of a token is its negative log-likelihood (`nll`), or with `dft` (Dynamic Fine-Tuning,
+    Wu et al., 2025, arXiv 2508.05629) that times the token's probability, through which no gradient
+    passes: what the student finds improbable counts less.
 
     Raises:
         ValueError: the model caps or scales its logits in a way that this loss does not.
@@ -45,7 +50,7 @@ def add_token_loss(model: Any) -> None:
             return project(self, hidden)
         if divisor != 1.0:
             hidden = hidden / divisor
-        return token_loss(hidden, self.weight, self.bias, targets)
+        return token_loss(hidden, self.weight, self.bias, targets, loss)
 
     forward.__signature__ = _signature(own)  # type: ignore[attr-defined]
     model.forward = types.MethodType(forward, model)
@@ -106,17 +111,20 @@ def _signature(own: Any) -> Any:
     return inspect.signature(own)
 
 
-def token_loss(hidden: Any, weight: Any, bias: Any, targets: Any) -> tuple[Any, Any]:
-    """The summed negative log-likelihood of `targets` and that of each, both float32, in nats.
+def token_loss(
+    hidden: Any, weight: Any, bias: Any, targets: Any, loss: Loss = "nll"
+) -> tuple[Any, Any]:
+    """The summed loss of `targets` and the negative log-likelihood of each, both float32, in nats.
 
     Args:
         hidden: the last hidden states, shape (learnt tokens, hidden size).
         weight: the output layer's weight, shape (vocabulary, hidden size).
         bias: shape (vocabulary,), or None.
         targets: token ids, shape (learnt tokens,).
+        loss: see `add_token_loss`.
 
     """
-    total, each = _function().apply(hidden, weight, bias, targets)
+    total, each = _function().apply(hidden, weight, bias, targets, loss == "dft")
     return total, each
 
 
@@ -127,7 +135,9 @@ def _function() -> Any:
 
     class TokenLoss(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
-        def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, targets: Any) -> Any:
+        def forward(
+            ctx: Any, hidden: Any, weight: Any, bias: Any, targets: Any, weighted: bool
+        ) -> Any:
             needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
             tokens, vocabulary = hidden.shape[0], weight.shape[0]
             wide = torch.float32
@@ -139,6 +149,7 @@ def _function() -> Any:
             to_hidden = torch.empty_like(hidden) if needs_hidden else None
             to_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
             to_bias = torch.zeros_like(bias, dtype=wide) if needs_bias else None
+            total = torch.zeros((), dtype=wide, device=hidden.device)
             step = max(1, CHUNK_BYTES // (4 * vocabulary))
             for begin in range(0, tokens, step):
                 part = slice(begin, begin + step)
@@ -150,11 +161,15 @@ def _function() -> Any:
                 goal = targets[part].unsqueeze(1)
                 norm = logits.logsumexp(dim=1, keepdim=True)
                 each[part] = (norm - logits.gather(1, goal)).squeeze(1)
+                if weighted:
+                    total += (each[part] * torch.exp(-each[part])).sum()
                 if not (needs_hidden or needs_weight or needs_bias):
                     continue
                 # The gradient by the logits: the probabilities, less one at the target.
                 slope = logits.sub_(norm).exp_()
                 slope.scatter_add_(1, goal, torch.full_like(goal, -1, dtype=wide))
+                if weighted:
+                    slope *= torch.exp(-each[part]).unsqueeze(1)
                 if to_bias is not None:
                     to_bias += slope.sum(dim=0)
                 slope = slope.to(dtype)
@@ -166,7 +181,7 @@ def _function() -> Any:
             ctx.save_for_backward(to_hidden, to_weight, to_bias)
             ctx.dtypes = weight.dtype, bias.dtype if bias is not None else None
             ctx.mark_non_differentiable(each)
-            return each.sum(), each
+            return total if weighted else each.sum(), each
 
         @staticmethod
         def backward(ctx: Any, total: Any, _: Any) -> Any:
@@ -176,6 +191,7 @@ def _function() -> Any:
                 None if to_hidden is None else to_hidden * total.to(to_hidden.dtype),
                 None if to_weight is None else (to_weight * total).to(by_weight),
                 None if to_bias is None else (to_bias * total).to(by_bias),
+                None,
                 None,
             )
 

@@ -129,9 +129,10 @@ def _identity(
 ) -> Identity:  # fmt: skip
     # `launch` stays in, though the weights do not depend on it: a checkpoint has each process's
     # random numbers, and its files are sharded or whole.
-    values = settings.model_dump(
-        exclude={"student", "template", "on_policy", *NEUTRAL - {"launch"}}
-    )
+    left_out = {"student", "template", "on_policy", *NEUTRAL - {"launch"}}
+    if settings.loss == "nll":  # a key that came later: checkpoints of before stay good
+        left_out.add("loss")
+    values = settings.model_dump(exclude=left_out)
     return {
         "data": digest(
             [[s.trace_id, s.prompt, digest(s.input_ids.tobytes().hex())] for s in data.samples]

@@ -72,8 +72,9 @@ def fit(training: Training, setup: Setup, progress: OnProgress) -> Fitted | None
         settings, folder / "checkpoints", len(data.steps), training.seed, training.name
     )
     trainer = make_trainer(
-        model, arguments, setup.tokenizer, data, loaded.layout, micro, sizing.ideal_seconds
-    )
+        model, arguments, setup.tokenizer, data, loaded.layout, micro, sizing.ideal_seconds,
+        settings.loss,
+    )  # fmt: skip
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     _add_callbacks(trainer, training, setup, loaded.layout, resumed, progress)
     trainer.remove_callback(PrinterCallback)

@@ -11,6 +11,7 @@ from finetune.packing import AttentionLayout
 from finetune.step import IdealSeconds, MicroBatch, OptimiserStep, StepMeter, TrainingData
 from finetune.student import keeping_float32
 from finetune.tokenizer import pad_id
+from tracestill.recipe.finetune import Loss
 
 
 def make_trainer(
@@ -21,6 +22,7 @@ def make_trainer(
     layout: AttentionLayout,
     micro: MicroBatch,
     ideal_seconds: IdealSeconds | None = None,
+    loss: Loss = "nll",
 ) -> Any:
     """Trl's `SFTTrainer` over `data`. `model` has its adapter; `arguments` is an `SFTConfig`."""
     import datasets
@@ -38,7 +40,7 @@ def make_trainer(
             data_collator=_RowsOfStep,
             processing_class=tokenizer,
         )
-    add_token_loss(model.get_base_model() if hasattr(model, "get_base_model") else model)
+    add_token_loss(model.get_base_model() if hasattr(model, "get_base_model") else model, loss)
     return trainer
 
 

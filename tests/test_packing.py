@@ -25,6 +25,7 @@ from finetune.packing import (
 from finetune.packing_check import check_packing
 from finetune.sample import IGNORED, Sample
 from finetune.student import load_student
+from tracestill.recipe.finetune import Loss
 
 
 def samples(count: int, seed: int = 0) -> list[Sample]:
@@ -121,20 +122,39 @@ def test_the_loss_and_its_gradients_are_those_of_plain_logits() -> None:
         assert torch.allclose(found[name], parameter.grad, atol=1e-5 * scale), name
 
 
-def test_chunks_do_not_change_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loss", ["nll", "dft"])
+def test_chunks_do_not_change_the_loss(monkeypatch: pytest.MonkeyPatch, loss: Loss) -> None:
     import finetune.loss
 
     hidden = torch.randn(50, 8, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(30, 8, dtype=torch.float64, requires_grad=True)
     targets = torch.randint(0, 30, (50,))
-    whole, _ = finetune.loss.token_loss(hidden, weight, None, targets)
+    whole, _ = finetune.loss.token_loss(hidden, weight, None, targets, loss)
     by_hidden, by_weight = torch.autograd.grad(whole, [hidden, weight])
     monkeypatch.setattr(finetune.loss, "CHUNK_BYTES", 4 * 30 * 7)
-    parts, _ = finetune.loss.token_loss(hidden, weight, None, targets)
+    parts, _ = finetune.loss.token_loss(hidden, weight, None, targets, loss)
     again = torch.autograd.grad(parts, [hidden, weight])
     assert float(parts) == pytest.approx(float(whole), rel=1e-6)
     assert torch.allclose(again[0], by_hidden, rtol=1e-5)
     assert torch.allclose(again[1], by_weight, rtol=1e-5, atol=1e-5)
+
+
+def test_dft_weighs_each_token_by_its_probability() -> None:
+    import finetune.loss
+
+    torch.manual_seed(0)
+    hidden = torch.randn(40, 8, requires_grad=True)
+    weight, bias = torch.randn(30, 8, requires_grad=True), torch.randn(30, requires_grad=True)
+    targets = torch.randint(0, 30, (40,))
+    total, each = finetune.loss.token_loss(hidden, weight, bias, targets, "dft")
+    found = torch.autograd.grad(3 * total, [hidden, weight, bias])
+    plain = torch.nn.functional.cross_entropy(hidden @ weight.t() + bias, targets, reduction="none")
+    weighted = (torch.exp(-plain).detach() * plain).sum()
+    expected = torch.autograd.grad(3 * weighted, [hidden, weight, bias])
+    assert float(total) == pytest.approx(float(weighted), rel=1e-5)
+    assert torch.allclose(each, plain, atol=1e-5)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_the_packing_check_passes_on_an_attention_that_keeps_samples_apart() -> None:

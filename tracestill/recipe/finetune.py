@@ -13,6 +13,7 @@ Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
 
 
+Loss = Literal["nll", "dft"]
 OverlongPolicy = Literal["drop", "error", "prefix"]
 
 # Keys that change a training's speed, memory and reports, but the weights no more than rounding
@@ -167,6 +168,9 @@ class FinetuneSection(Section):
     """The share of the steps over which the learning rate rises."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
+    loss: Loss = "nll"
+    """`nll`: the negative log-likelihood of each token; `dft`: that times the token's probability,
+    so that what the student finds improbable counts less (Wu et al., 2025, arXiv 2508.05629)."""
     epochs: float = Field(default=3.0, gt=0)
     batch_size: int = Field(default=8, ge=1)
     """Packed rows per optimiser step, all devices together."""

@@ -31,8 +31,8 @@ def settings(recipe: Recipe) -> Any:
     """The section `finetune` without its neutral keys, and models and template by their content."""
     section = recipe.finetune
     # Keys that came later count only where they say something: what was trained before stays good.
-    silent = {name for name, value in (("mixed", False), ("contract", ContractKeys()))
-              if getattr(section, name) == value}  # fmt: skip
+    later = (("mixed", False), ("contract", ContractKeys()), ("loss", "nll"))
+    silent = {name for name, value in later if getattr(section, name) == value}
     left_out: dict[str, Any] = dict.fromkeys(NEUTRAL | {"student", "template"} | silent, True)
     said = section.model_dump(exclude=left_out | {"on_policy": {"teacher"}})
     further = section.on_policy
