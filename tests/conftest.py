@@ -32,6 +32,13 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the run that all workers have in common first. A worker begins with a part
+    of the list: so one makes that run, while the others do what does not need it.
+    """
+    items.sort(key=lambda item: "finished" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
 def root() -> Path:
     """The checkout."""

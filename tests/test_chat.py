@@ -144,6 +144,7 @@ class Terminal:
         os.write(self._fd, text.encode())
 
 
+@pytest.mark.slow
 def test_in_a_terminal_reasoning_is_dim_and_ctrl_c_stops_an_answer(run: Path) -> None:
     terminal = Terminal(str(run), "--temperature", "0")
     terminal.until("> ")

@@ -86,6 +86,7 @@ def check_same(one: Path, other: Path) -> None:
     assert float(apart.max()) < 1e-3
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns(alone: Path, together: Path) -> None:
     check_same(alone, together)
 

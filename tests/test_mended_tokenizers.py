@@ -66,6 +66,7 @@ def test_a_problem_that_the_tokenizer_changes_is_found(tmp_path: Path) -> None:
         check_samples(again, examples(), made.tokenizer, made.config, system=None, max_length=512)
 
 
+@pytest.mark.slow
 def test_a_teachers_tokenizer_is_mended_too_and_its_template_checked(tmp_path: Path) -> None:
     pytest.importorskip("vllm", reason="needs vLLM")
     teacher = without_space(tmp_path / "teacher")

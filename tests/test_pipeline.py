@@ -77,7 +77,13 @@ def test_the_same_command_reuses_everything(finished: Path, recipe: Path, copied
 
 @pytest.mark.parametrize(
     "lost",
-    ["finetune/merged", pytest.param("finetune/adapter", marks=pytest.mark.slow), "report.html"],
+    [
+        *(
+            pytest.param(f"finetune/{part}", marks=pytest.mark.slow)
+            for part in ("merged", "adapter")
+        ),
+        "report.html",
+    ],
 )
 def test_a_stage_that_lacks_something_is_made_again(recipe: Path, copied: Path, lost: str) -> None:
     path = copied / lost
@@ -250,6 +256,7 @@ def check_against(run: Path, finished: Path) -> None:
             assert (one["rows_in"], one["rows_out"]) == (other["rows_in"], other["rows_out"])
 
 
+@pytest.mark.slow
 def test_a_kill_while_sampling_loses_nothing_finished(
     recipe: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -273,7 +280,7 @@ def test_a_kill_while_sampling_loses_nothing_finished(
 
 
 # A kill while training is tested more closely in test_training.py.
-SLOW = {"finetune"}
+SLOW = {"finetune", "evaluate", "report"}
 
 
 @pytest.mark.parametrize(
@@ -411,6 +418,7 @@ def test_without_words_the_help_is_shown() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_student_with_another_vocabulary_is_one_line(
     recipe: Path, copied: Path, root: Path, tmp_path: Path
 ) -> None:
@@ -427,7 +435,10 @@ def test_a_student_with_another_vocabulary_is_one_line(
         assert (copied / stage / "manifest.json").read_bytes() == before[stage]
 
 
-@pytest.mark.parametrize(("stage", "module"), [("generate", "vllm"), ("finetune", "trl")])
+@pytest.mark.parametrize(
+    ("stage", "module"),
+    [("generate", "vllm"), pytest.param("finetune", "trl", marks=pytest.mark.slow)],
+)
 def test_a_missing_extra_is_one_line(
     recipe: Path, copied: Path, tmp_path: Path, stage: str, module: str
 ) -> None:

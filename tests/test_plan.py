@@ -59,6 +59,7 @@ def test_the_speed_of_another_teacher_is_said_to_be_that(copied: Path, tmp_path:
     assert "with other settings: lengths and speed are those of that run" in note
 
 
+@pytest.mark.slow
 def test_few_problems_are_told_by_how_many_the_plan_goes_by(recipe: Path, copied: Path) -> None:
     """Twenty problems, all of them sampled: there are no more to go by."""
     done = run_tracestill("plan", recipe, "--out", copied, "--pilot", "0")

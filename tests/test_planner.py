@@ -88,7 +88,17 @@ CASES: list[tuple[str, dict[str, Any], list[int], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "values", "lengths", "how"), CASES)
+# Those that `make test` takes: 4 bits, all weights of another family, norms by head.
+QUICK = (2, 4, 8, 14, 15)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "lengths", "how"),
+    [
+        case if number in QUICK else pytest.param(*case, marks=pytest.mark.slow)
+        for number, case in enumerate(CASES)
+    ],
+)
 def test_predicts_the_peak_of_the_real_step(
     kind: str, values: dict[str, Any], lengths: list[int], how: dict[str, Any]
 ) -> None:
@@ -132,13 +142,12 @@ GRANITE_HYBRID: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
-    [small("starcoder2", num_hidden_layers=4), pytest.param(LFM2, marks=pytest.mark.slow),
-     pytest.param(QWEN_HYBRID, marks=pytest.mark.slow),
-     pytest.param(GRANITE_HYBRID, marks=pytest.mark.slow)],
+    [small("starcoder2", num_hidden_layers=4), LFM2, QWEN_HYBRID, GRANITE_HYBRID],
     ids=["starcoder2", "lfm2", "qwen3_5", "granite4"],
-)  # fmt: skip
+)
 def test_traces_a_model_without_formulas_by_a_few_layers_and_tokens(config: dict[str, Any]) -> None:
     shape, chosen = shape_of(config), settings(gradient_checkpointing=True, micro_batch=1)
     traced = trace_step(config, chosen, [[1536]])

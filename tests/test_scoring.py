@@ -116,6 +116,7 @@ def test_a_completion_without_an_end_is_one_step() -> None:
     assert piece.input_ids.tolist() == ids[1:].tolist()
 
 
+@pytest.mark.slow
 def test_a_recipe_chooses_by_the_ratio_and_keeps_the_scores(copied: Path, recipe: Path) -> None:
     steps_ = "filter.steps=[form, verify, exact, {select: {by: rsr, per_problem: 1}}]"
     done = run_tracestill("filter", recipe, "--out", copied, "--set", steps_)

@@ -90,6 +90,7 @@ def ask(
     return {one.id: one for one in found}
 
 
+@pytest.mark.slow
 def test_a_real_server_answers(url: str) -> None:
     found = ask([url], questions(40), concurrency=16)
     assert {one.finish for one in found.values()} <= {"stop", "length"}
@@ -101,6 +102,7 @@ def test_a_real_server_answers(url: str) -> None:
     assert one.completion_tokens == one.new_tokens > 10
 
 
+@pytest.mark.slow
 def test_a_cut_answer_goes_on_token_by_token(url: str) -> None:
     asked = questions(8)
     whole = ask([url], asked, token_ids=True)
@@ -116,6 +118,7 @@ def test_a_cut_answer_goes_on_token_by_token(url: str) -> None:
         assert one.prompt_tokens == expected.prompt_tokens
 
 
+@pytest.mark.slow
 def test_the_server_and_the_engine_in_this_process_say_the_same(url: str) -> None:
     """In a process of its own: vLLM holds on to what it was loaded with."""
     code = (
@@ -137,6 +140,7 @@ def test_the_server_and_the_engine_in_this_process_say_the_same(url: str) -> Non
     assert {id_: one.token_ids for id_, one in there.items()} == here
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_a_row(url: str) -> None:
     long = Request(id="long", messages=[{"role": "user", "content": "1 + " * 400}], seed=0)
     found = ask([url], [*questions(3), long], max_tokens=100_000)
@@ -145,6 +149,7 @@ def test_what_does_not_fit_is_a_row(url: str) -> None:
     assert {found[f"id{n}"].finish for n in range(3)} <= {"stop", "length"}
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_there_is_one_line(url: str) -> None:
     with pytest.raises(ValueError, match="knows no model 'nobody'"):
         ask([url], questions(3), model="nobody")
