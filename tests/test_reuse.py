@@ -57,6 +57,7 @@ finetune:
   template: template.jinja
   monitor: {{}}
   on_policy: {{teacher: ./teacher}}
+rounds: {{}}
 """
 ASKED = "by: student_pass_rate, total: 9, balance: source"  # a step that asks the student
 LOCAL = "model: ./teacher"
@@ -67,6 +68,7 @@ IMPORTED = "engine: import, layout: table, path: traces.jsonl"
 OTHER: dict[str, Any] = {
     "name": "other",
     "extends": "base.yaml",
+    "rounds.later": "later.yaml",
     "egress.allow": ["api.example"],
     "problems.train.0.family": "ab",
     "problems.train.0.config": {"min_terms": 3},

@@ -56,6 +56,23 @@ def read_recipe(path: Path, overrides: list[str] | None) -> Recipe:
     return recipe
 
 
+def recipe_of_later(recipe: Recipe, overrides: list[str] | None) -> Recipe:
+    """The recipe of the second round and those after it, of a recipe that has rounds.
+
+    Raises:
+        RecipeError: as `read_recipe`.
+        ValueError: rounds could not follow each other so.
+
+    """
+    from tracestill.run.rounds import check_rounds
+
+    assert recipe.rounds is not None
+    named = recipe.rounds.later
+    later = recipe if named is None else read_recipe(Path(named), overrides)
+    check_rounds(recipe, later)
+    return later
+
+
 def warn(recipe: Recipe) -> None:
     """Print what to know before a run of the recipe."""
     for line in recipe.finetune.warnings():
@@ -63,5 +80,6 @@ def warn(recipe: Recipe) -> None:
 
 
 def run_folder(recipe: Recipe, out: Path | None) -> Path:
-    """The folder of a recipe's run."""
-    return out or Path("runs") / recipe.name
+    """The folder of a recipe's run; where it has rounds, that of the first."""
+    folder = out or Path("runs") / recipe.name
+    return folder / "round-1" if recipe.rounds is not None else folder

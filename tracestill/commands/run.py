@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracestill.commands.options import Out, Quiet, RecipePath, Set, read_recipe, run_folder, warn
+from tracestill.commands.options import (
+    Out,
+    Quiet,
+    RecipePath,
+    Set,
+    read_recipe,
+    recipe_of_later,
+    run_folder,
+    warn,
+)
 from tracestill.records.layout import STAGES, Stage
+
+if TYPE_CHECKING:
+    from tracestill.recipe.schema import Recipe
 
 
 def run(
@@ -96,10 +108,34 @@ def _run(
     recipe = read_recipe(path, overrides)
     folder = run_folder(recipe, out)
     warn(recipe)
+    if recipe.rounds is not None and first is None and last is None:
+        _run_rounds(recipe, overrides, folder.parent, quiet)
+        return
+    recipe = recipe.model_copy(update={"rounds": None})  # one stage, of the first round
     with show_progress(quiet) as listener:
         summary = run_recipe(recipe, folder, listener, start=first, stop=last)
     if not quiet:
         print_summary(summary, folder)
+
+
+def _run_rounds(recipe: Recipe, overrides: list[str] | None, run: Path, quiet: bool) -> None:
+    from tracestill.commands.terminal import print_rounds, print_summary, show_progress
+    from tracestill.run.rounds import Round, run_rounds
+    from tracestill.run.summary import Summary
+
+    assert recipe.rounds is not None
+    later = recipe_of_later(recipe, overrides)
+
+    def finished(one: Round, summary: Summary, folder: Path) -> None:
+        if not quiet:
+            print_summary(summary, folder)
+            typer.echo(f"round {one.number} of at most {most}\n")
+
+    most = recipe.rounds.count
+    with show_progress(quiet) as listener:
+        made = run_rounds(recipe, later, run, listener, finished)
+    if not quiet:
+        print_rounds(made, run)
 
 
 def _stage(name: str | None, option: str) -> Stage | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracestill.records import OnProgress, Progress
 from tracestill.records.layout import REPORT, Job
 from tracestill.run.listener import SILENT, Listener
 from tracestill.run.summary import StageSummary, Summary
+
+if TYPE_CHECKING:
+    from tracestill.run.rounds import Round
 
 _NAMES = {"student_before": "base", "student_after": "student", "teacher": "teacher"}
 
@@ -141,3 +144,27 @@ def print_summary(summary: Summary, run: Path) -> None:
     console.print(f"\n{summary.seconds:.0f} s in all, in {run}")
     if any(entry.name == "report" for entry in summary.stages):
         console.print(f"report: {run / REPORT}")
+
+
+def print_rounds(rounds: Sequence[Round], run: Path) -> None:
+    """What each round's student is, and which is the best."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from tracestill.run.rounds import best
+
+    console = Console(highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("round", "traces kept", "pass@1", "95% interval"):
+        table.add_column(name, justify="right")
+    for one in rounds:
+        low, high = one.ci95
+        interval = f"{low:.1%} to {high:.1%}"
+        table.add_row(str(one.number), f"{one.kept:,}", f"{one.pass_at_1:.1%}", interval)
+    console.print(table)
+    chosen = best(rounds)
+    student = run / chosen.folder / "finetune" / "merged"
+    console.print(
+        f"\nthe best is round {chosen.number}: {student}\n"
+        "It was chosen by these problems, so its pass@1 on others may be a little lower."
+    )

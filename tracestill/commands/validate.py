@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracestill.commands.options import RecipePath, Set, read_recipe, warn
+from tracestill.commands.options import RecipePath, Set, read_recipe, recipe_of_later, warn
 
 if TYPE_CHECKING:
     from tracestill.recipe.schema import Recipe
@@ -19,6 +19,8 @@ def validate(recipe: RecipePath, set_: Set = None) -> None:
     run.
     """
     checked = read_recipe(recipe, set_)
+    if checked.rounds is not None:
+        recipe_of_later(checked, set_)
     warn(checked)
     _tell_contract(checked)
     typer.echo(f"{recipe} is a good recipe: it makes the run {checked.name!r}.")

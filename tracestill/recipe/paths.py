@@ -28,6 +28,7 @@ _FILE_KEYS: tuple[Key, ...] = (
     ("finetune", "template"),
     ("filter", "judge", "template"),
     ("generate", "path"),
+    ("rounds", "later"),
 )
 
 
@@ -110,6 +111,8 @@ def check_paths(recipe: Recipe) -> None:
         elif model.startswith("/") and not (Path(model) / "config.json").is_file():
             state = "has no config.json" if Path(model).is_dir() else "does not exist"
             mistakes.append(f"{name}: the model folder {model} {state}")
+    if recipe.rounds is not None and recipe.rounds.later is not None:
+        templates.append(("rounds.later", recipe.rounds.later))
     for name, template in templates:
         if not Path(template).is_file():
             mistakes.append(f"{name}: there is no file {template}")

@@ -12,6 +12,7 @@ from tracestill.recipe.finetune import FinetuneSection
 from tracestill.recipe.generate import GenerateSection, ImportTeacher, ServedTeacher
 from tracestill.recipe.hosts import plain_host
 from tracestill.recipe.problems import ProblemsSection
+from tracestill.recipe.rounds import Rounds
 from tracestill.recipe.section import Section
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -48,6 +49,8 @@ class Recipe(Section):
     finetune: FinetuneSection
     evaluate: EvaluateSection = EvaluateSection()
     report: ReportSection = ReportSection()
+    rounds: Rounds | None = None
+    """Several runs, each taught by the student of the one before; null: one."""
 
     @model_validator(mode="before")
     @classmethod
