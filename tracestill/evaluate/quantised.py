@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracestill.evaluate.evaluation import FAILED, figures_of, verdicts_of
-from tracestill.evaluate.passrate import by_problem, paired_difference
+from tracestill.evaluate.evaluation import verdicts_of
+from tracestill.evaluate.figures import FAILED, figures_of
+from tracestill.evaluate.statistics import by_problem, paired_difference
 from tracestill.recipe.sandbox import Sandbox
 from tracestill.records import OnProgress, Problem, Sampling, Teacher, Trace, Verdict, read_table
 from tracestill.records.content import file_fingerprint
@@ -98,14 +99,12 @@ def loss_of(
     both = [one.id for one in problems if one.id in ours and one.id in merged]
     if not both:
         raise ValueError(f"{file.name}: no problem was answered both by it and by the student")
-    difference, interval = paired_difference(
-        [(_mean(ours[one]), _mean(merged[one])) for one in both]
-    )
+    found = paired_difference([(_mean(ours[one]), _mean(merged[one])) for one in both])
     return QuantisedFigures(
         answers=figures_of(traces, verdicts, problems),
         merged=sum(_mean(merged[one]) for one in both) / len(both),
-        difference=difference,
-        ci95=interval,
+        difference=found.difference,
+        ci95=found.ci95,
     )
 
 

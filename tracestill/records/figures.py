@@ -202,15 +202,52 @@ class PassAt1:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """A mean over problems, in [0, 1], with its 95% interval."""
+
+    rate: float
+    ci95: tuple[float, float]
+    problems: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """By how much two models differ on the same problems: the mean, its 95% interval, and the p
+    value of a two-sided test that they don't.
+    """
+
+    difference: float
+    ci95: tuple[float, float]
+    p: float
+    problems: int
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.ci95[0] > 0 or self.ci95[1] < 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFigures(PassAt1):
     """One model's evaluation. `truncated` answers reached max_tokens, `failed` requests brought no
-    answer and are no part of pass@1.
+    answer and are no part of any rate. What later versions added is None in earlier ones' figures.
     """
 
     by_task: dict[str, PassAt1]
     mean_tokens: float
     truncated: int
     failed: int = 0
+    pass_at_k: dict[int, Rate] = field(default_factory=dict)
+    """By k, where a problem has several answers: the chance that one of k is right."""
+    cons_at_k: Rate | None = None
+    """How often the answer is right that most of a problem's samples give; None with one sample a
+    problem, and where answers can't be told apart by what they give (programs)."""
+    closed: float | None = None
+    """Of the answers that begin to reason, the share whose reasoning ends; None if none begins."""
+    loops: int | None = None
+    """Answers whose end is said over and over."""
+    per_thousand_tokens: float | None = None
+    """pass@1 relative to an answer's mean tokens, for 1,000 of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
