@@ -2,9 +2,9 @@
 difference where there is none: `python -m benchmarks.intervals [--evaluations 2000]`.
 
 Simulates evaluations whose problems' pass rates are drawn from a Beta distribution, of sizes from
-AIME's (30 problems, 64 answers each) to MATH-500's. `wilson_plain` and `agresti_min` are the methods
-that were used before: Wilson's interval with the normal quantile, and Agresti and Min's with two
-problems that differ wholly, whatever the number of answers. Writes results/intervals.json.
+AIME's (30 problems, 64 answers each) to MATH-500's. `wilson_plain` and `agresti_min` are the
+methods that were used before: Wilson's interval with the normal quantile, and Agresti and Min's
+with two problems that differ wholly, whatever the number of answers. Writes results/intervals.json.
 """
 
 from __future__ import annotations

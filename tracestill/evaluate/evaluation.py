@@ -54,9 +54,11 @@ def evaluate(
     sandbox: Sandbox,
     folder: Path,
     progress: OnProgress,
+    allowing: str = "evaluate.max_failed",
 ) -> StageResult:
     """Let each model answer the problems and judge its answers; programs run in `sandbox`. Requests
-    that failed are counted apart: they say nothing of a model.
+    that failed are counted apart: they say nothing of a model. `allowing` is what a user raises to
+    allow for more of them.
 
     Raises:
         ValueError: a model can't be loaded, or more than `settings.max_failed` of its requests
@@ -80,7 +82,7 @@ def evaluate(
             progress(replace(event, done=before + event.done, total=each * len(models)))
 
         traces = _answers(subject, problems, settings.samples, sampling, seed, folder, shown)
-        notes += _failures(subject.name, traces, settings.max_failed)
+        notes += _failures(subject.name, traces, settings.max_failed, allowing)
         verdicts = verdicts_of(traces, problems, sandbox)
         tables[subject.name] = write_table(folder, subject.name, Trace, traces)
         name = f"{subject.name}_verdicts"
@@ -119,7 +121,7 @@ def problem_rates(
     return {problem: sum(own) / len(own) for problem, own in by_problem(marks).items()}
 
 
-def _failures(name: str, traces: Sequence[Trace], most: float) -> list[str]:
+def _failures(name: str, traces: Sequence[Trace], most: float, allowing: str) -> list[str]:
     failed = [trace for trace in traces if trace.finish in FAILED]
     if not failed:
         return []
@@ -128,7 +130,7 @@ def _failures(name: str, traces: Sequence[Trace], most: float) -> list[str]:
     if len(failed) > most * len(traces):
         raise ValueError(
             f"{said}. What was answered is kept: run again to send the others once more, or raise "
-            f"evaluate.max_failed (now {most:g}) to do without them"
+            f"{allowing} (now {most:g}) to do without them"
         )
     return [f"{said}. They are no part of its pass@1"]
 

@@ -66,7 +66,8 @@ def cons_at_k(votes: Mapping[str, Sequence[tuple[bool, str | None]]]) -> Rate | 
 
     `votes` hold for each sample whether it is right and the answer that was found in it. Right ones
     are one answer, however they are written; wrong ones are told apart by their text. Samples
-    without an answer don't vote; a problem without any vote counts as wrong. None without a problem.
+    without an answer don't vote; a problem without any vote counts as wrong. None without a
+    problem.
     """
     values = [_majority(samples) for samples in votes.values() if samples]
     return mean_rate(values) if values else None
