@@ -42,6 +42,7 @@ class Compared:
     """
 
     evaluated: Evaluated
+    first: bool
     difference: Difference | None
 
 
@@ -131,7 +132,7 @@ def compare(evaluations: Sequence[Evaluated]) -> dict[str, list[Compared]]:
         difference = None
         if rows and both:
             difference = paired_difference([(_share(own[p]), _share(other[p])) for p in both])
-        rows.append(Compared(evaluated=one, difference=difference))
+        rows.append(Compared(evaluated=one, first=not rows, difference=difference))
     return found
 
 
@@ -158,7 +159,7 @@ def _asked(plan: Evaluation) -> dict[str, Any]:
     spec = plan.spec
     return {
         "temperature": spec.temperature, "top_p": spec.top_p, "top_k": spec.top_k,
-        "max_tokens": spec.max_tokens, "limit": plan.limit,
+        "max_tokens": spec.max_tokens,
     }  # fmt: skip
 
 
