@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tracestill.evaluate.evaluated import Compared, Evaluated
-    from tracestill.records.figures import ModelFigures, PassAt1, Rate
+    from tracestill.records.figures import ModelFigures
+    from tracestill.records.rates import PassAt1, Rate
 
 
 def print_evaluated(done: Sequence[Evaluated], out: Path) -> None:

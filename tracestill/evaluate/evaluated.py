@@ -12,8 +12,9 @@ from tracestill.evaluate.figures import FAILED
 from tracestill.evaluate.statistics import by_problem, paired_difference
 from tracestill.recipe.evaluation import PLAN, Evaluation, read_evaluation
 from tracestill.records import Trace, Verdict, read_manifest, read_table, write_atomic
-from tracestill.records.figures import Difference, EvaluationFigures, ModelFigures
+from tracestill.records.figures import EvaluationFigures, ModelFigures
 from tracestill.records.layout import RECIPE
+from tracestill.records.rates import Difference
 
 RESULTS = "results.json"
 HELDOUT = "held-out problems"  # of a run's own evaluation

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from tracestill.evaluate.statistics import by_problem, cons_at_k, pass_at_1, pass_at_k
 from tracestill.recipe.filter_steps import Quality
 from tracestill.records import Kind, Problem, Trace, Verdict
-from tracestill.records.figures import ModelFigures, Rate
+from tracestill.records.figures import ModelFigures
+from tracestill.records.rates import Rate
 
 # Requests without an answer: an endpoint failed, or the prompt left no room for one.
 FAILED = ("error", "skipped")

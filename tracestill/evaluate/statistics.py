@@ -15,7 +15,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from tracestill.records.figures import Difference, PassAt1, Rate
+from tracestill.records.rates import Difference, PassAt1, Rate
 
 Z95 = 1.959963984540054
 _TINY = 1e-12
