@@ -152,7 +152,7 @@ def _file(source: FileSource) -> Iterator[Problem]:
 
 
 def file_rows(path: Path) -> Iterable[dict[str, Any]]:
-    """The rows of a JSONL, JSON, CSV or Parquet file.
+    """The rows of a JSONL, JSON, CSV or Parquet file, which gzip may have packed.
 
     Raises:
         ValueError: there is none, or it can't be read.
@@ -163,11 +163,14 @@ def file_rows(path: Path) -> Iterable[dict[str, Any]]:
     formats = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
     if not path.is_file():
         raise ValueError(f"the problem file {path} does not exist")
-    if path.suffix not in formats:
-        raise ValueError(f"{path}: a problem file ends in {', '.join(sorted(formats))}")
+    ending = Path(path.name.removesuffix(".gz")).suffix
+    if ending not in formats:
+        raise ValueError(
+            f"{path}: a problem file ends in {', '.join(sorted(formats))}, with or without .gz"
+        )
     try:
         rows: Iterable[dict[str, Any]] = datasets.load_dataset(
-            formats[path.suffix], data_files=str(path), split="train"
+            formats[ending], data_files=str(path), split="train"
         )
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         raise ValueError(f"{path} can't be read: {error.__cause__ or error}") from error

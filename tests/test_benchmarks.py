@@ -78,7 +78,7 @@ def test_no_token_is_paid_for_a_benchmarks_problem(tmp_path: Path, root: Path) -
 @pytest.mark.parametrize(
     ("benchmark", "said"),
     [
-        ("maths-500", "known by name (math-500, aime24"),
+        ("maths-500", "known by name (aime24, aime25"),
         ({**MINE, "path": "nowhere.jsonl"}, "benchmarks.0.path: there is no file"),
     ],
 )

@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from finetune.llama_cpp import call, converter
 from generate.engine import Request, Response
 from generate.llama_cpp_engine import LlamaCppEngine
-from tracestill.evaluate.passrate import paired_difference
 from tracestill.evaluate.quantised import AsEvaluated, loss_of, spread
+from tracestill.evaluate.statistics import paired_difference
 from tracestill.recipe.sandbox import BUBBLEWRAP
 from tracestill.records import Problem, Sampling, read_table
 from tracestill.records.progress import ignore_progress
@@ -189,18 +189,19 @@ def test_a_difference_has_the_interval_that_its_name_says() -> None:
                 pairs.append(
                     tuple(sum(draw.random() < p for _ in range(samples)) / samples for p in rates)
                 )
-            _, (low, high) = paired_difference(pairs)  # type: ignore[arg-type]
+            low, high = paired_difference(pairs).ci95  # type: ignore[arg-type]
             truth = -sum(min(worse, ease) for ease in (0.05, 0.5, 0.9, 0.97)) / 4
             hit += low <= truth <= high
         assert 0.93 < hit / 600 < 0.995, (problems, samples, worse)
 
 
 def test_models_that_agree_on_every_problem_may_still_differ() -> None:
-    difference, (low, high) = paired_difference([(1, 1)] * 30 + [(0, 0)] * 20)
-    assert difference == 0
+    same = paired_difference([(1, 1)] * 30 + [(0, 0)] * 20)
+    low, high = same.ci95
+    assert (same.difference, same.p) == (0, 1)
     assert -0.05 < low < -0.03
     assert high == -low
-    assert paired_difference([(0, 1)] * 50)[1][0] == -1
+    assert paired_difference([(0, 1)] * 50).ci95[0] == -1
     with pytest.raises(ValueError, match="at least one problem"):
         paired_difference([])
 

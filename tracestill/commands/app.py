@@ -10,7 +10,9 @@ from typer.exceptions import TyperException
 
 from tracestill.commands import run
 from tracestill.commands.chat import chat
+from tracestill.commands.compare import compare
 from tracestill.commands.curate import curate
+from tracestill.commands.evaluate import evaluate
 from tracestill.commands.export import export
 from tracestill.commands.pairs import pairs
 from tracestill.commands.plan import plan
@@ -30,7 +32,7 @@ app = typer.Typer(
     help="Distil the reasoning of a large teacher into a small student.",
 )
 for command in (
-    run.run, run.generate, run.filter_, run.finetune, run.evaluate, run.report,
+    run.run, run.generate, run.filter_, run.finetune, evaluate, compare, run.report,
     validate, verify, curate, serve, plan, preview, score, pairs, chat, export, push, status,
     why, schema,
 ):  # fmt: skip

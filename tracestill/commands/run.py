@@ -1,4 +1,4 @@
-"""`tracestill run`, and the same up to a stage: `generate`, `filter`, `finetune`, …"""
+"""`tracestill run`, and the same up to a stage: `generate`, `filter`, `finetune`, `report`."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run a recipe end to end; what is there already is reused."""
-    _run(recipe, set_, out, quiet, start, stop)
+    run_stages(recipe, set_, out, quiet, start, stop)
 
 
 def generate(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
     """Make the problems and sample the teacher."""
-    _run(recipe, set_, out, quiet, stop="generate")
+    run_stages(recipe, set_, out, quiet, stop="generate")
 
 
 def filter_(
@@ -61,7 +61,7 @@ def filter_(
     if dry_run:
         _show_funnel(recipe, set_, out, sample)
     else:
-        _run(recipe, set_, out, quiet, stop="filter")
+        run_stages(recipe, set_, out, quiet, stop="filter")
 
 
 def _show_funnel(path: Path, overrides: list[str] | None, out: Path | None, sample: int) -> None:
@@ -78,20 +78,15 @@ def _show_funnel(path: Path, overrides: list[str] | None, out: Path | None, samp
 
 def finetune(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
     """Fine-tune the student, and make what that needs."""
-    _run(recipe, set_, out, quiet, stop="finetune")
-
-
-def evaluate(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
-    """Evaluate student and teacher, and make what that needs."""
-    _run(recipe, set_, out, quiet, stop="evaluate")
+    run_stages(recipe, set_, out, quiet, stop="finetune")
 
 
 def report(recipe: RecipePath, set_: Set = None, out: Out = None, quiet: Quiet = False) -> None:
     """Write the report, and make what that needs."""
-    _run(recipe, set_, out, quiet, stop="report")
+    run_stages(recipe, set_, out, quiet, stop="report")
 
 
-def _run(
+def run_stages(
     path: Path,
     overrides: list[str] | None,
     out: Path | None,
@@ -99,6 +94,7 @@ def _run(
     start: str | None = None,
     stop: str | None = None,
 ) -> None:
+    """Run a recipe from one stage to another, with its progress and final table."""
     from tracestill.commands.terminal import print_summary, show_progress
     from tracestill.run.pipeline import run_recipe
 

@@ -44,8 +44,10 @@ def _detail(progress: Progress) -> str:
 
 
 @contextlib.contextmanager
-def show_progress(quiet: bool) -> Iterator[Listener]:
-    """A listener that draws a bar for each stage; plain lines where there is no terminal."""
+def show_progress(quiet: bool, label: str | None = None) -> Iterator[Listener]:
+    """A listener that draws a bar for each stage, which `label` names otherwise; plain lines where
+    there is no terminal.
+    """
     if quiet:
         yield SILENT
         return
@@ -73,7 +75,7 @@ def show_progress(quiet: bool) -> Iterator[Listener]:
     bars: dict[Job, Any] = {}
 
     def begin(job: Job) -> None:
-        bars[job] = shown.add_task(job, total=None, detail="starting")
+        bars[job] = shown.add_task(label or job, total=None, detail="starting")
 
     def advance(job: Job, progress: Progress) -> None:
         shown.update(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generate.teacher import as_teacher, open_engine, to_restore
-from tracestill.evaluate.passrate import by_problem, pass_at_1
-from tracestill.recipe.evaluate import EvaluateSection, Subject
+from tracestill.evaluate.figures import FAILED, figures_of, marks_of
+from tracestill.evaluate.statistics import by_problem
+from tracestill.recipe.evaluate import EvaluateSection
 from tracestill.recipe.models import LocalModel, ServedModel
 from tracestill.records import (
     OnProgress,
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from tracestill.recipe.sandbox import Sandbox
 
 
-# Requests without an answer: an endpoint failed, or the prompt left no room for one.
-FAILED = ("error", "skipped")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatedModel:
     """A model to evaluate, and how it is prompted.
@@ -40,7 +37,7 @@ class EvaluatedModel:
     problems' languages.
     """
 
-    name: Subject
+    name: str
     model: LocalModel | ServedModel
     system_prompt: str | None = None
     chat_template: str | None = None
@@ -57,9 +54,11 @@ def evaluate(
     sandbox: Sandbox,
     folder: Path,
     progress: OnProgress,
+    allowing: str = "evaluate.max_failed",
 ) -> StageResult:
     """Let each model answer the problems and judge its answers; programs run in `sandbox`. Requests
-    that failed are counted apart: they say nothing of a model.
+    that failed are counted apart: they say nothing of a model. `allowing` is what a user raises to
+    allow for more of them.
 
     Raises:
         ValueError: a model can't be loaded, or more than `settings.max_failed` of its requests
@@ -83,7 +82,7 @@ def evaluate(
             progress(replace(event, done=before + event.done, total=each * len(models)))
 
         traces = _answers(subject, problems, settings.samples, sampling, seed, folder, shown)
-        notes += _failures(subject.name, traces, settings.max_failed)
+        notes += _failures(subject.name, traces, settings.max_failed, allowing)
         verdicts = verdicts_of(traces, problems, sandbox)
         tables[subject.name] = write_table(folder, subject.name, Trace, traces)
         name = f"{subject.name}_verdicts"
@@ -118,20 +117,11 @@ def problem_rates(
     """
     seed = sampling.seed or 0
     traces = _answers(subject, problems, samples, sampling, seed, folder, progress)
-    marks = _marks(traces, verdicts_of(traces, problems, sandbox))
+    marks = marks_of(traces, verdicts_of(traces, problems, sandbox))
     return {problem: sum(own) / len(own) for problem, own in by_problem(marks).items()}
 
 
-def _marks(traces: Sequence[Trace], verdicts: Sequence[Verdict]) -> list[tuple[str, bool]]:
-    """The problem of each answer and whether it is right; of requests that failed there is none."""
-    answered = (trace for trace in traces if trace.finish not in FAILED)
-    return [
-        (trace.problem_id, verdict.outcome == "correct")
-        for trace, verdict in zip(answered, verdicts, strict=True)
-    ]
-
-
-def _failures(name: str, traces: Sequence[Trace], most: float) -> list[str]:
+def _failures(name: str, traces: Sequence[Trace], most: float, allowing: str) -> list[str]:
     failed = [trace for trace in traces if trace.finish in FAILED]
     if not failed:
         return []
@@ -140,7 +130,7 @@ def _failures(name: str, traces: Sequence[Trace], most: float) -> list[str]:
     if len(failed) > most * len(traces):
         raise ValueError(
             f"{said}. What was answered is kept: run again to send the others once more, or raise "
-            f"evaluate.max_failed (now {most:g}) to do without them"
+            f"{allowing} (now {most:g}) to do without them"
         )
     return [f"{said}. They are no part of its pass@1"]
 
@@ -185,35 +175,3 @@ def verdicts_of(
         if trace.finish not in FAILED
     ]
     return verify_many(answers, sandbox)
-
-
-def figures_of(
-    traces: Sequence[Trace], verdicts: Sequence[Verdict], problems: Sequence[Problem]
-) -> ModelFigures:
-    """The figures of a model's answers, whose verdicts are in their order (`verdicts_of`).
-
-    Raises:
-        ValueError: there is no answer.
-
-    """
-    tasks = {problem.id: problem.task for problem in problems}
-    answered = [trace for trace in traces if trace.finish not in FAILED]
-    marks = _marks(traces, verdicts)
-    by_task: dict[str, list[tuple[str, bool]]] = {}
-    for problem, right in marks:
-        by_task.setdefault(tasks[problem], []).append((problem, right))
-    whole = pass_at_1(by_problem(marks))
-    return ModelFigures(
-        pass_at_1=whole.pass_at_1,
-        ci95=whole.ci95,
-        problems=whole.problems,
-        samples=whole.samples,
-        by_task={
-            task: pass_at_1(by_problem(by_task[task]))
-            for task in dict.fromkeys(tasks.values())
-            if task in by_task
-        },
-        mean_tokens=round(sum(trace.completion_tokens for trace in answered) / len(answered), 1),
-        truncated=sum(trace.finish == "length" for trace in answered),
-        failed=len(traces) - len(answered),
-    )

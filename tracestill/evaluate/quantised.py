@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracestill.evaluate.evaluation import FAILED, figures_of, verdicts_of
-from tracestill.evaluate.passrate import by_problem, paired_difference
+from tracestill.evaluate.evaluation import verdicts_of
+from tracestill.evaluate.figures import figures_of
+from tracestill.evaluate.statistics import by_problem, paired_difference
 from tracestill.recipe.sandbox import Sandbox
-from tracestill.records import OnProgress, Problem, Sampling, Teacher, Trace, Verdict, read_table
+from tracestill.records import OnProgress, Problem, Sampling, Teacher
 from tracestill.records.content import file_fingerprint
 from tracestill.records.figures import QuantisedFigures
 
@@ -37,19 +38,6 @@ def spread(problems: Sequence[Problem], count: int) -> list[Problem]:
     """`count` of the problems, evenly from all of them: they lie by source."""
     count = min(count, len(problems))
     return [problems[at * len(problems) // count] for at in range(count)]
-
-
-def marks(folder: Path, problems: Sequence[Problem]) -> dict[str, list[bool]]:
-    """Which of the merged student's answers to `problems` were right in the evaluation in `folder`,
-    by problem; requests that failed are left out.
-    """
-    wanted = {problem.id for problem in problems}
-    verdicts = {one.trace_id: one for one in read_table(folder, "student_after_verdicts", Verdict)}
-    return by_problem(
-        (trace.problem_id, verdicts[trace.id].outcome == "correct")
-        for trace in read_table(folder, "student_after", Trace)
-        if trace.problem_id in wanted and trace.finish not in FAILED
-    )
 
 
 def loss_of(
@@ -98,14 +86,12 @@ def loss_of(
     both = [one.id for one in problems if one.id in ours and one.id in merged]
     if not both:
         raise ValueError(f"{file.name}: no problem was answered both by it and by the student")
-    difference, interval = paired_difference(
-        [(_mean(ours[one]), _mean(merged[one])) for one in both]
-    )
+    found = paired_difference([(_mean(ours[one]), _mean(merged[one])) for one in both])
     return QuantisedFigures(
         answers=figures_of(traces, verdicts, problems),
         merged=sum(_mean(merged[one]) for one in both) / len(both),
-        difference=difference,
-        ci95=interval,
+        difference=found.difference,
+        ci95=found.ci95,
     )
 
 

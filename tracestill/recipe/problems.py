@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from tracestill.recipe.benchmarks import read_benchmark, shipped
 from tracestill.recipe.section import Section
-from tracestill.recipe.yaml_values import read_yaml
 from tracestill.records.schema import Kind
-
-SHIPPED = Path(__file__).parents[2] / "recipes" / "benchmarks" / "shipped.yaml"
 
 
 class Buckets(Section):
@@ -106,16 +103,17 @@ class HubBenchmark(_Benchmark):
 
 
 def _shipped(value: Any) -> Any:
-    """A benchmark's entry in recipes/benchmarks/shipped.yaml, where only its name is given."""
+    """Where a benchmark of recipes/benchmarks/ lies, where only its name is given."""
     if not isinstance(value, str):
         return value
-    shipped = read_yaml(SHIPPED.read_text(encoding="utf-8"))
-    if value not in shipped:
+    if value not in (there := shipped()):
         raise ValueError(
-            f"{value} is none of the benchmarks that are known by name ({', '.join(shipped)}); say "
+            f"{value} is none of the benchmarks that are known by name ({', '.join(there)}); say "
             "where it lies: {name: …, source: file, path: …, column: …}"
         )
-    return {"name": value, "source": "hub", **shipped[value]}
+    found = read_benchmark(there[value])
+    place = found.model_dump(include={"dataset", "config", "split", "revision"})
+    return {"name": value, "source": "hub", "column": found.columns.prompt, **place}
 
 
 Benchmark = Annotated[

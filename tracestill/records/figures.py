@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tracestill.records.rates import PassAt1, Rate
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemFigures:
@@ -192,25 +194,26 @@ class TrainingFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PassAt1:
-    """pass@1 in [0, 1] with its 95% interval, of so many answers to so many problems."""
-
-    pass_at_1: float
-    ci95: tuple[float, float]
-    problems: int
-    samples: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFigures(PassAt1):
     """One model's evaluation. `truncated` answers reached max_tokens, `failed` requests brought no
-    answer and are no part of pass@1.
+    answer and are no part of any rate. What later versions added is None in earlier ones' figures.
     """
 
     by_task: dict[str, PassAt1]
     mean_tokens: float
     truncated: int
     failed: int = 0
+    pass_at_k: dict[int, Rate] = field(default_factory=dict)
+    """By k, where a problem has several answers: the chance that one of k is right."""
+    cons_at_k: Rate | None = None
+    """How often the answer is right that most of a problem's samples give; None with one sample a
+    problem, and where answers can't be told apart by what they give (programs)."""
+    closed: float | None = None
+    """Of the answers that begin to reason, the share whose reasoning ends; None if none begins."""
+    loops: int | None = None
+    """Answers whose end is said over and over."""
+    per_thousand_tokens: float | None = None
+    """pass@1 relative to an answer's mean tokens, for 1,000 of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

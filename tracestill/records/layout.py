@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 Stage = Literal["problems", "generate", "filter", "finetune", "evaluate", "report"]
-Job = Stage | Literal["pilot"]  # what a process of its own does
+Job = Stage | Literal["pilot", "benchmark"]  # what a process of its own does
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 RECIPE = "recipe.yaml"

@@ -202,7 +202,7 @@ def _read_figures(stage: str, details: Mapping[str, Any]) -> Figures | None:
         return None
     if stage == "finetune" and "export" not in details:  # before format 3 all lay side by side
         details = {**details, "export": details}
-    return msgspec.convert(details, _FIGURES[stage])
+    return msgspec.convert(details, _FIGURES[stage], str_keys=True)
 
 
 def missing_file(folder: Path, manifest: Manifest) -> Path | None:

@@ -1,5 +1,5 @@
 """A stage's own process: `python -m tracestill.run.child STAGE RUN`, started by the pipeline; also
-that of a pilot: `python -m tracestill.run.child pilot RUN COUNT`.
+that of a pilot (`pilot RUN COUNT`) and of a model on a benchmark (`benchmark FOLDER`).
 
 Progress goes to the parent as JSON lines over the descriptor in TRACESTILL_EVENTS; what the
 libraries print goes to the stage's log.
@@ -81,9 +81,13 @@ def main() -> int:
     events = _Events(int(os.environ[EVENTS]))
     try:
         from tracestill.recipe.loading import recipe_of_run
+        from tracestill.run.benchmarks import make_benchmark
         from tracestill.run.pipeline import make_stage
         from tracestill.stages.generate import pilot
 
+        if job == "benchmark":
+            make_benchmark(run, events.progress)
+            return 0
         recipe = recipe_of_run(run)
         if job == "pilot":
             pilot(recipe, run, int(sys.argv[3]), events.progress)

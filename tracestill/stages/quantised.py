@@ -36,10 +36,12 @@ def measured(
         ValueError: llama.cpp can't load a file, or it answered no problem.
 
     """
-    from tracestill.evaluate.quantised import loss_of, marks, spread
+    from tracestill.evaluate.evaluated import answers
+    from tracestill.evaluate.quantised import loss_of, spread
 
     heldout = spread(list(read_table(run / "problems", "heldout", Problem)), count)
-    merged = marks(run / "evaluate", heldout)
+    wanted = {problem.id for problem in heldout}
+    merged = answers(run / "evaluate", "student_after", wanted)
     asked = _asked(recipe, run)
     files = list(figures.files)
     for at, one in enumerate(files):
