@@ -12,10 +12,12 @@ from tracestill.commands import run
 from tracestill.commands.chat import chat
 from tracestill.commands.curate import curate
 from tracestill.commands.export import export
+from tracestill.commands.new import new
 from tracestill.commands.pairs import pairs
 from tracestill.commands.plan import plan
 from tracestill.commands.preview import preview
 from tracestill.commands.push import push
+from tracestill.commands.recipes import recipes
 from tracestill.commands.score import score
 from tracestill.commands.serve import serve
 from tracestill.commands.status import status
@@ -32,7 +34,7 @@ app = typer.Typer(
 for command in (
     run.run, run.generate, run.filter_, run.finetune, run.evaluate, run.report,
     validate, verify, curate, serve, plan, preview, score, pairs, chat, export, push, status,
-    why, schema,
+    why, recipes, new, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 
