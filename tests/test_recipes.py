@@ -102,9 +102,7 @@ def scaled(name: str, folder: Path, *more: str) -> Recipe:
         "evaluate.max_tokens=64",
     ]
     if one.recipe.problems.decontaminate:
-        exam = jsonl(
-            folder / "exam.jsonl", [{"prompt": "How many ways are there to tile a board?"}]
-        )
+        exam = jsonl(folder / "exam.jsonl", [{"prompt": "In how many ways is a board tiled?"}])
         mine = {"name": "exam", "source": "file", "path": exam}
         overrides.append(f"problems.decontaminate.benchmarks={json.dumps([mine])}")
     recipe = load_recipe(one.path, [*overrides, *more])

@@ -90,7 +90,7 @@ def _training(one: Shipped, student: str) -> Iterator[str]:
     from tracestill.planning.shipped import training_plan
 
     if one.gpu is None:
-        yield f"student: {student} learns on this machine's CPU: `tracestill plan` measures how fast"
+        yield f"student: {student} learns on a CPU: `tracestill plan` measures how fast"
         return
     try:
         plan = training_plan(one.recipe, one.gpu)

@@ -47,7 +47,7 @@ def checked_gpu(answer: str) -> str:
 
 
 def largest_student(gpu: str) -> str:
-    """The largest of some Qwen2.5 that trains on the GPU with an adapter on rows of 8,192 tokens."""
+    """The largest Qwen2.5 that trains on the GPU, with an adapter and rows of 8,192 tokens."""
     if gpu == "none":
         return "HuggingFaceTB/SmolLM2-135M-Instruct"
     for name in _STUDENTS:
