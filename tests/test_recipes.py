@@ -229,6 +229,7 @@ MINIATURE = [
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # on a machine that does other work too
 def test_sampling_recipes_filter_what_the_miniature_teacher_answers(tmp_path: Path) -> None:
     journal: Path | None = None
     for name in SAMPLED:
@@ -242,7 +243,7 @@ def test_sampling_recipes_filter_what_the_miniature_teacher_answers(tmp_path: Pa
 
 def whole(name: str, folder: Path, *more: str) -> None:
     """Run a scaled recipe to its report, by the command."""
-    recipe = scaled(name, folder, *more)
+    recipe = scaled(name, folder, "evaluate.models=[student_after]", *more)
     (folder / "r.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     done = run_tracestill("run", folder / "r.yaml", "--out", folder / "run", "--quiet")
     assert done.returncode == 0, done.stderr
@@ -251,11 +252,13 @@ def whole(name: str, folder: Path, *more: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # on a machine that does other work too
 def test_a_sampling_recipe_runs_to_the_end(tmp_path: Path) -> None:
     whole("card-24gb-1.5b", tmp_path, *MINIATURE)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # on a machine that does other work too
 def test_an_importing_recipe_runs_to_the_end(finished: Path, tmp_path: Path) -> None:
     problems = {one.id: one for one in read_table(finished / "problems", "train", Problem)}
     rows = [
