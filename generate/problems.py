@@ -199,12 +199,17 @@ def _rows(
                 )
         language = row.get(names["language"])
         yield _problem(
-            str(row[names["prompt"]]),
-            str(row[names["reference"]]),
+            _text(row[names["prompt"]]),
+            _text(row[names["reference"]]),
             source.kind,
             said,
-            "en" if language is None else str(language),
+            source.language if language is None else str(language),
         )
+
+
+def _text(value: Any) -> str:
+    """A column's value as text: tests and other values of several parts as JSON."""
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
 def _problem(prompt: str, reference: str, kind: Kind, source: str, language: str) -> Problem:

@@ -174,7 +174,7 @@ SIZES = {
     "mistralai/Mistral-7B-Instruct-v0.3": 7.25, "mistralai/Ministral-8B-Instruct-2410": 8.02,
     "allenai/OLMo-2-0425-1B-Instruct": 1.48, "allenai/OLMo-2-1124-7B": 7.3,
     "allenai/OLMo-2-1124-13B-Instruct": 13.7, "ibm-granite/granite-3.3-2b-instruct": 2.53,
-    "ibm-granite/granite-3.3-8b-instruct": 8.17,
+    "ibm-granite/granite-3.3-8b-instruct": 8.17, "open-r1/Qwen2.5-Math-7B-RoPE-300k": 7.62,
 }  # fmt: skip
 
 

@@ -102,3 +102,15 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     path.write_text('{"prompt": "x", "refer')
     with pytest.raises(ValueError, match=r"p\.jsonl can't be read"):
         load_problems([FileSource(source="file", path=str(path))])
+
+
+def test_a_table_without_a_language_is_in_that_of_its_source_and_tests_are_json(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "problems.jsonl"
+    row = {"prompt": "Addiere zwei Zahlen.", "reference": {"inputs": ["1 2"], "outputs": ["3"]}}
+    path.write_text(json.dumps(row) + "\n")
+    source = FileSource(source="file", path=str(path), kind="code", language="de")
+    ((problem,), _) = load_problems([source])
+    assert problem.language == "de"
+    assert json.loads(problem.reference) == row["reference"]

@@ -77,6 +77,8 @@ OTHER: dict[str, Any] = {
     "problems.train.1.path": "more.jsonl",
     "problems.train.1.columns": {"prompt": "question"},
     "problems.train.1.kind": "open",
+    "problems.train.1.language": "de",
+    "problems.train.2.language": "de",
     "problems.train.2.columns": {"prompt": "question"},
     "problems.train.2.kind": "open",
     "problems.heldout.0.family": "ab",

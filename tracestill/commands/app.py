@@ -14,10 +14,12 @@ from tracestill.commands.compare import compare
 from tracestill.commands.curate import curate
 from tracestill.commands.evaluate import evaluate
 from tracestill.commands.export import export
+from tracestill.commands.new import new
 from tracestill.commands.pairs import pairs
 from tracestill.commands.plan import plan
 from tracestill.commands.preview import preview
 from tracestill.commands.push import push
+from tracestill.commands.recipes import recipes
 from tracestill.commands.score import score
 from tracestill.commands.serve import serve
 from tracestill.commands.status import status
@@ -34,7 +36,7 @@ app = typer.Typer(
 for command in (
     run.run, run.generate, run.filter_, run.finetune, evaluate, compare, run.report,
     validate, verify, curate, serve, plan, preview, score, pairs, chat, export, push, status,
-    why, schema,
+    why, recipes, new, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 

@@ -47,6 +47,8 @@ class _TableSource(Section):
     """The table's column for each of `prompt`, `reference`, `language`; the same names if empty."""
     kind: Kind = "math"
     """How the answers are judged."""
+    language: str = Field(default="en", pattern="^[a-z]{2}$")
+    """The problems' language (ISO 639-1), where the table has no column that says it."""
     size: int | None = Field(default=None, ge=1)
     """How many problems to take; all if null."""
     buckets: Buckets | None = None
