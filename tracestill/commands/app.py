@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from tracestill.commands import run
+from tracestill.commands.ablate import ablate
 from tracestill.commands.chat import chat
 from tracestill.commands.curate import curate
 from tracestill.commands.export import export
@@ -31,8 +32,8 @@ app = typer.Typer(
 )
 for command in (
     run.run, run.generate, run.filter_, run.finetune, run.evaluate, run.report,
-    validate, verify, curate, serve, plan, preview, score, pairs, chat, export, push, status,
-    why, schema,
+    ablate, validate, verify, curate, serve, plan, preview, score, pairs, chat, export, push,
+    status, why, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 
