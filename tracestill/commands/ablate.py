@@ -108,7 +108,8 @@ def _listener(stages: Listener, total: int, quiet: bool) -> GridListener:
             said = [f"{', '.join(shared)} shared"] if shared else []
             if found.pass_at_1 is not None:
                 said.append(f"pass@1 {found.pass_at_1:.1%}")
-            typer.echo(f"          {'; '.join(said)}")
+            for line in said:
+                typer.echo(f"{'':<10}{line}")
 
     return GridListener(begin=begin, end=end, stages=stages)
 
@@ -141,8 +142,8 @@ def _print_result(grid: Grid, result: GridResult, folder: Path) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for varied in grid.varied:
         table.add_column(short(varied.key))
-    columns = ("seeds", "pass@1", "95% interval", "teacher tokens", "training tokens", "steps")
-    for name in (*columns, "minutes"):
+    columns = ("seeds", "pass@1", "95% interval", "teacher tokens", "kept", "training tokens")
+    for name in (*columns, "steps", "minutes"):
         table.add_column(name, justify="right")
 
     def number(value: float | None, digits: int = 0) -> str:
@@ -161,12 +162,13 @@ def _print_result(grid: Grid, result: GridResult, folder: Path) -> None:
             str(found.seeds) if found else "",
             f"{found.mean:.1%}" if found else "",
             interval(found),
-            number(cell.teacher_tokens), number(cell.training_tokens), number(cell.steps),
-            number(cell.minutes, 1),
+            number(cell.teacher_tokens), number(cell.kept), number(cell.training_tokens),
+            number(cell.steps), number(cell.minutes, 1),
         )  # fmt: skip
     console.print()
     console.print(table)
-    for effect in result.effects:
+    judged = any(cell.pass_at_1 for cell in result.cells)
+    for effect in result.effects if judged else ():
         said = f"{short(effect.key)}: {effect.value} against {effect.first}"
         change = effect.difference
         if change is None:

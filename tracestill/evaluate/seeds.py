@@ -6,10 +6,11 @@ import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 FEW = 3  # below so many seeds an interval is too wide to tell anything
 
+K = TypeVar("K", bound=Hashable)
 Verdict = Literal["no difference shown", "higher", "lower", "not known"]
 
 
@@ -60,7 +61,7 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
 
 
 def paired_effect(
-    first: Mapping[tuple[int, Hashable], float], other: Mapping[tuple[int, Hashable], float]
+    first: Mapping[tuple[int, K], float], other: Mapping[tuple[int, K], float]
 ) -> OverSeeds | None:
     """What another setting changes: the mean difference, other less first, of runs that are equal
     in all else. None where no run has its counterpart.

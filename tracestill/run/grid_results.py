@@ -22,9 +22,10 @@ STUDENT = "student_after"
 class RunFigures:
     """One run: the value of each varied key, its seed, and what it gave as far as it is complete.
 
-    `teacher_tokens` are completion tokens of its traces, `training_tokens` those that the student
-    went through in all epochs, prompts included. `minutes` are those of its stages, whichever run
-    of the grid made them. `failed` says why it is not complete.
+    `teacher_tokens` are completion tokens of its traces, `kept` the traces that the filter left,
+    `training_tokens` those that the student went through in all epochs, prompts included. `minutes`
+    are those of its stages, whichever run of the grid made them. `failed` says why it is not
+    complete.
     """
 
     labels: dict[str, str]
@@ -49,6 +50,7 @@ class CellFigures:
     labels: dict[str, str]
     pass_at_1: OverSeeds | None
     teacher_tokens: float | None
+    kept: float | None
     training_tokens: float | None
     steps: float | None
     minutes: float | None
@@ -142,6 +144,7 @@ def _cell(cell: Cell, runs: Sequence[RunFigures]) -> CellFigures:
         labels=cell.labels,
         pass_at_1=mean(lambda run: run.pass_at_1),
         teacher_tokens=plain(lambda run: run.teacher_tokens),
+        kept=plain(lambda run: run.kept),
         training_tokens=plain(lambda run: run.training_tokens),
         steps=plain(lambda run: run.steps),
         minutes=plain(lambda run: run.minutes),
