@@ -54,9 +54,9 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
     mean, n = statistics.fmean(values), len(values)
     if n == 1:
         return OverSeeds(mean=mean, ci95=None, seeds=1)
-    from scipy import stats
+    from scipy.special import stdtrit
 
-    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
     return OverSeeds(mean=mean, ci95=(mean - half, mean + half), seeds=n)
 
 
