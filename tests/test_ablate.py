@@ -226,7 +226,7 @@ def test_equal_stages_are_taken_over_with_all_that_was_paid_for(
     assert (beside / "ablation.png").read_bytes().startswith(b"\x89PNG")
     before = states(beside)
     again = run_tracestill("ablate", recipe, *options, "--plan")
-    assert "About 0 minutes are left" in again.stdout
+    assert "Nothing is left to make" in again.stdout
     assert states(beside) == before
 
 
@@ -269,6 +269,9 @@ def test_what_is_missing_alone_is_made_again_and_a_stop_keeps_the_rest(
     before = states(beside)
     result = run_grid(grid, runs, beside, "filter", QUIET)
     assert [run.failed for run in result.runs] == [None, None]
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(grid, runs, beside, "filter", stopped)
+    assert len(recorded(beside)["runs"]) == 2
     after = states(beside)
     assert {path: after[path] for path in before} == before
     (runs[0].folder / "filter" / "manifest.json").unlink()

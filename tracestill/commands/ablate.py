@@ -81,14 +81,17 @@ def _print_plan(grid: Grid, plan: GridPlan, runs: int) -> None:
     shared = sum(stage.shared for stage in plan.stages)
     typer.echo(
         f"{runs} runs: {cells} settings with {seeds} {'seed' if seeds == 1 else 'seeds'} each. "
-        f"Of their {total} stages {shared} are shared, so {total - shared} are made:"
+        f"Of their {total} stages {shared} are shared with another run, which leaves "
+        f"{total - shared} to make:"
     )
     for stage in plan.stages:
-        done = f", {stage.complete} of them are there" if stage.complete else ""
+        done = f", {stage.complete} of them made already" if stage.complete else ""
         each = "" if stage.seconds is None else f", {stage.seconds:,.0f} s each so far"
-        typer.echo(f"  {stage.stage:<9} {stage.runs - stage.shared:>3} made{done}{each}")
+        typer.echo(f"  {stage.stage:<9} {stage.runs - stage.shared:>3}{done}{each}")
     if plan.minutes is None:
         typer.echo("How long it takes is not known until the first run ends.\n")
+    elif not any(stage.missing for stage in plan.stages):
+        typer.echo("Nothing is left to make.\n")
     else:
         typer.echo(f"About {plan.minutes:,.0f} minutes are left.\n")
 

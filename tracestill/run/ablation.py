@@ -101,7 +101,12 @@ def run_grid(
     """
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        done: dict[int, RunFigures] = {}
+        # What is complete is in the result from the start: a call that is stopped loses none of it.
+        done = {
+            number: _figures(run, out, stop, None)
+            for number, run in enumerate(runs)
+            if len(complete(run.recipe, run.folder, stop)) == len(stages_to(stop))
+        }
         broken: dict[str, str] = {}
         for number, run in enumerate(runs):
             listener.begin(run, number + 1)
@@ -117,8 +122,9 @@ def run_grid(
                         broken[run.stages[stage]] = f"{stage} failed in {run.folder.name}"
             done[number] = _figures(run, out, stop, failed)
             listener.end(run, done[number], shared)
-            write_result(out, grid, stop, result_of(grid, list(done.values())))
-    return result_of(grid, list(done.values()))
+            result = result_of(grid, [done[place] for place in sorted(done)])
+            write_result(out, grid, stop, result)
+    return result
 
 
 def _make(run: Planned, others: Sequence[Path], listener: Listener, stop: Stage) -> list[Stage]:
