@@ -87,8 +87,11 @@ def _verdicts(record: dict[str, Any]) -> list[str]:
         note = f" ({one['note']})" if "note" in one else ""
         said = f"- **{short(one['key'])} {one['value']}** against {one['first']}: {verdict}{note}"
         lines.append(said)
+    asked = len(record["cells"]) * len(record["seeds"])
     if failed := [run for run in record["runs"] if run["failed"]]:
-        lines.append(f"- {len(failed)} of {len(record['runs'])} runs failed and are left out.")
+        lines.append(f"- {len(failed)} of {asked} runs failed and are left out.")
+    if (missing := asked - len(record["runs"])) > 0:
+        lines.append(f"- {missing} of {asked} runs are not made yet.")
     return lines
 
 

@@ -340,7 +340,13 @@ def test_the_page_of_evidence_is_what_the_records_say(recipe: Path, tmp_path: Pa
     grid = read_grid(grids / "epochs.yaml")
     rates = {(str(seed), value): 0.2 * int(value) + 0.01 * seed * int(value)
              for seed in range(3) for value in ("1", "2")}  # fmt: skip
-    write_result(records, grid, "evaluate", result_of(grid, made_up(grid, rates)))
+    runs = made_up(grid, rates)
+    write_result(records, grid, "evaluate", result_of(grid, runs[:2]))
+    (records / "ablation.json").rename(records / "epochs.json")
+    text = page(grids, records)
+    assert "- **epochs 2** against 1: not known (one seed: no interval)" in text
+    assert "- 4 of 6 runs are not made yet." in text
+    write_result(records, grid, "evaluate", result_of(grid, runs))
     (records / "ablation.json").rename(records / "epochs.json")
     text = page(grids, records)
     # Differences 0.20, 0.21, 0.22: half the interval is 4.3027 * 0.01 / sqrt(3) = 0.0248.

@@ -85,7 +85,7 @@ def _print_plan(grid: Grid, plan: GridPlan, runs: int) -> None:
         f"{total - shared} to make:"
     )
     for stage in plan.stages:
-        done = f", {stage.complete} of them made already" if stage.complete else ""
+        done = f" in all, {stage.complete} made already" if stage.complete else ""
         each = "" if stage.seconds is None else f", {stage.seconds:,.0f} s each so far"
         typer.echo(f"  {stage.stage:<9} {stage.runs - stage.shared:>3}{done}{each}")
     if plan.minutes is None:
