@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,7 +94,8 @@ def _print_plan(grid: Grid, plan: GridPlan, runs: int) -> None:
     elif not any(stage.missing for stage in plan.stages):
         typer.echo("Nothing is left to make.\n")
     else:
-        typer.echo(f"About {plan.minutes:,.0f} minutes are left.\n")
+        minutes = math.ceil(plan.minutes)
+        typer.echo(f"About {minutes:,} {'minute is' if minutes == 1 else 'minutes are'} left.\n")
 
 
 def _listener(stages: Listener, total: int, quiet: bool) -> GridListener:
