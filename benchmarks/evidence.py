@@ -29,9 +29,10 @@ HEAD = """\
 
 What decides the defaults: one recipe run with two or more settings over seeds, everything else
 equal. This page is written by `python -m benchmarks.evidence` from
-[the grids](../benchmarks/grids) and what they gave, which is recorded in `benchmarks/evidence/`. How
-to run one, and how its intervals are made: [ablations](ablate.md). Two older experiments, of
-verification and of which traces are selected, have [scripts of their own](../benchmarks/README.md).
+[the grids](../benchmarks/grids) and what they gave, which is recorded in `benchmarks/evidence/`.
+How to run one, and how its intervals are made: [ablations](ablate.md). Two older experiments, of
+verification and of which traces are selected, have
+[scripts of their own](../benchmarks/README.md).
 
 pass@1 is the trained student's on held-out problems, the mean over seeds. A difference is paired:
 by the seed and all other settings. Its 95% interval is Student's t over seeds. Where it holds 0, no
