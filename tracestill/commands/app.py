@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from tracestill.commands import run
+from tracestill.commands.ablate import ablate
 from tracestill.commands.chat import chat
 from tracestill.commands.compare import compare
 from tracestill.commands.curate import curate
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 for command in (
     run.run, run.generate, run.filter_, run.finetune, evaluate, compare, run.report,
-    validate, verify, curate, serve, plan, preview, score, pairs, chat, export, push, status,
+    ablate, validate, verify, curate, serve, plan, preview, score, pairs, chat, export, push, status,
     why, recipes, new, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)

@@ -28,24 +28,27 @@ _INK = "#123456"  # stands for the page's text colour, put in afterwards
 WIDE, HALF = 7.6, 4.0  # inches: a card over the page's width, and one of two side by side
 
 
+def house_style(ink: str) -> dict[str, Any]:
+    """Matplotlib's settings that all plots share, with the colour of text and axes."""
+    return {
+        "font.size": 9.0,
+        "font.family": "sans-serif",
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+
+
 def draw(plot: Callable[[Axes], None], title: str, height: float, width: float = WIDE) -> str:
     """An SVG of `width` by `height` inches; its ink is the page's own text colour."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    style = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": title,
-        "font.size": 9.0,
-        "font.family": "sans-serif",
-        "text.color": _INK,
-        "axes.labelcolor": _INK,
-        "axes.edgecolor": _INK,
-        "xtick.color": _INK,
-        "ytick.color": _INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
+    style = {"svg.fonttype": "none", "svg.hashsalt": title, **house_style(_INK)}
     with rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
