@@ -144,12 +144,12 @@ def _print_result(grid: Grid, result: GridResult, folder: Path) -> None:
     from tracestill.run.grid_results import PLOT, RESULT
 
     console = Console(highlight=False, soft_wrap=True)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for varied in grid.varied:
-        table.add_column(short(varied.key))
+        table.add_column(short(varied.key), no_wrap=True)
     columns = ("seeds", "pass@1", "95% interval", "teacher tokens", "kept", "training tokens")
     for name in (*columns, "steps", "minutes"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=name == "95% interval")
 
     def number(value: float | None, digits: int = 0) -> str:
         return "" if value is None else f"{value:,.{digits}f}"
