@@ -36,8 +36,8 @@ app = typer.Typer(
 )
 for command in (
     run.run, run.generate, run.filter_, run.finetune, evaluate, compare, run.report,
-    ablate, validate, verify, curate, serve, plan, preview, score, pairs, chat, export, push, status,
-    why, recipes, new, schema,
+    ablate, validate, verify, curate, serve, plan, preview, score, pairs, chat, export,
+    push, status, why, recipes, new, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 
