@@ -141,8 +141,9 @@ def _override(values: dict[str, Any], text: str, origins: dict[Key, Origin]) -> 
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """A recipe as YAML with every default."""
-    text: str = yaml.safe_dump(
-        recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-    )
+    """A recipe as YAML with every default, and with all that it took from a recipe it extends, so
+    that it can be run from anywhere.
+    """
+    values = recipe.model_dump(mode="json", exclude={"extends"})
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     return text
