@@ -21,6 +21,7 @@ from tracestill.records import Problem, Sampling, Teacher, problem_id
 from tracestill.records import journal as journals
 
 
+@pytest.mark.slow
 def test_what_is_in_the_journal_is_never_asked_again(ask: Asked, tmp_path: Path) -> None:
     problems, _ = load_problems([gym(size=12)])
     first = ask(problems)
@@ -134,6 +135,7 @@ def test_a_truncated_trace_goes_on_from_its_tokens(ask: Asked, tmp_path: Path) -
     )
 
 
+@pytest.mark.slow
 def test_vllm_starts_where_the_filters_compiled_code_was_loaded_first(root: Path) -> None:
     teacher = str(root / "miniature" / "teacher")
     script = (

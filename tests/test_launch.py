@@ -199,6 +199,7 @@ def no_process_left() -> Iterator[None]:
     assert gone([child for child in children(os.getpid()) if child not in before])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_process_left")
 def test_an_error_of_all_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="no_such_layer") as told:

@@ -185,6 +185,7 @@ def test_from_makes_a_stage_anew(recipe: Path, copied: Path) -> None:
     assert reused(copied) == {"problems": True, "generate": True, "filter": False}
 
 
+@pytest.mark.slow
 def test_more_samples_reuse_what_was_paid_for(recipe: Path, copied: Path) -> None:
     journal = copied / "generate" / "journal.jsonl"
     old = journal.read_bytes()

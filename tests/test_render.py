@@ -140,8 +140,10 @@ class Recording(VllmEngine):
     "name",
     [
         "miniature",
-        "r1-distill",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen2.5", "llama-3")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("r1-distill", "qwen2.5", "llama-3")
+        ),
     ],
 )
 def test_a_running_engine_reads_the_prompts_that_are_trained(

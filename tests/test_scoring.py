@@ -141,6 +141,7 @@ def test_a_recipe_chooses_by_the_ratio_and_keeps_the_scores(copied: Path, recipe
     assert len(tracestill.load_run(copied).kept()) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.slow  # vLLM starts twice
 def test_a_recipe_keeps_what_the_student_does_not_always_solve(copied: Path, recipe: Path) -> None:
     steps_ = "filter.steps=[form, {select: {by: student_pass_rate, keep: [0, 0.9]}}]"

@@ -97,6 +97,7 @@ def test_another_training_does_not_go_on_from_a_checkpoint_nor_drop_it(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_what_changes_only_speed_goes_on(tmp_path: Path) -> None:
     kill_at(spawn(tmp_path, "micro_batch=1, gradient_checkpointing=True"), 5)
     assert run(tmp_path, checkpoint_every=3).figures.resumed_from_step == 4
