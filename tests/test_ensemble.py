@@ -227,6 +227,4 @@ def test_a_run_asks_a_real_model_about_refusals(copied: Path, recipe: Path, root
     assert len(list(journals.read(journal))) >= 1
     without = run_tracestill(*command)
     assert without.returncode == 1
-    assert without.stderr.strip().endswith(
-        "refusal: action: judge asks the model of filter.judge: name one"
-    )
+    assert "refusal: action: judge asks the model of filter.judge: name one" in without.stderr

@@ -81,10 +81,15 @@ def test_a_stage_by_itself_is_that_of_the_first_round(tmp_path: Path, recipe: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("student", ["first", "last"])
-def test_a_rounds_student_teaches_the_next(tmp_path: Path, recipe: Path, student: str) -> None:
+def test_a_rounds_student_teaches_the_next(
+    tmp_path: Path, recipe: Path, root: Path, student: str
+) -> None:
     rounds = {"count": 2, "later": "later.yaml", "student": student}
     path = written(tmp_path, recipe, rounds, generate={"samples": 2})
-    done = run_tracestill("run", path, "--out", tmp_path / "out")
+    # A student that reasons already: of so few traces the other one does not learn to.
+    command = ("run", path, "--out", tmp_path / "out", "--set")
+    command += (f"finetune.student={root}/miniature/teacher",)
+    done = run_tracestill(*command)
     assert done.returncode == 0, done.stderr
     second = recipe_of_run(tmp_path / "out" / "round-2")
     merged = str((tmp_path / "out" / "round-1" / "finetune" / "merged").resolve())
@@ -93,7 +98,7 @@ def test_a_rounds_student_teaches_the_next(tmp_path: Path, recipe: Path, student
     assert second.generate.samples.max == 2  # type: ignore[union-attr]
     told = json.loads((tmp_path / "out" / "rounds.json").read_text())
     assert [one["number"] for one in told] == [1, 2]
-    again = run_tracestill("run", path, "--out", tmp_path / "out")
+    again = run_tracestill(*command)
     assert again.returncode == 0
     assert "the best is round" in done.stdout
     assert again.stdout.count("reused") >= 10
