@@ -78,26 +78,26 @@ def decide(
         reached = (by < 0) & (by_row >= number)
         entered.append(int(reached.sum()))
         step = build_step(entry, number, needs_reasoning=work.needs_reasoning)
+        marks: Iterable[Mark] = []
         if entry.action == "judge":
             marks = _judged(traces, index, problems, work, number, reached, confirm, prepare)
-            by[_write_marks(parts, number, marks)] = number
-            seconds[number] += time.perf_counter() - begun
-            continue
-        if not isinstance(step, GlobalStep):
+        elif not isinstance(step, GlobalStep):
             by[reached & (by_row == number)] = number
             continue
-        view = View(
-            live=index.order[reached[index.order]],
-            index=index,
-            right=right,
-            problems=problems,
-            measured=partial(_measured, traces, parts, number),
-            texts=partial(texts_at, traces),
-            scratch=work.parts,
-            rates=partial(_rates, index, problems, right, rates),
-            student=work.student,
-        )
-        by[_write_marks(parts, number, step.decide(view) if len(view.live) else [])] = number
+        elif reached.any():
+            view = View(
+                live=index.order[reached[index.order]],
+                index=index,
+                right=right,
+                problems=problems,
+                measured=partial(_measured, traces, parts, number),
+                texts=partial(texts_at, traces),
+                scratch=work.parts,
+                rates=partial(_rates, index, problems, right, rates),
+                student=work.student,
+            )
+            marks = step.decide(view)
+        by[_write_marks(parts, number, marks)] = number
         seconds[number] += time.perf_counter() - begun
     return Decision(by=by, entered=entered, seconds=seconds)
 

@@ -45,13 +45,13 @@ def ablate(
     quiet: Quiet = False,
 ) -> None:
     """Run a recipe with every combination of some values, each with several seeds, and compare."""
-    from tracestill.commands.run import _stage
+    from tracestill.commands.run import named_stage
     from tracestill.commands.terminal import show_progress
     from tracestill.planning.ablation import plan_grid
     from tracestill.recipe.grid import read_grid
     from tracestill.run.ablation import plan_runs, run_grid
 
-    last = _stage(stop, "--to")
+    last = named_stage(stop, "--to")
     assert last is not None
     grid = read_grid(recipe, vary or (), seeds, set_ or ())
     folder = out or Path("runs") / grid.name

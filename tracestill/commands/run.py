@@ -98,7 +98,7 @@ def run_stages(
     from tracestill.commands.terminal import print_summary, show_progress
     from tracestill.run.pipeline import run_recipe
 
-    first, last = _stage(start, "--from"), _stage(stop, "--to")
+    first, last = named_stage(start, "--from"), named_stage(stop, "--to")
     if first and last and STAGES.index(first) > STAGES.index(last):
         raise ValueError(f"--from {first} comes after --to {last}")
     recipe = read_recipe(path, overrides)
@@ -134,7 +134,13 @@ def _run_rounds(recipe: Recipe, overrides: list[str] | None, run: Path, quiet: b
         print_rounds(made, run)
 
 
-def _stage(name: str | None, option: str) -> Stage | None:
+def named_stage(name: str | None, option: str) -> Stage | None:
+    """The stage that an option names.
+
+    Raises:
+        ValueError: there is no such stage.
+
+    """
     if name is None:
         return None
     if name not in STAGES:

@@ -81,11 +81,12 @@ def main() -> int:
     events = _Events(int(os.environ[EVENTS]))
     try:
         from tracestill.recipe.loading import recipe_of_run
-        from tracestill.run.benchmarks import make_benchmark
         from tracestill.run.pipeline import make_stage
         from tracestill.stages.generate import pilot
 
         if job == "benchmark":
+            from tracestill.run.benchmarks import make_benchmark
+
             make_benchmark(run, events.progress)
             return 0
         recipe = recipe_of_run(run)
