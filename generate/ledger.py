@@ -60,6 +60,9 @@ class Ledger:
         self._targets = np.full(len(self.rows), rule.min, np.uint16)
         self._available = np.full(len(self.rows), rule.min, np.uint16)  # to be requested
         self._finished = np.zeros(len(self.rows), np.bool_)
+        # By id, which is a digest: an order without a pattern. However few problems are asked
+        # before a budget or a person ends the sampling, they are a fair draw from all sources.
+        self._order = np.array([self.rows[id_] for id_ in sorted(self.rows)], np.int32)
         self._slots: list[array[int]] = []  # by sample: offset, verdict and state in one integer
         self._unavailable: dict[int, set[int]] = {}  # samples in flight, or failed in this run
         self.samples = 0
@@ -134,8 +137,8 @@ class Ledger:
         self._finished[row] = finished
 
     def available_rows(self) -> list[int]:
-        """The problems of which a sample can be requested now."""
-        return [int(row) for row in np.flatnonzero(self._available)]
+        """The problems of which a sample can be requested now, in the order to ask them."""
+        return [int(row) for row in self._order[self._available[self._order] > 0]]
 
     def claim(self, row: int) -> tuple[int, int | None] | None:
         """The next sample of a problem to request, with the offset of the truncated response that

@@ -216,6 +216,19 @@ def test_a_budget_that_cuts_a_run_leaves_no_biased_rate(ask: Asked, tmp_path: Pa
     assert mean_pass_rate(ledgers[2]) is None
 
 
+def test_what_a_budget_leaves_is_of_all_sources(ask: Asked) -> None:
+    """Problems lie source by source; half the budget does not ask half the sources."""
+    problems = [
+        dataclasses.replace(one, source=str(n // 100)) for n, one in enumerate(numbered(400))
+    ]
+    budget = Budget(tokens=20_000, then="go_on")
+    traces = ask(problems, engine=lambda: Scripted(lambda _: "1"), budget=budget, max_tokens=90)
+    sources = {one.id: one.source for one in problems}
+    asked = Counter(sources[trace.problem_id] for trace in traces)
+    assert 190 <= asked.total() <= 200
+    assert all(30 <= asked[source] <= 70 for source in "0123"), asked
+
+
 def test_a_verdict_does_not_outlive_the_response_that_it_is_of(ask: Asked, tmp_path: Path) -> None:
     """A loss of power may take a response whose verdict is on disk; the one that is sampled
     in its place lies where it lay.

@@ -99,12 +99,12 @@ def test_the_answer_that_most_samples_give_counts() -> None:
         assert found.rate == pytest.approx(rate), name
 
 
-@pytest.mark.parametrize("degrees", [5, 9, 29, 119])
-def test_quantile_and_p_value_are_students(degrees: int) -> None:
-    assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=3e-3)
+@pytest.mark.parametrize("degrees", [1, 1.6, 5, 29, 119])
+def test_quantile_and_p_value_are_students(degrees: float) -> None:
+    assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-9)
     assert t_p_value(t_quantile(degrees), degrees) == pytest.approx(0.05)
     for t in (0.5, 1.5, 2.5):
-        assert t_p_value(t, degrees) == pytest.approx(2 * stats.t.sf(t, degrees), rel=0.05)
+        assert t_p_value(t, degrees) == pytest.approx(2 * stats.t.sf(t, degrees), rel=1e-9)
 
 
 def test_interval_and_p_value_of_a_difference_say_the_same() -> None:

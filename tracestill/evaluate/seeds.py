@@ -8,6 +8,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from tracestill.evaluate.statistics import t_quantile
+
 FEW = 3  # below so many seeds an interval is too wide to tell anything
 
 K = TypeVar("K", bound=Hashable)
@@ -54,9 +56,7 @@ def over_seeds(values: Sequence[float]) -> OverSeeds:
     mean, n = statistics.fmean(values), len(values)
     if n == 1:
         return OverSeeds(mean=mean, ci95=None, seeds=1)
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
+    half = t_quantile(n - 1) * statistics.stdev(values) / math.sqrt(n)
     return OverSeeds(mean=mean, ci95=(mean - half, mean + half), seeds=n)
 
 
