@@ -5,6 +5,8 @@ scaled down; the commands `recipes` and `new`.
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import shutil
 import subprocess
@@ -365,6 +367,30 @@ def test_new_says_in_a_line_what_is_wrong(
     assert line in wrong.stderr
     assert len(wrong.stderr.splitlines()) == 1
     assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_new_asks_a_person_until_an_answer_is_right(tmp_path: Path) -> None:
+    """At a terminal: Enter takes what is offered, a wrong answer is told and asked again."""
+    answers = ["", "Qwen", "Qwen/Qwen2.5-1.5B", "", "50 euros", "20M tokens"]
+    person, terminal = pty.openpty()
+    try:
+        asked = subprocess.Popen(
+            [sys.executable, "-m", "tracestill", "new", "mine.yaml", "--problems", "gsm8k"],
+            stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        )  # fmt: skip
+        os.write(person, "".join(f"{answer}\n" for answer in answers).encode())
+        out, err = asked.communicate(timeout=120)
+    finally:
+        os.close(person)
+        os.close(terminal)
+    assert asked.returncode == 0, err
+    assert out.count("Student (a hub id or a folder)") == 2
+    assert "is no hub id" in err
+    assert "write none, or such as '20M tokens'" in err
+    assert "Problems" not in out  # an option said it
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    assert recipe.finetune.student == "Qwen/Qwen2.5-1.5B"
+    assert recipe.generate.budget.tokens == 20_000_000
 
 
 def test_labels_at_a_recipes_head(tmp_path: Path) -> None:
