@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from filter.measuring import DROPPED, MEASURED, NOTED, SECONDS, Prepare, Work, column
 from filter.parts import Parts
 from filter.steps import build_step, labels
+from filter.steps.selection import SelectStep
 from filter.steps.step import GlobalStep, Mark, View
 from filter.table import Index, TraceFiles, texts_at
 from filter.verify.judge import Confirm, Finding
@@ -42,6 +43,8 @@ class Decision:
     """How many traces reached each step."""
     seconds: list[float]
     """What each step took, of all processes together."""
+    stages: list[npt.NDArray[np.int64]]
+    """The places of each selection of `Work.stages`, among those that are kept."""
 
 
 def decide(
@@ -70,6 +73,20 @@ def decide(
         right[unit.first : unit.first + unit.rows] = pc.is_in(
             own, value_set=correct.column("trace_id").combine_chunks()
         ).to_numpy(zero_copy_only=False)
+
+    def view_of(reached: npt.NDArray[np.bool_], number: int) -> View:
+        return View(
+            live=index.order[reached[index.order]],
+            index=index,
+            right=right,
+            problems=problems,
+            measured=partial(_measured, traces, parts, number),
+            texts=partial(texts_at, traces),
+            scratch=work.parts,
+            rates=partial(_rates, index, problems, right, rates),
+            student=work.student,
+        )
+
     by = np.full(traces.rows, -1, np.int8)
     entered = []
     seconds = _measuring(traces, parts, len(work.steps))
@@ -85,21 +102,17 @@ def decide(
             by[reached & (by_row == number)] = number
             continue
         elif reached.any():
-            view = View(
-                live=index.order[reached[index.order]],
-                index=index,
-                right=right,
-                problems=problems,
-                measured=partial(_measured, traces, parts, number),
-                texts=partial(texts_at, traces),
-                scratch=work.parts,
-                rates=partial(_rates, index, problems, right, rates),
-                student=work.student,
-            )
-            marks = step.decide(view)
+            marks = step.decide(view_of(reached, number))
         by[_write_marks(parts, number, marks)] = number
         seconds[number] += time.perf_counter() - begun
-    return Decision(by=by, entered=entered, seconds=seconds)
+    stages = []
+    for number, select in enumerate(work.stages, len(work.steps)):
+        inside = by < 0
+        if inside.any():
+            marks = SelectStep(select).decide(view_of(inside, number))
+            inside[[mark.place for mark in marks]] = False
+        stages.append(np.flatnonzero(inside))
+    return Decision(by=by, entered=entered, seconds=seconds, stages=stages)
 
 
 def _measuring(traces: TraceFiles, parts: Parts, steps: int) -> list[float]:
@@ -107,7 +120,7 @@ def _measuring(traces: TraceFiles, parts: Parts, steps: int) -> list[float]:
     total = np.zeros(steps)
     for unit in traces.units:
         if parts.has(SECONDS, unit.number):  # an earlier version began without them
-            total += parts.read(SECONDS, unit.number).column("seconds").to_numpy()
+            total += parts.read(SECONDS, unit.number).column("seconds").to_numpy()[:steps]
     return total.tolist()
 
 

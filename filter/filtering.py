@@ -29,6 +29,7 @@ from filter.table import Index, TraceFiles, Unit, index, texts_at, trace_files, 
 from filter.verify.doubts import doubtful
 from filter.verify.judge import Confirm
 from tracestill.recipe.filter import FilterSection
+from tracestill.recipe.selection import Select
 from tracestill.records import AnyTrace, Dispute, Doubt, Drop, Mended, Problem, TraceText, Verdict
 from tracestill.records.progress import OnProgress, Progress
 from tracestill.records.verifier import Verifier
@@ -62,6 +63,8 @@ class Filtered:
     """One for each dropped trace, by problem and sample."""
     kept_texts: Callable[[], Iterator[TraceText]]
     """The kept traces as they are in the table, in its order."""
+    stages: Callable[[], list[list[str]]]
+    """The ids of the traces of each selection in `stages`, in the order of the table."""
 
 
 def filter_table(
@@ -81,6 +84,7 @@ def filter_table(
     student: Student | None = None,
     pass_rates: Mapping[str, float | None] | None = None,
     confirm: Confirm | None = None,
+    stages: Sequence[Select] = (),
 ) -> Filtered:
     """Judge the traces of `problems` (by id) in Parquet files and find out which the settings
     exclude. `folder` takes what is found, and must be there as long as the result is read; what an
@@ -94,6 +98,7 @@ def filter_table(
     are dropped if the student `needs_reasoning`. Steps that depend on the `student` ask it.
     `pass_rates` are the teacher's by problem, None where sampling ended too early to tell; without
     them they are the shares of its answers in the table that are right.
+    `stages` are selections among the traces that all steps leave, each for itself.
     `progress` is told the traces that are done with; each is passed over twice. Neither the order
     of the traces nor the number of processes changes what is found.
 
@@ -103,7 +108,8 @@ def filter_table(
         RuntimeError: a process can't be started.
 
     """
-    if settings.asks_student and student is None:
+    asking = settings.asks_student or any(one.asks_student for one in stages)
+    if asking and student is None:
         raise ValueError("filter.steps: a step depends on the student: give one, as `student`")
     traces = trace_files(files)
     parts, places = Parts(folder), index(traces, problems)
@@ -126,6 +132,7 @@ def filter_table(
         facts=facts_of(settings, problems, heldout, benchmarks, renumbered),
         verdicts=verdicts,
         student=student,
+        stages=tuple(stages),
     )
     workers = settings.workers or len(os.sched_getaffinity(0))
     for unit in measure_all(work, traces.units, workers, prepare):
@@ -192,6 +199,9 @@ def _filtered(
         verdicts=lambda: parts.records(work.verdicts, units, Verdict),
         drops=lambda: drops(traces, places, work, decision),
         kept_texts=lambda: (text for _, some in texts_at(traces, kept) for text in some),
+        stages=lambda: [
+            [places.ids[int(place)].as_py() for place in one] for one in decision.stages
+        ],
     )
 
 

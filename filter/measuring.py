@@ -16,9 +16,11 @@ import pyarrow as pa
 from filter.hashing import Hashes
 from filter.parts import Parts
 from filter.steps import Facts, build_step
+from filter.steps.selection import SelectStep
 from filter.steps.step import GlobalStep, ProblemFacts, Student
 from filter.table import Unit, read_unit
 from tracestill.recipe.filter_steps import Step
+from tracestill.recipe.selection import Select
 from tracestill.records import AnyTrace, Drop, TraceText, Verdict
 
 Prepare = Callable[[Iterable[TraceText]], Iterable[TraceText]]
@@ -43,6 +45,9 @@ class Work:
     verdicts: str
     """The kind of parts that hold the verdicts of a unit."""
     student: Student | None
+    stages: tuple[Select, ...] = ()
+    """The selections of a training's stages, each among what the steps leave. They are measured
+    like steps that come last."""
 
 
 def measure_all(
@@ -98,6 +103,7 @@ def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
         build_step(step, number, needs_reasoning=work.needs_reasoning, facts=facts)
         for number, step in enumerate(work.steps)
     ]
+    steps += [SelectStep(select) for select in work.stages]
     measured = {
         column(number, name, one): np.zeros(unit.rows, np.uint64)
         for number, step in enumerate(steps)

@@ -135,4 +135,4 @@ class FilterSection(Section):
         """Whether a step depends on the student."""
         selects = [step.select for step in self.steps if step.select]
         sized = any(step.length.count == "student" for step in self.steps if step.length)
-        return sized or any(s.scored or s.counted or s.by == "student_pass_rate" for s in selects)
+        return sized or any(select.asks_student for select in selects)

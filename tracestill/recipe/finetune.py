@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tracestill.recipe.contract_keys import OWN, ContractKeys, Think
+from tracestill.recipe.curriculum import Schedule, TrainingStage
 from tracestill.recipe.section import Section
+from tracestill.recipe.selection import Select
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
@@ -163,7 +165,7 @@ class FinetuneSection(Section):
 
     learning_rate: float | Auto = "auto"
     """`auto`: 2e-4 for an adapter, 2e-5 for all weights."""
-    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """The share of the steps over which the learning rate rises."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -172,6 +174,10 @@ class FinetuneSection(Section):
     """`nll`: the negative log-likelihood of each token; `dft`: that times the token's probability,
     so that what the student finds improbable counts less (Wu et al., 2025, arXiv 2508.05629)."""
     epochs: float = Field(default=3.0, gt=0)
+    stages: list[TrainingStage] = []
+    """Train in stages, one after the other, each on a selection of the kept traces. Where a stage
+    says nothing it is as said here. The optimiser is carried over; the learning rate rises and
+    falls in each."""
     batch_size: int = Field(default=8, ge=1)
     """Packed rows per optimiser step, all devices together."""
     micro_batch: Count | Auto = "auto"
@@ -211,6 +217,11 @@ class FinetuneSection(Section):
                 "write prefix, which trains on the first max_length tokens, or drop"
             )
         return value
+
+    @property
+    def selections(self) -> list[Select]:
+        """Those of the stages that select, in order."""
+        return [stage.select for stage in self.stages if stage.select is not None]
 
     @property
     def needs_reasoning(self) -> bool:

@@ -103,6 +103,11 @@ class Select(Section):
         """Whether the student's tokenizer has to."""
         return self.tokens is not None or self.count == "student"
 
+    @property
+    def asks_student(self) -> bool:
+        """Whether it depends on the student in any way."""
+        return self.scored or self.counted or self.by == "student_pass_rate"
+
 
 class StudentSampling(Section):
     """How the student is sampled for `student_pass_rate`."""

@@ -213,6 +213,16 @@ class KeptContent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageTrace:
+    """A kept trace that a stage of the training selects. `stage` counts from 0 among those stages
+    of `finetune.stages` that select.
+    """
+
+    trace_id: str
+    stage: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Learnt:
     """A trace that the student was given: trained on, or `heldout` to measure the loss on."""
 

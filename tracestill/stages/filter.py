@@ -41,6 +41,7 @@ from tracestill.records.figures import FilterFigures
 from tracestill.records.identity import FORMAT
 from tracestill.records.layout import FUNNEL
 from tracestill.stages.asked_model import model_settings
+from tracestill.stages.curriculum import write_stages
 from tracestill.stages.examples import kept_row
 from tracestill.stages.judge import open_confirm, open_judge
 from tracestill.stages.problems import BENCHMARKS
@@ -75,7 +76,10 @@ def settings(recipe: Recipe) -> Any:
         made.append([clean.ngram, clean.renumbered])
     if recipe.filter.confirms:
         made.append(file_fingerprint(REFUSAL_RUBRIC))
-    if recipe.filter.asks_student:
+    selections = recipe.finetune.selections
+    if selections:
+        made.append([one.model_dump() for one in selections])
+    if recipe.filter.asks_student or any(one.asks_student for one in selections):
         made.append([student_content(recipe), recipe.filter.student.model_dump(), recipe.seed])
     return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
 
@@ -130,6 +134,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
                 f"{len(found.mended):,} references were replaced by what most samples say: the "
                 "table mended lists them"
             )
+    further = {**mended, **write_stages(recipe, found, folder)}
     write_atomic(folder / FUNNEL, _funnel(found.funnel, found.noted))
     result = StageResult(
         rows_in=found.total,
@@ -140,7 +145,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
             "drops": write_table(folder, "drops", Drop, found.drops()),
             "disputes": write_table(folder, "disputes", Dispute, found.disputes),
             "doubts": write_table(folder, "doubts", Doubt, found.doubts),
-            **mended,
+            **further,
             "kept": write_table(folder, "kept", Kept, kept, content=KeptContent),
         },
         files=[FUNNEL],
@@ -176,7 +181,8 @@ def filtered(
     from filter.filtering import filter_table
 
     clean, student = recipe.problems.decontaminate, None
-    if recipe.filter.asks_student:
+    stages = recipe.finetune.selections
+    if recipe.filter.asks_student or any(one.asks_student for one in stages):
         student = AskedStudent(recipe=recipe, problems=problems, folder=said, progress=progress)
     return filter_table(
         files,
@@ -194,6 +200,7 @@ def filtered(
         student=student,
         pass_rates=_known_rates(run),
         confirm=confirm,
+        stages=stages,
     )
 
 
