@@ -13,6 +13,7 @@ from tracestill.commands.ablate import ablate
 from tracestill.commands.chat import chat
 from tracestill.commands.compare import compare
 from tracestill.commands.curate import curate
+from tracestill.commands.doctor import doctor
 from tracestill.commands.evaluate import evaluate
 from tracestill.commands.export import export
 from tracestill.commands.new import new
@@ -37,7 +38,7 @@ app = typer.Typer(
 for command in (
     run.run, run.generate, run.filter_, run.finetune, evaluate, compare, run.report,
     ablate, validate, verify, curate, serve, plan, preview, score, pairs, chat, export,
-    push, status, why, recipes, new, schema,
+    push, status, why, recipes, new, doctor, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 
