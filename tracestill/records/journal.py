@@ -92,12 +92,31 @@ def read_heads(path: Path, keys: Sequence[str]) -> Iterator[tuple[list[Any], int
         ValueError: a line that the index does not cover is not JSON.
 
     """
-    end = 0
-    for values, offset, length in _indexed(path, keys):
-        end = offset + length
+    for values, offset, _ in _heads(path, keys, 0):
         yield values, offset
-    for row, offset, _ in _lines(path, end):
-        yield [row.get(key) for key in keys], offset
+
+
+def follow(path: Path, keys: Sequence[str], begin: int) -> Iterator[tuple[list[Any], int]]:
+    """As `read_heads`, of the rows from the byte offset `begin` on, at which a line begins; with
+    each row where its line ends, from where to follow the journal later.
+
+    Raises:
+        ValueError: as `read_heads`.
+
+    """
+    for values, offset, length in _heads(path, keys, begin):
+        yield values, offset + length
+
+
+def _heads(path: Path, keys: Sequence[str], begin: int) -> Iterator[tuple[list[Any], int, int]]:
+    """The values of `keys` in each row from `begin` on, with its line's offset and length."""
+    end = begin
+    if begin == 0:
+        for values, offset, length in _indexed(path, keys):
+            end = offset + length
+            yield values, offset, length
+    for row, offset, length in _lines(path, end):
+        yield [row.get(key) for key in keys], offset, length
 
 
 def _indexed(path: Path, keys: Sequence[str]) -> Iterator[tuple[list[Any], int, int]]:

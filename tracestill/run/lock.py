@@ -41,3 +41,18 @@ def locked(run: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def held(run: Path) -> bool:
+    """Whether a process works in a run's folder. A run that begins just then waits a moment."""
+    try:
+        fd = os.open(run / ".lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
