@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from kept_run import make_run, row
 
+from finetune.curriculum import lay_out
+from finetune.packing import pack, steps
+from tracestill.recipe.finetune import FinetuneSection
 from tracestill.records import StageTrace, read_manifest, read_table
 from tracestill.records.progress import ignore_progress
 from tracestill.run.pipeline import make_stage
@@ -67,3 +70,44 @@ def test_another_selection_makes_the_filter_again_and_another_epoch_does_not(
     (selected,) = stage_traces(changed, run)
     assert selected is not None
     assert len(selected) == 2
+
+
+def test_a_course_is_each_stages_rows_with_its_own_rate() -> None:
+    settings = FinetuneSection.model_validate(
+        finetune(
+            {"epochs": 2, "learning_rate": 1e-3, "schedule": "linear", "warmup": 0.5},
+            {"packing": False, "batch_size": 1, "epochs": 1, "schedule": "constant", "warmup": 0},
+            batch_size=2,
+        )
+    )
+    traces, lengths = [f"t{n}" for n in range(8)], [100, 60, 120, 90, 200, 30, 256, 10]
+    course = lay_out(traces, lengths, settings, [None, {"t1", "t3"}], seed=0, rate=5e-4)
+    first, second = course.stages
+    whole = [
+        sorted(place for step in part for row in step for place in course.rows[row])
+        for part in (course.steps[:first], course.steps[first:])
+    ]
+    assert whole == [sorted([*range(8), *range(8)]), [1, 3]]
+    assert second == 2  # a row each, one a step
+    assert all(sum(lengths[place] for place in row) <= 256 for row in course.rows)
+    up, down = course.rates[: first // 2], course.rates[first // 2 : first]
+    assert up == sorted(up)
+    assert up[0] == 0
+    assert down[0] == 1e-3
+    assert down == sorted(down, reverse=True)
+    assert course.rates[first:] == [5e-4] * 2
+
+
+def test_a_course_without_stages_is_the_training_as_ever() -> None:
+    settings = FinetuneSection.model_validate(finetune(batch_size=2, epochs=3))
+    lengths = [100, 60, 120, 90, 200, 30, 256, 10]
+    course = lay_out([f"t{n}" for n in range(8)], lengths, settings, [], seed=4, rate=1.0)
+    rows = pack(lengths, 256)
+    assert (course.rows, course.steps) == (rows, steps(rows, 2, 3, 4))
+    assert course.rates == []
+
+
+def test_a_stage_whose_traces_are_all_held_out_is_told() -> None:
+    settings = FinetuneSection.model_validate(finetune({}, {}))
+    with pytest.raises(ValueError, match=r"stage 2 selects can be learnt"):
+        lay_out(["a"], [5], settings, [None, {"b"}], seed=0, rate=1.0)
