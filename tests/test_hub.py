@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_render import examples, loaded, rendered
+from rendering import examples, loaded, rendered
 
 from finetune.sample_checks import check_samples
 from finetune.tokenizer import as_messages

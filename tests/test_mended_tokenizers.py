@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from own_students import make_own_student
+from rendering import examples
 from students import TEMPLATES, make_student
 from test_own_templates import prepared, section
-from test_render import examples
 from tokenizers import normalizers
 
 from finetune.prepare import prepare

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from own_students import OWN_STUDENTS, make_own_student, vendor_template
+from rendering import examples
 from students import TEMPLATES, Family, fast_tokenizer
-from test_render import examples
 from transformers import AutoConfig
 
 from finetune.prepare import Prepared, prepare

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rendering import examples, loaded, rendered, settings
 from students import FAMILIES
-from test_render import examples, loaded, rendered, settings
 
 from finetune.render import BATCH, Rendered, render
 from finetune.sample import Example, Sample
