@@ -40,6 +40,11 @@ def print_evaluated(done: Sequence[Evaluated], out: Path) -> None:
     console.print()
     for one in done:
         console.print(f"{one.benchmark}: {can_show(one.figures)}", markup=False)
+        if one.figures.instructions is not None:
+            console.print(
+                f"  of all instructions {one.figures.instructions:.1%} are followed; pass@1 counts "
+                "answers that follow all of theirs"
+            )
         for note in one.notes:
             console.print(f"  {note}", markup=False)
     console.print("`tracestill compare` tells smaller differences, since it pairs the problems.")

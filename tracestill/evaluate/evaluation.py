@@ -61,10 +61,14 @@ def evaluate(
     allow for more of them.
 
     Raises:
-        ValueError: a model can't be loaded, or more than `settings.max_failed` of its requests
-            failed; what was answered is kept, and the next run sends the others again.
+        ValueError: a model can't be loaded, what judges the answers is not installed, or more than
+            `settings.max_failed` of its requests failed; what was answered is kept, and the next
+            run sends the others again.
 
     """
+    from filter.verify import check_ifeval
+
+    check_ifeval(problems)  # before a token is paid for
     sampling = Sampling(
         temperature=settings.temperature,
         top_p=settings.top_p,

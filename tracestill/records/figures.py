@@ -214,6 +214,8 @@ class ModelFigures(PassAt1):
     """Answers whose end is said over and over."""
     per_thousand_tokens: float | None = None
     """pass@1 relative to an answer's mean tokens, for 1,000 of them."""
+    instructions: float | None = None
+    """Of IFEval: the share of all instructions that the answers follow, each for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
