@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tracestill.records.rates import PassAt1, Rate
+from tracestill.records.rates import Difference, PassAt1, Rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,10 +264,20 @@ class GgufFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forgetting:
+    """The student on a benchmark before and after its training, and the change of pass@1."""
+
+    before: ModelFigures
+    after: ModelFigures
+    change: Difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationFigures:
-    """The evaluation of each model, by its name."""
+    """The evaluation of each model, by its name, and what the student forgot, by benchmark."""
 
     results: dict[str, ModelFigures]
+    forgetting: dict[str, Forgetting] = field(default_factory=dict)
 
 
 Figures = ProblemFigures | SamplingFigures | FilterFigures | TrainingFigures | EvaluationFigures
