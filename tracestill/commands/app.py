@@ -15,6 +15,7 @@ from tracestill.commands.compare import compare
 from tracestill.commands.curate import curate
 from tracestill.commands.evaluate import evaluate
 from tracestill.commands.export import export
+from tracestill.commands.harness import harness
 from tracestill.commands.new import new
 from tracestill.commands.pairs import pairs
 from tracestill.commands.plan import plan
@@ -35,8 +36,8 @@ app = typer.Typer(
     help="Distil the reasoning of a large teacher into a small student.",
 )
 for command in (
-    run.run, run.generate, run.filter_, run.finetune, evaluate, compare, run.report,
-    ablate, validate, verify, curate, serve, plan, preview, score, pairs, chat, export,
+    run.run, run.generate, run.filter_, run.finetune, evaluate, compare, harness,
+    run.report, ablate, validate, verify, curate, serve, plan, preview, score, pairs, chat, export,
     push, status, why, recipes, new, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
