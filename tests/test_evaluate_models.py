@@ -15,6 +15,7 @@ from scripted import Scripted, completion, reply, scripted
 
 from generate.benchmarks import benchmark_problems
 from tracestill.evaluate.evaluated import answers, compare, evaluations_in, read_evaluated
+from tracestill.evaluate.published import _all, published
 from tracestill.recipe.benchmarks import BenchmarkSpec, named_benchmark, shipped
 from tracestill.records import Problem, Trace, Verdict, read_manifest, read_table
 from tracestill.records.figures import EvaluationFigures
@@ -191,6 +192,31 @@ def test_a_folder_holds_one_model(evaluated: tuple[Path, str], file: Path, root:
     out = evaluated[0]
     done = run_tracestill("evaluate", root / "miniature" / "student", file, "--out", out)
     assert "holds evaluations of some-model: name another folder with --out" in done.stderr
+
+
+def test_published_figures_stand_below_with_their_source(
+    evaluated: tuple[Path, str], tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(evaluated[0], tmp_path / "out"))
+    alone = run_tracestill("compare", out, "--published")
+    assert alone.returncode == 1
+    assert "nothing of them is published here" in alone.stderr
+    plan = out / "sums" / "evaluation.yaml"
+    plan.write_text(plan.read_text().replace("benchmark: sums", "benchmark: math-500"))
+    done = run_tracestill("compare", out, "--published")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "R1-Distill-Qwen-7B" in line]
+    assert line.split() == [
+        "DeepSeek-R1-Distill-Qwen-7B", "92.8%", "not", "published", "published", "(1)",
+    ]  # fmt: skip
+    assert "(1) DeepSeek-AI 2025, arXiv:2501.12948" in done.stdout
+    assert "temperature 0.6" in done.stdout
+
+
+def test_published_figures_are_of_benchmarks_that_are_known() -> None:
+    found = [one for name in shipped() for one in published(name)]
+    assert len(found) == len(_all()), "each is of a benchmark that is known by name"
+    assert all(0 < one.pass_at_1 < 1 and one.source and one.asked for one in found)
 
 
 @pytest.mark.parametrize("name", shipped())

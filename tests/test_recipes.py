@@ -102,6 +102,7 @@ def scaled(name: str, folder: Path, *more: str) -> Recipe:
         "finetune.batch_size=2",
         "finetune.epochs=1",
         "evaluate.max_tokens=64",
+        "evaluate.forgetting=[]",
     ]
     if one.recipe.problems.decontaminate:
         exam = jsonl(folder / "exam.jsonl", [{"prompt": "In how many ways is a board tiled?"}])

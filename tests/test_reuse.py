@@ -57,6 +57,8 @@ finetune:
   template: template.jinja
   monitor: {{}}
   on_policy: {{teacher: ./teacher}}
+evaluate:
+  forgetting: [{{benchmark: gsm8k, path: problems.jsonl, problems: 9}}]
 rounds: {{}}
 """
 ASKED = "by: student_pass_rate, total: 9, balance: source"  # a step that asks the student
@@ -139,13 +141,15 @@ OTHER: dict[str, Any] = {
     "finetune.on_policy.learning_rate": 0.5,
     "finetune.micro_batch": 3,
     "finetune.gradient_checkpointing": True,
-    "evaluate.models": ["student_after"],
+    "evaluate.models": ["student_after", "student_before"],
+    "forgetting.0.benchmark": "math-500",
+    "forgetting.0.path": "more.jsonl",
 }
 # Keys that can't be changed alone in a recipe that is valid.
 FIXED = {"source", "engine", "layout", "dataset"}
 # What else must be said for a key to have its other value.
 ALONG = {
-    "generate.batch": ["evaluate.models=[student_after]"],
+    "generate.batch": ["evaluate.models=[student_before, student_after]"],
     "filter.steps.12.select.keep": ["filter.steps.12.select.by=pass_rate"],
     "filter.steps.12.select.weights": ["filter.steps.12.select.balance=source"],
     "finetune.launch.gpus": ["finetune.on_policy=null"],

@@ -15,6 +15,7 @@ from filter.verify.choice import choice
 from filter.verify.code import code
 from filter.verify.grading import Grade, Grader, Pair, failed
 from filter.verify.gym import reasoning_gym, reasoning_gym_many
+from filter.verify.ifeval import LIBRARY, check_ifeval, ifeval, ifeval_many
 from filter.verify.maths import maths, maths_many
 from tracestill.recipe.sandbox import BUBBLEWRAP, Sandbox
 from tracestill.records import AnyTrace, Kind, Problem, Verdict
@@ -24,6 +25,7 @@ __all__ = [
     "Answer",
     "Grade",
     "Grader",
+    "check_ifeval",
     "grader",
     "rules",
     "verifier_name",
@@ -48,12 +50,17 @@ _GRADERS: dict[Kind, tuple[Callable[[], Grader], str]] = {
     "choice": (choice, "tracestill"),
     "code": (code, "tracestill"),
     "reasoning_gym": (reasoning_gym, "reasoning-gym"),
+    "ifeval": (ifeval, LIBRARY),
 }
+# Kinds whose verifier need not be installed: they are no part of `verifier_names`, so that what was
+# made without them stays good when they come.
+_EXTRA: tuple[Kind, ...] = ("ifeval",)
 
 # Those that grade many at once, in batches on all cores.
 _MANY: dict[Kind, Callable[[Iterable[Pair]], list[Grade]]] = {
     "math": maths_many,
     "reasoning_gym": reasoning_gym_many,
+    "ifeval": ifeval_many,
 }
 
 
@@ -87,7 +94,13 @@ def verifier_name(kind: Kind, sandbox: Sandbox = BUBBLEWRAP) -> str:
     """What verdicts on a kind of problem bear: the kind and the versions of what decides, such as
     `math/tracestill-0.1.0+math-verify-0.9.0`, or `code/tracestill-0.1.0+piston` where programs run
     elsewhere than in bubblewrap; `none` if nothing verifies it.
+
+    Raises:
+        ValueError: the kind needs an extra that is not installed.
+
     """
+    if kind == "ifeval":
+        ifeval()
     if kind not in _GRADERS:
         return "none"
     distributions = dict.fromkeys(["tracestill", _GRADERS[kind][1]])
@@ -98,8 +111,10 @@ def verifier_name(kind: Kind, sandbox: Sandbox = BUBBLEWRAP) -> str:
 
 
 def verifier_names(sandbox: Sandbox = BUBBLEWRAP) -> list[str]:
-    """The names of all kinds: a verdict that bears none of them was made by other rules."""
-    return [verifier_name(kind, sandbox) for kind in _GRADERS]
+    """The names of all kinds but those that an extra brings (`ifeval`): a verdict that bears none
+    of them was made by other rules.
+    """
+    return [verifier_name(kind, sandbox) for kind in _GRADERS if kind not in _EXTRA]
 
 
 def verify(
@@ -121,6 +136,7 @@ def verify_many(answers: Sequence[Answer], sandbox: Sandbox = BUBBLEWRAP) -> lis
 
     Raises:
         RuntimeError: a worker's process can't be started.
+        ValueError: a kind needs an extra that is not installed.
 
     """
     verdicts: dict[int, Verdict] = {}

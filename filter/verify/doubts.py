@@ -37,7 +37,7 @@ def _reference(problem: Problem) -> str | None:
     """The answer that should verify as correct, if there is one."""
     if problem.kind == "reasoning_gym" and "entry" in problem.meta:
         return own_answer(problem)
-    return None if problem.kind == "open" else problem.reference
+    return None if problem.kind in ("open", "ifeval") else problem.reference
 
 
 def _unreadable(problem: Problem) -> Iterator[Doubt]:

@@ -16,6 +16,7 @@ from tracestill.commands.curate import curate
 from tracestill.commands.doctor import doctor
 from tracestill.commands.evaluate import evaluate
 from tracestill.commands.export import export
+from tracestill.commands.harness import harness
 from tracestill.commands.new import new
 from tracestill.commands.pairs import pairs
 from tracestill.commands.plan import plan
@@ -36,7 +37,7 @@ app = typer.Typer(
     help="Distil the reasoning of a large teacher into a small student.",
 )
 for command in (
-    run.run, run.generate, run.filter_, run.finetune, evaluate, compare, run.report,
+    run.run, run.generate, run.filter_, run.finetune, evaluate, compare, harness, run.report,
     ablate, validate, verify, curate, serve, plan, preview, score, pairs, chat, export,
     push, status, why, recipes, new, doctor, schema,
 ):  # fmt: skip

@@ -16,17 +16,23 @@ def compare(
             help="Folders of `tracestill evaluate MODEL`, or runs, whose own evaluations count.",
         ),
     ],
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Add rows of figures that others published."),
+    ] = False,
 ) -> None:
     """Compare evaluations with the first, problem by problem."""
     from tracestill.commands.evaluated import print_compared
     from tracestill.evaluate.evaluated import compare as compared
     from tracestill.evaluate.evaluated import evaluations_in
+    from tracestill.evaluate.published import published as known
 
     found = compared([one for folder in folders for one in evaluations_in(folder)])
-    several = {name: rows for name, rows in found.items() if len(rows) > 1}
+    others = {name: known(name) for name in found} if published else {}
+    several = {n: rows for n, rows in found.items() if len(rows) > 1 or others.get(n)}
     if not several:
         raise ValueError(
             f"nothing to compare: each benchmark ({', '.join(found)}) has one evaluation here; "
-            "name more folders"
+            f"name more folders{', and nothing of them is published here' if published else ''}"
         )
-    print_compared(several)
+    print_compared(several, others)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tracestill.evaluate.evaluated import Compared, Evaluated
+    from tracestill.evaluate.published import Published
     from tracestill.records.figures import ModelFigures
     from tracestill.records.rates import PassAt1, Rate
 
@@ -40,14 +41,23 @@ def print_evaluated(done: Sequence[Evaluated], out: Path) -> None:
     console.print()
     for one in done:
         console.print(f"{one.benchmark}: {can_show(one.figures)}", markup=False)
+        if one.figures.instructions is not None:
+            console.print(
+                f"  of all instructions {one.figures.instructions:.1%} are followed; pass@1 counts "
+                "answers that follow all of theirs"
+            )
         for note in one.notes:
             console.print(f"  {note}", markup=False)
     console.print("`tracestill compare` tells smaller differences, since it pairs the problems.")
     console.print(f"\nin {out / RESULTS}", markup=False)
 
 
-def print_compared(found: Mapping[str, Sequence[Compared]]) -> None:
-    """A table for each benchmark, each model beside the first."""
+def print_compared(
+    found: Mapping[str, Sequence[Compared]], published: Mapping[str, Sequence[Published]]
+) -> None:
+    """A table for each benchmark, each model beside the first, and below them what others
+    published of it, with its sources.
+    """
     from tracestill.evaluate.evaluated import asked_otherwise
 
     console = _console()
@@ -60,6 +70,12 @@ def print_compared(found: Mapping[str, Sequence[Compared]]) -> None:
                 row.evaluated.model, f"{figures.pass_at_1:.1%}", _interval(figures),
                 f"{figures.mean_tokens:,.0f}", *_apart(row),
             )  # fmt: skip
+        others = published.get(benchmark, ())
+        sources = list(dict.fromkeys((one.source, one.asked) for one in others))
+        for one in others:
+            number = sources.index((one.source, one.asked)) + 1
+            rate = f"{one.pass_at_1:.1%}"
+            table.add_row(one.model, rate, "not published", "", "", "", f"published ({number})")
         console.print(table)
         both = {row.difference.problems for row in rows if row.difference is not None}
         if both:
@@ -68,6 +84,13 @@ def print_compared(found: Mapping[str, Sequence[Compared]]) -> None:
             console.print(f"compared on {said} problems that both answered")
         for line in asked_otherwise([row.evaluated for row in rows]):
             console.print(f"note: {line}", markup=False)
+        for number, (source, asked) in enumerate(sources, 1):
+            console.print(f"({number}) {source}: {asked}", markup=False)
+        if sources:
+            console.print(
+                "Published figures are others' own: with other prompts, extraction of answers and "
+                "versions of the benchmark, so points between them and yours are no comparison."
+            )
         console.print()
 
 

@@ -14,6 +14,8 @@ from tracestill.run.listener import SILENT, Listener
 from tracestill.run.summary import StageSummary, Summary
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tracestill.run.rounds import Round
 
 _NAMES = {"student_before": "base", "student_after": "student", "teacher": "teacher"}
@@ -143,9 +145,25 @@ def print_summary(summary: Summary, run: Path) -> None:
             f"  {_NAMES.get(name, name):<8} [bold]{result.pass_at_1:6.1%}[/]  "
             f"(95% interval {low:.1%} to {high:.1%}, {result.problems:,} problems)"
         )
+    if summary.forgetting:
+        _print_forgetting(summary, console)
     console.print(f"\n{summary.seconds:.0f} s in all, in {run}")
     if any(entry.name == "report" for entry in summary.stages):
         console.print(f"report: {run / REPORT}")
+
+
+def _print_forgetting(summary: Summary, console: Console) -> None:
+    """What the student could of other things before its training, and what it can of them now."""
+    from tracestill.evaluate.forgetting import change_of
+
+    console.print("\n[bold]pass@1 on what was not taught, base and student")
+    wide = max(map(len, summary.forgetting))
+    for name, one in summary.forgetting.items():
+        console.print(
+            f"  {name:<{wide}}  {one.before.pass_at_1:6.1%} → {one.after.pass_at_1:6.1%}  "
+            f"{change_of(one)} ({one.change.problems:,} problems)",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def print_rounds(rounds: Sequence[Round], run: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tracestill.evaluate.figures import FAILED
+from tracestill.evaluate.forgetting import AFTER, BEFORE
 from tracestill.evaluate.statistics import by_problem, paired_difference
 from tracestill.recipe.evaluation import PLAN, Evaluation, read_evaluation
 from tracestill.records import Trace, Verdict, read_manifest, read_table, write_atomic
@@ -97,6 +98,12 @@ def _of_run(run: Path) -> Iterator[Evaluated]:
             model=f"{run.name} {_SUBJECTS.get(table, table)}", benchmark=HELDOUT,
             figures=figures, folder=run / "evaluate", table=table,
         )  # fmt: skip
+    for name, one in manifest.figures.forgetting.items():
+        for table, figures in ((BEFORE, one.before), (AFTER, one.after)):
+            yield Evaluated(
+                model=f"{run.name} {_SUBJECTS[table]}", benchmark=name,
+                figures=figures, folder=run / "evaluate", table=f"{table}.{name}",
+            )  # fmt: skip
 
 
 def answers(

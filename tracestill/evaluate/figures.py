@@ -13,7 +13,7 @@ from tracestill.records.rates import Rate
 # Requests without an answer: an endpoint failed, or the prompt left no room for one.
 FAILED = ("error", "skipped")
 # Of these kinds every sample is another text, so no answer is given by most of them.
-_WITHOUT_VOTE: tuple[Kind, ...] = ("code", "open")
+_WITHOUT_VOTE: tuple[Kind, ...] = ("code", "ifeval", "open")
 
 
 def figures_of(
@@ -55,6 +55,7 @@ def figures_of(
         closed=_closed(answered),
         loops=_loops(answered),
         per_thousand_tokens=round(whole.pass_at_1 / tokens * 1000, 4) if tokens else None,
+        instructions=_instructions(verdicts),
     )
 
 
@@ -72,6 +73,13 @@ def _chances(outcomes: Mapping[str, Sequence[bool]], most: int) -> dict[int, Rat
     ks = sorted({*(2**power for power in range(1, most.bit_length()) if 2**power < most), most})
     found = {k: pass_at_k(outcomes, k) for k in ks if k > 1}
     return {k: rate for k, rate in found.items() if rate is not None}
+
+
+def _instructions(verdicts: Iterable[Verdict]) -> float | None:
+    from filter.verify.ifeval import followed
+
+    counts = followed(verdicts)
+    return None if counts is None else round(counts[0] / counts[1], 6)
 
 
 def _votes(

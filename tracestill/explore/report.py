@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tracestill.evaluate.forgetting import change_of, warnings
 from tracestill.explore import plots
 from tracestill.explore.load import Run, load_run
 from tracestill.explore.shown import Shown
 from tracestill.explore.training import training
 from tracestill.records import Match, read_table
-from tracestill.records.figures import ModelFigures, SamplingFigures
+from tracestill.records.figures import EvaluationFigures, ModelFigures, SamplingFigures
 from tracestill.records.layout import REPORT, STAGES
 
 _MATCHES = 100  # that are shown
@@ -59,6 +60,7 @@ def _content(run: Run) -> dict[str, Any]:
         "names": plots.NAMES,
         "results": results,
         "reading": _reading(results) if results else None,
+        "forgetting": _forgetting(run),
         "rates_plot": rates,
         "tasks_plot": tasks,
         "stages": _stages(run),
@@ -86,6 +88,16 @@ def _reading(results: Mapping[str, ModelFigures]) -> str:
         share = after.pass_at_1 / results["teacher"].pass_at_1
         sentence += f" It reaches {share:.0%} of the teacher's rate."
     return sentence
+
+
+def _forgetting(run: Run) -> dict[str, Any] | None:
+    """What the student forgot: a row for each benchmark, and a line where it is worse."""
+    manifest = run.manifest("evaluate")
+    if manifest is None or not isinstance(manifest.figures, EvaluationFigures):
+        return None
+    found = manifest.figures.forgetting
+    rows = [(name, one.before, one.after, change_of(one)) for name, one in found.items()]
+    return {"rows": rows, "warnings": warnings(found)} if rows else None
 
 
 def _stages(run: Run) -> list[dict[str, Any]]:

@@ -120,6 +120,7 @@ def _extras(device: Device) -> Iterator[Finding]:
     extras = {
         "bitsandbytes": "for weights in 4 bits (QLoRA)",
         "model2vec": "for the filter's step semantic",
+        "if-verifiable": "for the benchmark IFEval",
         "ray": "for a teacher on several nodes",
     }
     if device.cuda:

@@ -15,6 +15,17 @@ Subject = Literal["student_before", "student_after", "teacher"]
 NEUTRAL = frozenset({"max_failed"})
 
 
+class ForgettingBenchmark(Section):
+    """A benchmark on which the student is asked before and after its training."""
+
+    benchmark: str
+    """A name of recipes/benchmarks, or a YAML file like those there."""
+    path: str | None = None
+    """A local file of the named benchmark's questions, in place of the hub."""
+    problems: int = Field(default=200, ge=2)
+    """At most so many problems, the same ones in every run: hashes of their ids draw them."""
+
+
 class EvaluateSection(Section):
     """How the models are judged on the held-out problems."""
 
@@ -29,3 +40,6 @@ class EvaluateSection(Section):
     max_failed: float = Field(default=0.02, ge=0, le=1)
     """The share of a model's requests that may fail. Failed requests are no part of pass@1, and
     above this share the stage ends with an error."""
+    forgetting: list[ForgettingBenchmark] = []
+    """Benchmarks of what the student is not taught. Base and student are asked each problem once,
+    as they are asked the held-out ones, and the two are compared problem by problem."""

@@ -11,6 +11,7 @@ from tracestill.recipe.contract import TEMPLATES, read_contract, shipped
 from tracestill.recipe.contract_keys import OWN
 from tracestill.recipe.egress import egress_mistakes
 from tracestill.recipe.errors import Key, Origin, RecipeError, dotted
+from tracestill.recipe.forgetting import forgetting_mistakes
 from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.models import LocalModel
 from tracestill.recipe.schema import Recipe
@@ -45,6 +46,7 @@ def resolve_paths(values: dict[str, Any], origins: Mapping[Key, Origin]) -> None
             ("problems", "decontaminate", "benchmarks", index, "path")
             for index in range(len(named))
         ]
+    files += _asked_again(values)
     models = (*_MODEL_KEYS, *_embedders(values))
     for key in (*models, *files):
         *parents, last = key
@@ -79,6 +81,19 @@ def _embedders(values: dict[str, Any]) -> list[Key]:
     steps = section.get("steps") if isinstance(section, dict) else None
     count = len(steps) if isinstance(steps, list) else 0
     return [("filter", "steps", index, "semantic", "model") for index in range(count)]
+
+
+def _asked_again(values: dict[str, Any]) -> list[Key]:
+    """The keys of the files that `evaluate.forgetting` names."""
+    section = values.get("evaluate")
+    named = section.get("forgetting") if isinstance(section, dict) else None
+    keys: list[Key] = []
+    for index, one in enumerate(named if isinstance(named, list) else ()):
+        keys.append(("evaluate", "forgetting", index, "path"))
+        said = one.get("benchmark") if isinstance(one, dict) else None
+        if isinstance(said, str) and said.endswith((".yaml", ".yml")):
+            keys.append(("evaluate", "forgetting", index, "benchmark"))
+    return keys
 
 
 def check_paths(recipe: Recipe) -> None:
@@ -130,6 +145,7 @@ def check_paths(recipe: Recipe) -> None:
             if one.source == "file" and not Path(one.path).is_file():
                 key = f"problems.decontaminate.benchmarks.{index}.path"
                 mistakes.append(f"{key}: there is no file {one.path}")
+    mistakes += forgetting_mistakes(recipe.evaluate)
     if mistakes:
         raise RecipeError("\n".join(mistakes))
 

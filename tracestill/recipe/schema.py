@@ -70,6 +70,12 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
         """The rules between sections; each names its key first, as errors are shown."""
+        both = {"student_before", "student_after"} <= set(self.evaluate.models)
+        if self.evaluate.forgetting and not both:
+            raise ValueError(
+                "evaluate.models: name student_before and student_after: evaluate.forgetting "
+                "compares the two"
+            )
         if not isinstance(self.generate, ImportTeacher):
             if not self.problems.train:
                 raise ValueError("problems.train: name at least one source of problems")

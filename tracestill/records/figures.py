@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tracestill.records.rates import PassAt1, Rate
+from tracestill.records.rates import Difference, PassAt1, Rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +214,8 @@ class ModelFigures(PassAt1):
     """Answers whose end is said over and over."""
     per_thousand_tokens: float | None = None
     """pass@1 relative to an answer's mean tokens, for 1,000 of them."""
+    instructions: float | None = None
+    """Of IFEval: the share of all instructions that the answers follow, each for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,10 +264,20 @@ class GgufFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forgetting:
+    """The student on a benchmark before and after its training, and the change of pass@1."""
+
+    before: ModelFigures
+    after: ModelFigures
+    change: Difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationFigures:
-    """The evaluation of each model, by its name."""
+    """The evaluation of each model, by its name, and what the student forgot, by benchmark."""
 
     results: dict[str, ModelFigures]
+    forgetting: dict[str, Forgetting] = field(default_factory=dict)
 
 
 Figures = ProblemFigures | SamplingFigures | FilterFigures | TrainingFigures | EvaluationFigures

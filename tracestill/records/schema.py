@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["math", "choice", "code", "reasoning_gym", "open"]
+Kind = Literal["math", "choice", "code", "reasoning_gym", "ifeval", "open"]
 # "skipped": never sent, since the prompt leaves no room for an answer.
 Finish = Literal["stop", "length", "error", "skipped"]
 Outcome = Literal["correct", "incorrect", "unverifiable", "error"]

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from finetune.checkpoints import forget
 from tracestill.explore.cards import write_cards
-from tracestill.recipe.egress import check_egress
 from tracestill.recipe.loading import dump_recipe
 from tracestill.recipe.schema import Recipe
-from tracestill.recipe.trackers import check_trackers
 from tracestill.records import OnProgress, as_manifest, write_atomic, write_manifest
 from tracestill.records.layout import RECIPE, STAGES, Stage
+from tracestill.run.checks import check_start
 from tracestill.run.fingerprint import Part, current, fingerprint, reusable
 from tracestill.run.listener import Listener
 from tracestill.run.lock import locked
@@ -62,14 +61,12 @@ def run_recipe(
         StageError: a stage failed, or the filter kept nothing. What was finished is kept.
         StoppedError: the run was stopped by Ctrl-C.
         ValueError: another run works in this folder, a stage's files are damaged, or the recipe
-            sends something to a host that it does not allow or names a tracker that is missing.
+            sends something to a host that it does not allow or needs a library that is missing.
         OSError: the folder can't be written.
 
     """
-    check_egress(recipe)  # before a URL with a password in it is written to the folder
     stages = STAGES[: STAGES.index(stop) + 1] if stop else STAGES
-    if "finetune" in stages:
-        check_trackers(recipe.finetune.report_to)  # not after hours of sampling
+    check_start(recipe, stages)
     again = STAGES[STAGES.index(start) :] if start else ()
     run.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()

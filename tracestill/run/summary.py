@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tracestill.records import read_manifest, write_atomic
-from tracestill.records.figures import EvaluationFigures, ModelFigures
+from tracestill.records.figures import EvaluationFigures, Forgetting, ModelFigures
 from tracestill.records.layout import SUMMARY, Stage, log_path
 from tracestill.run.errors import StageError
 
@@ -40,20 +40,24 @@ class StageSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The stages so far, and the evaluation of each model by its name."""
+    """The stages so far, the evaluation of each model by its name, and what the student forgot, by
+    benchmark.
+    """
 
     stages: list[StageSummary] = field(default_factory=list)
     evaluate: dict[str, ModelFigures] = field(default_factory=dict)
+    forgetting: dict[str, Forgetting] = field(default_factory=dict)
     seconds: float = 0.0
 
     def with_stage(self, entry: StageSummary, run: Path) -> Summary:
         """The summary with one more stage, which is complete in `run`."""
         manifest = read_manifest(run / entry.name)
         assert manifest is not None
-        judged = self.evaluate
+        more = replace(self, stages=[*self.stages, entry])
         if isinstance(manifest.figures, EvaluationFigures):
-            judged = manifest.figures.results
-        return replace(self, stages=[*self.stages, entry], evaluate=judged)
+            found = manifest.figures
+            more = replace(more, evaluate=found.results, forgetting=found.forgetting)
+        return more
 
     def with_seconds(self, seconds: float) -> Summary:
         """The summary with the time that the whole run took."""

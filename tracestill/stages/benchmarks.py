@@ -26,23 +26,27 @@ def settings(evaluation: Evaluation) -> Any:
     content, too), and how answers are found and judged.
 
     Raises:
-        ValueError: the model's folder or the benchmark's file does not exist.
+        ValueError: the model's folder or the benchmark's file does not exist, or what judges the
+            answers is not installed.
 
     """
-    from filter.verify import verifier_names
+    from filter.verify import verifier_name, verifier_names
     from generate.reasoning import VERSION
 
     asked = _model(evaluation)
     spec = evaluation.spec
     if spec.path is not None and not Path(spec.path).is_file():
         raise ValueError(f"the problem file {spec.path} does not exist")
+    judging = [VERSION, verifier_names(read_sandbox(evaluation.sandbox))]
+    if spec.kind == "ifeval":
+        judging.append(verifier_name("ifeval"))
     return [
         model_settings(asked.model),
         [asked.system_prompt, asked.chat_template, asked.languages],
         spec.model_dump(exclude={"path"}),
         None if spec.path is None else file_fingerprint(Path(spec.path)),
         evaluation.model_dump(exclude={*NEUTRAL, "model", "run", "template", "spec"}),
-        [VERSION, verifier_names(read_sandbox(evaluation.sandbox))],
+        judging,
     ]
 
 

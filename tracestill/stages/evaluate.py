@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from tracestill.recipe.contract import languages as known_languages
 from tracestill.recipe.contract_keys import OWN
 from tracestill.recipe.evaluate import NEUTRAL, Subject
+from tracestill.recipe.forgetting import named
 from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.models import LocalModel
 from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.schema import Recipe
-from tracestill.records import OnProgress, Problem, StageResult, read_table
+from tracestill.records import OnProgress, Problem, StageResult, file_fingerprint, read_table
 from tracestill.records.content import model_fingerprint
 from tracestill.records.gguf import model_folder
 from tracestill.stages.asked_model import model_settings
@@ -21,6 +22,9 @@ from tracestill.stages.finetune import template_content
 
 if TYPE_CHECKING:
     from tracestill.evaluate.evaluation import EvaluatedModel
+
+# Of a benchmark: its problems are asked as the held-out ones are.
+_UNUSED = ("path", "samples", "max_tokens", "temperature", "top_p", "top_k")
 
 
 def settings(recipe: Recipe) -> Any:
@@ -43,7 +47,22 @@ def settings(recipe: Recipe) -> Any:
     if "teacher" in recipe.evaluate.models and not isinstance(teacher, ImportTeacher):
         asked += [model_settings(teacher), teacher.system_prompt]
     judging = [VERSION, verifier_names(read_sandbox(recipe.filter.sandbox))]
-    return [recipe.evaluate.model_dump(exclude=set(NEUTRAL)), asked, judging, recipe.seed]
+    said = recipe.evaluate.model_dump(exclude={*NEUTRAL, "forgetting"})
+    # A recipe that says nothing of forgetting is what it was before there was such a key.
+    more = [_forgetting_settings(recipe)] if recipe.evaluate.forgetting else []
+    return [said, asked, judging, recipe.seed, *more]
+
+
+def _forgetting_settings(recipe: Recipe) -> list[Any]:
+    from filter.verify import verifier_name
+
+    found: list[Any] = []
+    for name, spec, count in named(recipe.evaluate):
+        place = None if spec.path is None else file_fingerprint(Path(spec.path))
+        found.append([name, spec.model_dump(exclude=set(_UNUSED)), place, count])
+        if spec.kind == "ifeval":
+            found.append(verifier_name("ifeval"))
+    return found
 
 
 def longest_answer(recipe: Recipe) -> int:
@@ -58,10 +77,12 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     """Let each model answer the held-out problems and judge its answers.
 
     Raises:
-        ValueError: a model can't be loaded, or too many requests failed.
+        ValueError: a model or a benchmark can't be loaded, or too many requests failed.
 
     """
+    from generate.benchmarks import benchmark_problems
     from tracestill.evaluate.evaluation import evaluate
+    from tracestill.evaluate.forgetting import drawn
 
     models = _models(recipe, run)
     return evaluate(
@@ -73,6 +94,10 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         sandbox=read_sandbox(recipe.filter.sandbox),
         folder=run / "evaluate",
         progress=progress,
+        beside={
+            name: drawn(benchmark_problems(name, spec), count)
+            for name, spec, count in named(recipe.evaluate)
+        },
     )
 
 
