@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import sharding, tracking
+from finetune.keep import checkpoints_kept
 from finetune.student import in_bfloat16
 from tracestill.recipe.finetune import FinetuneSection
 
@@ -32,6 +33,7 @@ def training_arguments(
         router_aux_loss_coef=0.0,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
+        save_total_limit=checkpoints_kept(settings),
         **common(settings, folder, steps, seed),
         **tracking.options(settings.report_to, name, name),
         **sharding.options(settings),
@@ -48,7 +50,7 @@ def common(settings: FinetuneSection, folder: Path, steps: int, seed: int) -> di
     return {
         "output_dir": str(folder),
         "max_steps": steps,
-        "lr_scheduler_type": settings.schedule,
+        "lr_scheduler_type": settings.known_schedule,
         "warmup_steps": round(steps * settings.warmup),
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
@@ -57,7 +59,6 @@ def common(settings: FinetuneSection, folder: Path, steps: int, seed: int) -> di
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_steps": settings.checkpoint_every,
-        "save_total_limit": 2,
         "seed": seed,
         "dataloader_pin_memory": False,
         "disable_tqdm": True,

@@ -20,16 +20,17 @@ def at_start(action: Action) -> Any:
     return AtStart()
 
 
-def at_steps(action: Action, every: int = 1) -> Any:
-    """A callback that calls `action` after every `every` steps and after the last, once the step's
-    loss is logged.
+def at_steps(action: Action, *every: int) -> Any:
+    """A callback that calls `action` after every `every` steps, of several after each of them, and
+    after the last, once the step's loss is logged.
     """
     from transformers import TrainerCallback
 
     class AtSteps(TrainerCallback):  # type: ignore[misc]
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             step = state.global_step
-            if "loss" in (logs or {}) and (step % every == 0 or step == state.max_steps):
+            due = step == state.max_steps or any(step % one == 0 for one in every)
+            if "loss" in (logs or {}) and due:
                 action(state)
 
     return AtSteps()

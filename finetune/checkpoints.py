@@ -27,6 +27,11 @@ def declare_complete(checkpoint: Path, identity: Identity) -> None:
     write_atomic(checkpoint / _COMPLETE, json.dumps(identity).encode())
 
 
+def whole(folder: Path) -> list[Path]:
+    """The checkpoints in `folder` that are whole, in their order."""
+    return sorted((path.parent for path in folder.glob(f"checkpoint-*/{_COMPLETE}")), key=step_of)
+
+
 def last_checkpoint(folder: Path, identity: Identity, total: int) -> Path | None:
     """The newest whole checkpoint in `folder`; those that a kill left half written are removed.
 
@@ -36,15 +41,13 @@ def last_checkpoint(folder: Path, identity: Identity, total: int) -> Path | None
         ValueError: the checkpoint is another training's; the message says what differs and the fix.
 
     """
-    whole: list[Path] = []
+    found = whole(folder)
     for path in folder.glob("checkpoint-*"):
-        if (path / _COMPLETE).is_file():
-            whole.append(path)
-        else:
+        if path not in found:
             shutil.rmtree(path)
-    newest = max(whole, key=step_of, default=None)
-    if newest is None:
+    if not found:
         return None
+    newest = found[-1]
     now = json.loads(json.dumps(identity))  # tuples become lists, as in the file
     then = json.loads((newest / _COMPLETE).read_text())
     if differences := _differences(then, now):

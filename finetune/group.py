@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -54,6 +55,19 @@ def wait() -> None:
 
     if torch.distributed.is_initialized():
         torch.distributed.all_reduce(torch.zeros(1))  # on the CPU: waits for no GPU's work
+
+
+def agreed(value: float | None) -> float | None:
+    """The first process's value, in every process: what depends on it is decided alike, though
+    another's may differ in the last digits.
+    """
+    import torch
+
+    if not torch.distributed.is_initialized():
+        return value
+    told = torch.tensor([math.nan if value is None else value], dtype=torch.float64)
+    torch.distributed.broadcast(told, 0)
+    return None if told.isnan() else float(told)
 
 
 @contextlib.contextmanager

@@ -12,15 +12,18 @@ from tracestill.recipe.finetune import Loss
 
 # Bytes of logits at once: enough rows for a fast product, little beside the weights.
 CHUNK_BYTES = 256 * 2**20
+ACCURACY = "mean_token_accuracy"
+"""The name of the token accuracy in what a trainer logs, which is trl's."""
 
 
 def add_token_loss(model: Any, loss: Loss = "nll") -> None:
     """Replace a causal model's forward by one that can return the loss of each learnt token.
 
     With `shift_labels` of shape (rows, tokens), the next tokens or -100, the model returns
-    `(total, each)`: the summed loss, which has a gradient, and of each learnt token, in order, the
-    negative log-likelihood in nats, float32, which has none. Only learnt tokens pass the output
-    layer, in chunks whose gradient is computed at once, so that no logits are kept or recomputed.
+    `(total, each, right)`: the summed loss, which has a gradient; of each learnt token, in order,
+    the negative log-likelihood in nats, float32, and whether no other token is more probable, bool,
+    which have none. Only learnt tokens pass the output layer, in chunks whose gradient is computed
+    at once, so that no logits are kept or recomputed.
     Without `shift_labels` the forward is the model's own.
 
     The loss of a token is its negative log-likelihood (`nll`), or with `dft` (Dynamic Fine-Tuning,
@@ -78,19 +81,29 @@ def logits_divisor(model: Any) -> float:
     return float(getattr(config, "logits_scaling", 1.0)) if divided else 1.0
 
 
-def sums_by_part(each: Any, kinds: Any) -> Any:
-    """The summed losses of reasoning and answer, then their numbers of tokens: float64, shape (4,).
+def sums_by_part(each: Any, right: Any, kinds: Any) -> Any:
+    """The summed losses of reasoning and answer, their numbers of tokens, and the number of `right`
+    tokens of both: float64, shape (5,).
 
-    `each` are the losses of learnt tokens, `kinds` of the same shape their parts.
+    `each` are the losses of learnt tokens, `right` and `kinds` of the same shape whether they are
+    the most probable ones, and their parts.
     """
     import torch
 
-    sums = torch.zeros(4, dtype=torch.float64, device=each.device)
+    sums = torch.zeros(5, dtype=torch.float64, device=each.device)
+    sums[4] = right.sum()
     for place, part in enumerate((REASONING, ANSWER)):
         chosen = each[kinds == part]
         sums[place] = chosen.sum(dtype=torch.float64)
         sums[2 + place] = chosen.numel()
     return sums
+
+
+def accuracy(sums: Any) -> float:
+    """The token accuracy from sums of `sums_by_part`: the share of learnt tokens than which no
+    other is more probable.
+    """
+    return float(sums[4] / sums[2:4].sum())
 
 
 def means_by_part(sums: Any, name: str) -> dict[str, float]:
@@ -113,8 +126,9 @@ def _signature(own: Any) -> Any:
 
 def token_loss(
     hidden: Any, weight: Any, bias: Any, targets: Any, loss: Loss = "nll"
-) -> tuple[Any, Any]:
-    """The summed loss of `targets` and the negative log-likelihood of each, both float32, in nats.
+) -> tuple[Any, Any, Any]:
+    """The summed loss of `targets`, the negative log-likelihood of each, both float32, in nats, and
+    whether each is the most probable token (or one of several), bool.
 
     Args:
         hidden: the last hidden states, shape (learnt tokens, hidden size).
@@ -124,8 +138,8 @@ def token_loss(
         loss: see `add_token_loss`.
 
     """
-    total, each = _function().apply(hidden, weight, bias, targets, loss == "dft")
-    return total, each
+    total, each, right = _function().apply(hidden, weight, bias, targets, loss == "dft")
+    return total, each, right
 
 
 @functools.cache
@@ -146,6 +160,7 @@ def _function() -> Any:
                 dtype = torch.get_autocast_dtype(hidden.device.type)
             matrix = weight.to(dtype)
             each = torch.empty(tokens, dtype=wide, device=hidden.device)
+            right = torch.empty(tokens, dtype=torch.bool, device=hidden.device)
             to_hidden = torch.empty_like(hidden) if needs_hidden else None
             to_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
             to_bias = torch.zeros_like(bias, dtype=wide) if needs_bias else None
@@ -159,14 +174,19 @@ def _function() -> Any:
                     logits = logits + bias.to(dtype)
                 logits = logits.to(wide)
                 goal = targets[part].unsqueeze(1)
-                norm = logits.logsumexp(dim=1, keepdim=True)
-                each[part] = (norm - logits.gather(1, goal)).squeeze(1)
+                # One pass of exponentials, in place, serves the norm and the gradient.
+                top = logits.amax(dim=1, keepdim=True)
+                at = logits.gather(1, goal)
+                powers = logits.sub_(top).exp_()
+                norm = powers.sum(dim=1, keepdim=True)
+                each[part] = (norm.log() + (top - at)).squeeze(1)
+                right[part] = (at >= top).squeeze(1)
                 if weighted:
                     total += (each[part] * torch.exp(-each[part])).sum()
                 if not (needs_hidden or needs_weight or needs_bias):
                     continue
                 # The gradient by the logits: the probabilities, less one at the target.
-                slope = logits.sub_(norm).exp_()
+                slope = powers.div_(norm)
                 slope.scatter_add_(1, goal, torch.full_like(goal, -1, dtype=wide))
                 if weighted:
                     slope *= torch.exp(-each[part]).unsqueeze(1)
@@ -177,14 +197,15 @@ def _function() -> Any:
                     to_hidden[part] = (slope @ matrix).to(hidden.dtype)
                 if to_weight is not None:
                     to_weight += (slope.t() @ states).to(wide)
-                del slope  # else it is still there while the next chunk's logits are made
+                # Else they are still there while the next chunk's logits are made.
+                del slope, powers, logits
             ctx.save_for_backward(to_hidden, to_weight, to_bias)
             ctx.dtypes = weight.dtype, bias.dtype if bias is not None else None
-            ctx.mark_non_differentiable(each)
-            return total if weighted else each.sum(), each
+            ctx.mark_non_differentiable(each, right)
+            return total if weighted else each.sum(), each, right
 
         @staticmethod
-        def backward(ctx: Any, total: Any, _: Any) -> Any:
+        def backward(ctx: Any, total: Any, *_: Any) -> Any:
             to_hidden, to_weight, to_bias = ctx.saved_tensors
             by_weight, by_bias = ctx.dtypes
             return (

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from finetune import group
 from finetune.checkpoints import Identity, declare_complete
-from finetune.loss import means_by_part, sums_by_part
+from finetune.loss import ACCURACY, accuracy, means_by_part, sums_by_part
 from finetune.packing import AttentionLayout, batch, tensors
 from finetune.sample import IGNORED, Sample
 from tracestill.records import OnProgress, Progress, write_atomic
@@ -33,29 +33,42 @@ def heldout_loss(
     model: Any, samples: Sequence[Sample], layout: AttentionLayout, pad: int, device: Any
 ) -> dict[str, float]:
     """The mean negative log-likelihood in nats per learnt token of `samples`: `heldout_loss`, and
-    with `_reasoning` and `_answer` those of the parts. Each sample goes through the model alone, so
-    neither packing nor batch size changes it.
+    with `_reasoning` and `_answer` those of the parts; and `heldout_accuracy`, the share of learnt
+    tokens that are the most probable ones. Each sample goes through the model alone, so neither
+    packing nor batch size changes them.
     """
     import torch
 
-    sums = torch.zeros(4, dtype=torch.float64)
+    sums = torch.zeros(5, dtype=torch.float64)
     was = model.training
     model.eval()
     with torch.no_grad():
         for index in range(len(samples)):
             made, kinds = tensors(batch(samples, [[index]]), layout, pad, device)
-            _, each = model(**made)
-            sums += sums_by_part(each, kinds[made["shift_labels"] != IGNORED]).cpu()
+            _, each, right = model(**made)
+            sums += sums_by_part(each, right, kinds[made["shift_labels"] != IGNORED]).cpu()
     model.train(was)
-    whole = float(sums[:2].sum() / sums[2:].sum())
-    return {"heldout_loss": whole, **means_by_part(sums, "heldout_loss")}
+    whole = float(sums[:2].sum() / sums[2:4].sum())
+    parts = means_by_part(sums, "heldout_loss")
+    return {"heldout_loss": whole, **parts, "heldout_accuracy": accuracy(sums)}
+
+
+def tracked(heldout: Mapping[str, float]) -> dict[str, float]:
+    """The figures of `heldout_loss` by the names that trackers show below `eval/`."""
+    names = {"heldout_accuracy": f"eval_{ACCURACY}"}
+    return {names.get(k, k.replace("heldout", "eval")): value for k, value in heldout.items()}
 
 
 def make_reporter(
-    path: Path, identity: Identity, progress: OnProgress, steps_per_epoch: int | None = None
+    path: Path,
+    identity: Identity,
+    progress: OnProgress,
+    steps_per_epoch: int | None = None,
+    add_to: Callable[[Path], None] | None = None,
 ) -> Any:
     """A callback that appends each step's figures to `path`, reports progress, and declares
-    checkpoints complete. With `steps_per_epoch` rows have an `epoch`.
+    checkpoints complete, to which `add_to` may add files. With `steps_per_epoch` rows have an
+    `epoch`.
     """
     from transformers import TrainerCallback
 
@@ -68,15 +81,24 @@ def make_reporter(
             step = state.global_step
             epoch = {"epoch": round(step / steps_per_epoch, 4)} if steps_per_epoch else {}
             logged = {name: logs[name] for name in _LOGGED if name in logs}
+            if ACCURACY in logs:
+                logged["accuracy"] = logs[ACCURACY]
             seconds = round(time.monotonic() - begin, 3)
             append(path, {"step": step, **epoch, **logged, "seconds": seconds})
-            progress(Progress(done=step, total=state.max_steps, loss=logs["loss"]))
+            progress(
+                Progress(
+                    done=step, total=state.max_steps, loss=logs["loss"],
+                    accuracy=logs.get(ACCURACY),
+                )
+            )  # fmt: skip
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             # transformers calls this once this process has written its files; others may not yet.
             group.wait()
             if state.is_world_process_zero:
                 checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                if add_to is not None:
+                    add_to(checkpoint)
                 declare_complete(checkpoint, identity)
 
     return Reporter()

@@ -67,9 +67,13 @@ class TrainingMonitor:
     """Tokens of prompts and completions in memory, at the most."""
     path: Path
 
-    def look(self, trainer: Any, state: Any) -> None:
+    def look(self, trainer: Any, state: Any) -> float | None:
         """Append a row for the current step, and tell the trackers. Every process generates, since
         each may hold a part of the model; the first one grades.
+
+        Returns:
+            In the first process the share that passed; None where none could be judged.
+
         """
         begin = time.monotonic()
         with trainer.accelerator.autocast():
@@ -79,11 +83,12 @@ class TrainingMonitor:
                 at_once=self.at_once,
             )  # fmt: skip
         if not state.is_world_process_zero:
-            return
+            return None
         seen = self.measure(made)
         seconds = round(time.monotonic() - begin, 3)
         append(self.path, {"step": state.global_step, **seen, "seconds": seconds})
         trainer.log({_TRACKED[k]: v for k, v in seen.items() if k in _TRACKED and v is not None})
+        return seen["passed"]
 
     def measure(self, made: Sequence[Sequence[int]]) -> dict[str, float | None]:
         """The figures of one completion for each problem.

@@ -198,6 +198,7 @@ def _arguments(job: Distillation) -> Any:
         max_completion_length=policy.max_tokens,
         generation_kwargs={"use_cache": True},
         shuffle_dataset=False,
+        save_total_limit=2,
         **common(settings, job.folder / CHECKPOINTS, policy.steps, job.seed),
         **tracking.options(settings.report_to, job.name, f"{job.name}-on-policy"),
     )
@@ -227,8 +228,7 @@ class _SampleMeter:
 def _identity(job: Distillation) -> Identity:
     settings, policy = job.settings, job.policy
     learning = {
-        "method", "lora", "quantize", "dtype", "schedule", "warmup", "weight_decay",
-        "max_grad_norm",
+        "method", "lora", "quantize", "dtype", "warmup", "weight_decay", "max_grad_norm",
     }  # fmt: skip
     return {
         "data": digest(job.prompts),
@@ -239,6 +239,7 @@ def _identity(job: Distillation) -> Identity:
         "tokenizer": digest(sorted(job.tokenizer.get_vocab().items()), list(job.endings)),
         "settings": {
             **settings.model_dump(include=learning),
+            "schedule": settings.known_schedule,
             "on_policy": policy.model_dump(exclude={"teacher"}),
             "seed": job.seed,
         },

@@ -82,6 +82,6 @@ def _losses(
     was = model.training
     model.eval()
     with torch.no_grad():
-        _, each = model(**made)
+        _, each, _ = model(**made)
     model.train(was)
     return each.cpu().double().numpy()

@@ -17,7 +17,7 @@ from finetune.sample import Example, Sample
 from finetune.sizing import Sizing, size_up
 from finetune.step import TrainingData
 from finetune.teacher import check_teacher
-from tracestill.recipe.finetune import NEUTRAL, FinetuneSection
+from tracestill.recipe.finetune import FinetuneSection
 from tracestill.recipe.trackers import check_trackers
 from tracestill.records import digest
 from tracestill.records.content import model_fingerprint
@@ -41,10 +41,11 @@ class Training:
 class Setup:
     """A training's samples, their order, and its resolved settings.
 
-    `settings` are the recipe's with `quantize` resolved, since the weights depend on it; the other
-    `auto` settings are resolved in `sizing`. `asked` are the samples whose prompts the monitor
-    asks, `prompts` the token ids that on-policy distillation samples from; both can be empty.
-    `notes` are what the user should know of the template.
+    `settings` are the recipe's with `quantize`, the rate and the rank resolved, since the weights
+    depend on them; the other `auto` settings are resolved in `sizing`. `asked` are the samples
+    whose prompts the monitor asks, `prompts` the token ids that on-policy distillation samples
+    from; both can be empty. `notes` are what the user should know of the template, and how rate and
+    rank were chosen.
     """
 
     settings: FinetuneSection
@@ -57,6 +58,11 @@ class Setup:
     data: TrainingData
     identity: Identity
     notes: list[str]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in which each row is learnt from once."""
+        return -(-len(self.data.rows) // self.settings.batch_size)
 
 
 def set_up(training: Training) -> Setup:
@@ -77,6 +83,11 @@ def set_up(training: Training) -> Setup:
     rendered, tokenizer = prepared.rendered, prepared.tokenizer
     learnt, heldout = hold_out(rendered.samples, examples, settings.holdout)
     asked = monitor.choose(heldout, settings) if settings.monitor is not None else []
+    if settings.keep == "best" and not heldout:
+        raise ValueError(
+            f"finetune.keep: best goes by held-out traces, but with finetune.holdout at "
+            f"{settings.holdout:g} there is none among these: raise holdout, or leave keep out"
+        )
     prompts: list[list[int]] = []
     if policy is not None:
         prompts = [sample.input_ids[: sample.prompt].tolist() for sample in learnt]
@@ -87,13 +98,20 @@ def set_up(training: Training) -> Setup:
     lengths = [len(sample.input_ids) for sample in learnt]
     share = sum(sample.learnt for sample in learnt) / sum(lengths)
     sizing = size_up(settings, prepared.config, lengths, share)
-    settings = settings.model_copy(update={"quantize": sizing.settings.quantize})
+    on_device = sizing.settings
+    # What the weights depend on; the rest changes only memory and speed.
+    settings = settings.model_copy(
+        update={
+            "quantize": on_device.quantize, "lora": on_device.lora,
+            "learning_rate": on_device.learning_rate,
+        }
+    )  # fmt: skip
     alone = [[index] for index in range(len(learnt))]
     rows = pack(lengths, settings.max_length) if settings.packing else alone
     data = TrainingData(
         samples=learnt,
         rows=rows,
-        steps=steps(rows, settings.batch_size, settings.epochs, training.seed),
+        steps=steps(rows, settings.batch_size, settings.longest, training.seed),
     )
     return Setup(
         settings=settings,
@@ -105,7 +123,7 @@ def set_up(training: Training) -> Setup:
         sizing=sizing,
         data=data,
         identity=_identity(training, settings, rendered, data, tokenizer),
-        notes=prepared.notes,
+        notes=[*prepared.notes, *sizing.rates],
     )
 
 
@@ -129,10 +147,12 @@ def _identity(
 ) -> Identity:  # fmt: skip
     # `launch` stays in, though the weights do not depend on it: a checkpoint has each process's
     # random numbers, and its files are sharded or whole.
-    left_out = {"student", "template", "on_policy", *NEUTRAL - {"launch"}}
-    if settings.loss == "nll":  # a key that came later: checkpoints of before stay good
-        left_out.add("loss")
-    values = settings.model_dump(exclude=left_out)
+    left_out = {"student", "template", "on_policy", *settings.neutral - {"launch"}}
+    # Keys that came later: checkpoints of before stay good.
+    later = (("loss", "nll"), ("keep", "last"))
+    left_out |= {name for name, value in later if getattr(settings, name) == value}
+    values = settings.model_dump(exclude=left_out | settings.unused)
+    values["schedule"] = settings.known_schedule
     return {
         "data": digest(
             [[s.trace_id, s.prompt, digest(s.input_ids.tobytes().hex())] for s in data.samples]

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetune import checkpoints, group, metrics, sharding, tracking
+from finetune import checkpoints, group, metrics, saturation, sharding, tracking
 from finetune.arguments import training_arguments
 from finetune.callbacks import at_start, at_steps
 from finetune.checkpoints import step_of
+from finetune.keep import remember_best, take_weights
 from finetune.monitor import TrainingMonitor
 from finetune.packing import AttentionLayout
 from finetune.packing_check import check_packing
+from finetune.saturation import AutoEpochs, auto_epochs
 from finetune.setup import Setup, Training
 from finetune.sizing import Conclusion
 from finetune.step import MicroBatch, peak_memory
 from finetune.student import add_adapter, load_student
 from finetune.tokenizer import pad_id
 from finetune.trainer import make_trainer
-from tracestill.records import OnProgress
+from tracestill.records import OnProgress, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,10 @@ class Fitted:
     resumed_from_step: int
     micro_batch: MicroBatch
     conclusion: Conclusion
+    epochs: AutoEpochs | None
+    """What decided how many there were, where the recipe did not."""
+    kept: str | None
+    """Which weights the model has, if they are not the last."""
 
 
 def fit(training: Training, setup: Setup, progress: OnProgress) -> Fitted | None:
@@ -68,18 +74,22 @@ def fit(training: Training, setup: Setup, progress: OnProgress) -> Fitted | None
     micro = MicroBatch(rows=int(settings.micro_batch), explain=sizing.out_of_memory)
     if "wandb" in settings.report_to:
         tracking.settle_wandb(training.name, folder)
+    epochs = auto_epochs(settings, setup.steps_per_epoch, resumed)
+    if epochs is not None:
+        data = replace(data, steps=data.steps[: epochs.total])
     arguments = training_arguments(
         settings, folder / "checkpoints", len(data.steps), training.seed, training.name
     )
     trainer = make_trainer(
         model, arguments, setup.tokenizer, data, loaded.layout, micro, sizing.ideal_seconds,
-        settings.loss,
+        settings.loss, epochs.factor if epochs is not None else None,
     )  # fmt: skip
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    _add_callbacks(trainer, training, setup, loaded.layout, resumed, progress)
+    _add_callbacks(trainer, training, setup, loaded.layout, resumed, epochs, progress)
     trainer.remove_callback(PrinterCallback)
     result = trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
 
+    kept = take_weights(trainer, settings, folder / "checkpoints")
     trained: Any = trainer.model
     weights = sharding.gather(trainer, settings) if settings.launch.sharded else None
     # Frees memory that distillation and export need.
@@ -103,6 +113,8 @@ def fit(training: Training, setup: Setup, progress: OnProgress) -> Fitted | None
             sum(sample.learnt for sample in data.samples),
             folder,
         ),
+        epochs=epochs,
+        kept=kept,
     )
 
 
@@ -126,17 +138,26 @@ def _add_callbacks(
     setup: Setup,
     layout: AttentionLayout,
     resumed: Path | None,
+    epochs: AutoEpochs | None,
     progress: OnProgress,
 ) -> None:
     settings, data, folder = setup.settings, setup.data, training.folder
     pad = pad_id(setup.tokenizer)
+    losses: dict[int, float] = {}
+    scores: dict[int, float] = {}
 
     def measure_heldout(state: Any) -> None:
         device = trainer.args.device
         seen = metrics.heldout_loss(trainer.model, setup.heldout, layout, pad, device)
+        losses[state.global_step] = seen["heldout_loss"]
+        if settings.monitor is None:
+            scores[state.global_step] = -seen["heldout_loss"]
         if state.is_world_process_zero:
             metrics.append(folder / metrics.HELDOUT, {"step": state.global_step, **seen})
-            trainer.log({name.replace("heldout", "eval"): value for name, value in seen.items()})
+            trainer.log(metrics.tracked(seen))
+
+    def tell(event: Progress) -> None:
+        progress(replace(event, at_most=epochs is not None and not epochs.is_settled))
 
     if settings.packing:
         trainer.add_callback(
@@ -146,14 +167,18 @@ def _add_callbacks(
         tracking.add_tensorboard(trainer, folder / "tensorboard", step_of(resumed))
     trainer.add_callback(
         metrics.make_reporter(
-            folder / metrics.METRICS, setup.identity, progress,
-            steps_per_epoch=-(-len(data.rows) // settings.batch_size),
+            folder / metrics.METRICS, setup.identity, tell,
+            steps_per_epoch=setup.steps_per_epoch,
+            add_to=epochs.write if epochs is not None else None,
         )
     )  # fmt: skip
     if setup.heldout:
         if resumed is None:
             trainer.add_callback(at_start(measure_heldout))
-        trainer.add_callback(at_steps(measure_heldout, settings.checkpoint_every))
+        each = (epochs.each,) if epochs is not None else ()
+        trainer.add_callback(at_steps(measure_heldout, settings.checkpoint_every, *each))
+    if epochs is not None:
+        trainer.add_callback(saturation.follow(epochs, losses))
     if settings.monitor is not None:
         watched = TrainingMonitor(
             asked=setup.asked,
@@ -165,6 +190,12 @@ def _add_callbacks(
             at_once=settings.max_length,  # a packed row's activations are more than its cache
             path=folder / metrics.MONITOR,
         )
-        trainer.add_callback(
-            at_steps(lambda state: watched.look(trainer, state), settings.monitor.every)
-        )
+
+        def look(state: Any) -> None:
+            passed = watched.look(trainer, state)
+            if passed is not None:
+                scores[state.global_step] = passed
+
+        trainer.add_callback(at_steps(look, settings.monitor.every))
+    if settings.keep == "best":
+        trainer.add_callback(remember_best(scores))

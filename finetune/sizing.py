@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from finetune.planner.devices import Device
 from finetune.planner.measure import measure_step, training_device
 from finetune.planner.plan import hints, plan_figures
 from finetune.planner.probe import probed
+from finetune.planner.rates import settle_rates
 from finetune.planner.shape import is_known
 from finetune.planner.unknown import shape_of
 from tracestill.recipe.finetune import FinetuneSection
@@ -62,6 +63,8 @@ class Sizing:
     config: Mapping[str, Any]
     learnt: float = 1.0
     calibration: Calibration | None = None
+    rates: list[str] = field(default_factory=list)
+    """How the learning rate and the rank were chosen, a line each."""
 
     @property
     def plan(self) -> TrainingPlan | None:
@@ -161,13 +164,14 @@ def size_up(
     device = training_device()
     values = config.to_dict()
     shape = _shape(values, device)
+    settings, rates = settle_rates(settings, shape, lengths, learnt)
     if shape is None:
         settled, why = careful(settings, device)
     else:
         settled, why = resolve(settings, shape, device, lengths)
     return Sizing(
         settings=settled, device=device, lengths=lengths, shape=shape, why=why, asked=settings,
-        config=values, learnt=learnt,
+        config=values, learnt=learnt, rates=rates,
     )  # fmt: skip
 
 

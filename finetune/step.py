@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from finetune.loss import means_by_part, sums_by_part
+from finetune.loss import ACCURACY, accuracy, means_by_part, sums_by_part
 from finetune.packing import AttentionLayout, Batch, PackedRow, batch, tensors
 from finetune.sample import IGNORED, Sample
 
@@ -106,11 +106,11 @@ class OptimiserStep:
             unsynced = contextlib.nullcontext() if last else accelerator.no_sync(model)
             with unsynced, trainer.maybe_activation_offload_context:
                 with trainer.compute_loss_context_manager():
-                    loss, each = model(**made)
+                    loss, each, right = model(**made)
                     loss = loss * (world / whole.learnt)  # DDP and FSDP average over processes
                 accelerator.backward(loss)
             total += loss.detach()
-            self.meter.add(each, kinds[made["shift_labels"] != IGNORED])
+            self.meter.add(each, right, kinds[made["shift_labels"] != IGNORED])
         return total
 
 
@@ -121,7 +121,7 @@ class StepMeter:
         """`ideal_seconds` is what MFU is relative to."""
         self._ideal_seconds = ideal_seconds
         self._started = time.monotonic()
-        self._parts: list[tuple[Any, Any]] = []
+        self._parts: list[tuple[Any, Any, Any]] = []
         self._learnt = 0
         self._lengths: list[int] = []
 
@@ -132,17 +132,21 @@ class StepMeter:
         self._learnt = step.learnt
         self._lengths = [length for row in step.segments for length in row]
 
-    def add(self, each: Any, kinds: Any) -> None:
-        """Count a micro-batch: the losses of its learnt tokens, and their parts."""
-        self._parts.append((each, kinds))
+    def add(self, each: Any, right: Any, kinds: Any) -> None:
+        """Count a micro-batch: the losses of its learnt tokens, whether they are the most probable
+        ones, and their parts.
+        """
+        self._parts.append((each, right, kinds))
 
     def end(self, accelerator: Any) -> dict[str, float]:
-        """The figures of the step over all processes; losses are nats per token."""
+        """The figures of the step over all processes; losses are nats per token, the accuracy is
+        the share of learnt tokens that were the most probable ones before the step.
+        """
         import torch
 
-        sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)
-        for each, kinds in self._parts:
-            sums += sums_by_part(each, kinds)
+        sums = torch.zeros(5, dtype=torch.float64, device=accelerator.device)
+        for each, right, kinds in self._parts:
+            sums += sums_by_part(each, right, kinds)
         sums = accelerator.reduce(sums)
         seconds, tokens = time.monotonic() - self._started, sum(self._lengths)
         found: dict[str, float] = {
@@ -155,7 +159,7 @@ class StepMeter:
         ideal = self._ideal_seconds and self._ideal_seconds(self._lengths, self._learnt)
         if ideal is not None:
             found["mfu"] = ideal / seconds
-        return {**found, **means_by_part(sums, "loss")}
+        return {**found, **means_by_part(sums, "loss"), ACCURACY: accuracy(sums)}
 
 
 def peak_memory() -> int:

@@ -98,7 +98,7 @@ def add_adapter(model: Any, settings: FinetuneSection) -> Any:
 
     lora = settings.lora
     config = LoraConfig(
-        r=lora.rank,
+        r=int(lora.rank),
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets,

@@ -91,18 +91,18 @@ def train_here(training: Training, progress: OnProgress) -> Trained | None:
     begin = time.monotonic()
     setup = set_up(training)
     policy = setup.settings.on_policy
-    first = len(setup.data.steps)
-    total = first + (policy.steps if policy is not None else 0)
 
-    def report(done_before: int, event: Progress) -> None:
-        progress(dataclasses.replace(event, done=done_before + event.done, total=total))
+    def report(before: int, after: int, event: Progress) -> None:
+        total = before + (event.total or 0) + after
+        progress(dataclasses.replace(event, done=before + event.done, total=total))
 
-    fitted = fit(training, setup, partial(report, 0))
+    further = policy.steps if policy is not None else 0
+    fitted = fit(training, setup, partial(report, 0, further))
     if fitted is None:
         return None
     model, distilled = fitted.model, None
     if policy is not None:
-        model, distilled = _distil(training, setup, model, partial(report, first))
+        model, distilled = _distil(training, setup, model, partial(report, fitted.steps, 0))
     exported = export(
         model,
         setup.tokenizer,
@@ -115,8 +115,10 @@ def train_here(training: Training, progress: OnProgress) -> Trained | None:
     metrics.sync(training.folder)
     rendered = setup.rendered
     refused = [f"left out: {line}" for line in rendered.refused.lines()]
+    said = [fitted.epochs.why()] if fitted.epochs is not None else []
+    said += [fitted.kept] if fitted.kept is not None else []
     notes = [
-        *setup.notes, *describe(rendered.overlong), *refused, *exported.findings,
+        *setup.notes, *describe(rendered.overlong), *refused, *said, *exported.findings,
         *fitted.conclusion.hints,
     ]  # fmt: skip
     return Trained(
@@ -166,7 +168,11 @@ def _figures(
         heldout_samples=len(setup.heldout),
         tokens=tokens,
         trained_tokens=sum(sample.learnt for sample in data.samples),
-        epochs=settings.epochs,
+        epochs=float(settings.epochs if fitted.epochs is None else len(fitted.epochs.made)),
+        ended=fitted.epochs.why() if fitted.epochs is not None else "",
+        kept=fitted.kept or "",
+        rank=int(settings.lora.rank) if settings.method == "lora" else None,
+        rates=setup.sizing.rates,
         rows=len(data.rows),
         fill=round(tokens / (len(data.rows) * settings.max_length), 4) if settings.packing else 1.0,
         train_seconds=seconds,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from finetune import sharding
@@ -23,8 +23,12 @@ def make_trainer(
     micro: MicroBatch,
     ideal_seconds: IdealSeconds | None = None,
     loss: Loss = "nll",
+    rate_factor: Callable[[int], float] | None = None,
 ) -> Any:
-    """Trl's `SFTTrainer` over `data`. `model` has its adapter; `arguments` is an `SFTConfig`."""
+    """Trl's `SFTTrainer` over `data`. `model` has its adapter; `arguments` is an `SFTConfig`, whose
+    learning rate is multiplied by `rate_factor` of the steps done, if that is given, and else
+    follows its own schedule.
+    """
     import datasets
 
     meter = StepMeter(ideal_seconds)
@@ -32,7 +36,7 @@ def make_trainer(
         data=data, layout=layout, pad=pad_id(tokenizer), micro=micro, meter=meter
     )  # fmt: skip
     with keeping_float32(model):
-        trainer = _trainer_class(step)(
+        trainer = _trainer_class(step, rate_factor)(
             model=model,
             args=arguments,
             # trl requires a data set; what is trained on comes from `data`.
@@ -44,7 +48,7 @@ def make_trainer(
     return trainer
 
 
-def _trainer_class(step: OptimiserStep) -> Any:
+def _trainer_class(step: OptimiserStep, rate_factor: Callable[[int], float] | None) -> Any:
     import torch
     from trl import SFTTrainer
 
@@ -64,6 +68,16 @@ def _trainer_class(step: OptimiserStep) -> Any:
             return torch.utils.data.DataLoader(
                 [list(rows) for rows in step.data.steps], batch_size=1, collate_fn=_RowsOfStep
             )
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            if rate_factor is None:
+                return super().create_scheduler(num_training_steps, optimizer)
+            # A function, of which torch keeps no state: that is in the checkpoint by itself.
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer, lambda done: rate_factor(done)
+            )
+            self._created_lr_scheduler = True
+            return self.lr_scheduler
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             model.train()

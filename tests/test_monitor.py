@@ -245,12 +245,14 @@ def test_trackers_see_every_figure_under_the_names_that_people_expect(
     for row in rows(tmp_path / "run" / "metrics.jsonl"):
         for name in ("loss", "loss_reasoning", "loss_answer", "learning_rate", "grad_norm"):
             assert steps[row["step"]][f"train/{name}"] == row[name]
+        assert steps[row["step"]]["train/mean_token_accuracy"] == row["accuracy"]
         assert steps[row["step"]]["train/tokens_per_second"] > 0
     seen = [row for row in logs if "eval/loss" in row]
     for row, known in zip(seen, rows(tmp_path / "run" / "heldout.jsonl"), strict=True):
         assert row["train/global_step"] == known["step"]
         assert row["eval/loss"] == known["heldout_loss"]
         assert row["eval/loss_reasoning"] == known["heldout_loss_reasoning"]
+        assert row["eval/mean_token_accuracy"] == known["heldout_accuracy"]
     looked = [row for row in logs if "eval/pass_rate" in row]
     for row, known in zip(looked, rows(tmp_path / "run" / "monitor.jsonl"), strict=True):
         assert row["train/global_step"] == known["step"]

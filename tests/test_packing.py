@@ -105,7 +105,7 @@ def test_the_loss_and_its_gradients_are_those_of_plain_logits() -> None:
     some = samples(4)
     model, layout = loaded("packed")
     made, _ = tensors(batch(some, [[0, 1], [2, 3]]), layout, 0, "cpu")
-    total, each = model(**made)
+    total, each, _ = model(**made)
     total.backward()
     parameters = dict(model.named_parameters())
     found = {name: p.grad.clone() for name, p in parameters.items()}
@@ -129,10 +129,10 @@ def test_chunks_do_not_change_the_loss(monkeypatch: pytest.MonkeyPatch, loss: Lo
     hidden = torch.randn(50, 8, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(30, 8, dtype=torch.float64, requires_grad=True)
     targets = torch.randint(0, 30, (50,))
-    whole, _ = finetune.loss.token_loss(hidden, weight, None, targets, loss)
+    whole, *_ = finetune.loss.token_loss(hidden, weight, None, targets, loss)
     by_hidden, by_weight = torch.autograd.grad(whole, [hidden, weight])
     monkeypatch.setattr(finetune.loss, "CHUNK_BYTES", 4 * 30 * 7)
-    parts, _ = finetune.loss.token_loss(hidden, weight, None, targets, loss)
+    parts, *_ = finetune.loss.token_loss(hidden, weight, None, targets, loss)
     again = torch.autograd.grad(parts, [hidden, weight])
     assert float(parts) == pytest.approx(float(whole), rel=1e-6)
     assert torch.allclose(again[0], by_hidden, rtol=1e-5)
@@ -146,13 +146,14 @@ def test_dft_weighs_each_token_by_its_probability() -> None:
     hidden = torch.randn(40, 8, requires_grad=True)
     weight, bias = torch.randn(30, 8, requires_grad=True), torch.randn(30, requires_grad=True)
     targets = torch.randint(0, 30, (40,))
-    total, each = finetune.loss.token_loss(hidden, weight, bias, targets, "dft")
+    total, each, right = finetune.loss.token_loss(hidden, weight, bias, targets, "dft")
     found = torch.autograd.grad(3 * total, [hidden, weight, bias])
     plain = torch.nn.functional.cross_entropy(hidden @ weight.t() + bias, targets, reduction="none")
     weighted = (torch.exp(-plain).detach() * plain).sum()
     expected = torch.autograd.grad(3 * weighted, [hidden, weight, bias])
     assert float(total) == pytest.approx(float(weighted), rel=1e-5)
     assert torch.allclose(each, plain, atol=1e-5)
+    assert torch.equal(right, (hidden @ weight.t() + bias).argmax(dim=1) == targets)
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
@@ -215,7 +216,7 @@ def test_granite_s_logits_are_divided_as_its_own_are() -> None:
     with torch.no_grad():
         own = torch.nn.functional.cross_entropy(model(ids).logits[0], labels[0], reduction="sum")
         add_token_loss(model)
-        total, _ = model(ids, shift_labels=labels)
+        total, *_ = model(ids, shift_labels=labels)
     assert total == pytest.approx(float(own), rel=1e-5)
 
 

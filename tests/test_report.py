@@ -166,8 +166,11 @@ def test_a_report_tells_the_training(copied: Path) -> None:
     text = " ".join(page.text.split())
     run = tracestill.load_run(copied)
     seen, looked = run.heldout_loss()["heldout_loss"], run.monitor().iloc[-1]
-    for title in ("Loss", "Answers while it learns", "Gradient norm", "Tokens per second"):
+    for title in ("Loss", "Token accuracy", "Answers while it learns", "Gradient norm"):
         assert title in text
+    metrics, held = run.metrics()["accuracy"], run.heldout_loss()["heldout_accuracy"]
+    assert f"{metrics.iloc[0]:.1%} at the first step, {metrics.iloc[-1]:.1%} at the last" in text
+    assert f"held out {held.iloc[0]:.1%} before, {held.iloc[-1]:.1%} after" in text
     for label in ("reasoning, held out", "answer, held out", "thinking closed", "ended by itself"):
         assert label in page.text
     assert f"{seen.iloc[0]:.3f} before, {seen.iloc[-1]:.3f} after" in text

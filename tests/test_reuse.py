@@ -153,6 +153,8 @@ ALONG = {
     "filter.steps.12.select.keep": ["filter.steps.12.select.by=pass_rate"],
     "filter.steps.12.select.weights": ["filter.steps.12.select.balance=source"],
     "finetune.launch.gpus": ["finetune.on_policy=null"],
+    "finetune.most_epochs": ["finetune.epochs=auto"],
+    "finetune.average_of": ["finetune.keep=average"],
 }
 
 

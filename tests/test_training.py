@@ -125,12 +125,17 @@ def test_metrics_tell_reasoning_from_answer_and_count_tokens(tmp_path: Path) -> 
     for row in made:
         assert row["loss_reasoning"] > 0
         assert row["loss_answer"] > 0
+        assert row["accuracy"] * row["learnt_tokens"] == pytest.approx(
+            round(row["accuracy"] * row["learnt_tokens"]), abs=1e-6
+        )
         assert row["learnt_tokens"] < row["tokens"]
         assert row["tokens_per_second"] > row["learnt_tokens_per_second"] > 0
     assert sum(row["learnt_tokens"] for row in made) == 2 * details.trained_tokens
     seen = rows(tmp_path / "heldout.jsonl")
     assert [row["step"] for row in seen] == [0, 4, 8, details.steps][: len(seen)]
     assert seen[-1]["heldout_loss"] < seen[0]["heldout_loss"]
+    assert 1 >= seen[-1]["heldout_accuracy"] > seen[0]["heldout_accuracy"] > 0
+    assert made[-1]["accuracy"] > made[0]["accuracy"]
 
 
 def test_a_training_on_prefixes_says_what_was_cut(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def measure_step(
     def step() -> None:
         made, _ = tensors(batch([sample], [[0]]), layout, 0, where)
         with torch.autocast(where.type, torch.bfloat16, enabled=mixed):
-            loss, _ = model(**made)
+            loss, *_ = model(**made)
         loss.backward()
         if where.type == "cuda":
             torch.cuda.synchronize()

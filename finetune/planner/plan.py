@@ -12,6 +12,7 @@ from finetune.planner.choose import Change, careful, changes, resolve, size
 from finetune.planner.devices import Device
 from finetune.planner.memory import Memory
 from finetune.planner.options import Job, kept, load, needs, own_rows, seconds_per_token
+from finetune.planner.rates import settle_rates
 from finetune.planner.shape import Shape
 from finetune.planner.speed import flops_per_token
 from finetune.planner.terms import trainable
@@ -34,9 +35,10 @@ class TrainingPlan:
     """The plan of a training with `settings`, in which memory depends on no `auto` any more.
 
     `memory` is the peak on each device, `limit` the bytes that may be used. `trained` of
-    `job.shape.parameters` weights are trained. `tokens` are those of all epochs, 0 if the samples
-    are not known; `tokens_per_second` is that of all devices; both it and `hours` can be None for
-    unknown. `why` has a line for each setting that was `auto`; `changes` is empty if it fits.
+    `job.shape.parameters` weights are trained. `tokens` are those of all epochs (with `epochs:
+    auto` of the most), 0 if the samples are not known; `tokens_per_second` is that of all devices;
+    both it and `hours` can be None for unknown. `why` has a line for each setting that was `auto`;
+    `changes` is empty if it fits.
     """
 
     job: Job
@@ -80,15 +82,17 @@ def plan(
             f"every sample is longer than finetune.max_length ({settings.max_length} tokens); the "
             f"shortest has {min(lengths)}"
         )
+    settings, rates = settle_rates(settings, shape, lengths, learnt)
     if shape.traced is not None and not device.cuda:
         settled, why = careful(settings, device)
     else:
         settled, why = resolve(settings, shape, device, lengths, calibration)
+    why = [*rates, *why]
     if settled.lora.dora and settled.method == "lora":
         why = [*why, "lora.dora: true takes more than is predicted here, about a sixth"]
     taken = needs(job, settled)
     each = seconds_per_token(job, settled)
-    tokens = round(sum(kept(job, settled)) * settled.epochs) if lengths else 0
+    tokens = round(sum(kept(job, settled)) * settled.longest) if lengths else 0
     rows = min(int(settled.micro_batch), own_rows(job, settled))
     mfu = None
     if each is not None and device.flops:
@@ -180,7 +184,7 @@ def hints(settings: FinetuneSection, device: Device, trained: int, learnt: int) 
         )
     if settings.method == "full" or not learnt > trained > 0:
         return said
-    rank = math.ceil(settings.lora.rank * learnt / trained)
+    rank = math.ceil(int(settings.lora.rank) * learnt / trained)
     return [
         *said,
         f"the adapter's {trained:,} weights are fewer than the {learnt:,} tokens that it learns: "

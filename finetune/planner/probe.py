@@ -241,7 +241,7 @@ def _head_seconds_per_token(settings: FinetuneSection, job: Job) -> float:
 
     def both() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            total, _ = token_loss(states, weight, None, targets)
+            total, *_ = token_loss(states, weight, None, targets)
         total.backward()
 
     return _seconds(both) / tokens * job.shape.vocabulary / words

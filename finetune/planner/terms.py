@@ -43,7 +43,7 @@ def trainable(shape: Shape, settings: FinetuneSection) -> int:
     if settings.method == "full":
         return shape.parameters
     chosen = shape.adapted(settings.lora.targets)
-    rank, dora = settings.lora.rank, int(settings.lora.dora)
+    rank, dora = int(settings.lora.rank), int(settings.lora.dora)
     each = (rank * (one.inputs + one.outputs) + dora * one.outputs for one in chosen)
     return sum(one.count * weights for one, weights in zip(chosen, each, strict=True))
 
@@ -59,7 +59,7 @@ class Terms:
         self.nf4 = settings.quantize == "nf4"
         self.checkpointing = settings.gradient_checkpointing is True
         self.offload = settings.activation_offload
-        self.rank, self.dropout = settings.lora.rank, settings.lora.dropout > 0
+        self.rank, self.dropout = int(settings.lora.rank), settings.lora.dropout > 0
         self.mixed = bfloat16
         self.together = bfloat16 and load.longest < LONG  # a row's samples are attended at once
         # Bytes of a number in products, and in the residual stream, which has the embedding's
@@ -208,21 +208,20 @@ class Terms:
 
     def _loss(self) -> float:
         """While the loss is computed: the last norm, the hidden states and the learnt ones, their
-        gradient, a chunk of logits in float32 and its exponentials; with full fine-tuning the
-        output layer in the products' dtype and its gradient.
+        gradient, a chunk of logits in float32 beside the same in the products' dtype; with full
+        fine-tuning the output layer in that dtype and its gradient.
         """
         shape, load = self.shape, self.load
         step = max(1, CHUNK_BYTES // (4 * shape.vocabulary))
         chunk = 4.0 * shape.vocabulary * min(step, load.learnt)
         states = load.tokens * self._norm(shape.hidden, 1, 4)
         states += (load.tokens + 2 * load.learnt) * self.stream * shape.hidden
-        exponentials = 2.0 * chunk
+        logits = chunk * (1.5 if self.mixed else 1)
         if not self.full:
-            return states + exponentials
+            return states + logits
         # The output layer in bfloat16 and its gradient so far; then what a chunk adds.
         there, adds = (6.0, 6.0) if self.mixed else (4.0, 4.0)
-        product = chunk * (1.5 if self.mixed else 1) + adds * shape.embedding
-        return states + there * shape.embedding + max(exponentials, product)
+        return states + logits + (there + adds) * shape.embedding
 
     def _stay(self) -> float:
         """The output layer's gradient, which stays."""

@@ -86,12 +86,12 @@ def trace_step(
                 with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                     made = _batch(rows, packed)
                     with storages.phase() as passing:
-                        loss, each = model(**made)
+                        loss, each, right = model(**made)
                     forward = passing.peak
                 with storages.phase() as passing:
                     loss.backward()
                 backward = passing.peak
-            del loss, each, made
+            del loss, each, right, made
         gradients = storages.live - resting
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()

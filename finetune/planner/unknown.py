@@ -149,11 +149,15 @@ def traced_moments(
 
 def _more_loss(shape: Shape, settings: FinetuneSection, load: Load, bfloat16: bool) -> float:
     """What the loss of a micro-batch takes beyond that of the traced ones: learnt hidden states and
-    their gradients, and logits with their exponentials up to a chunk.
+    their gradients, and logits in float32 and in the products' dtype up to a chunk.
     """
     chunk = max(1, CHUNK_BYTES // (4 * shape.vocabulary))
     stream = 2 if bfloat16 and settings.method == "lora" else 4
-    logits = 8.0 * shape.vocabulary * (min(chunk, load.learnt) - min(chunk, _LEARNT))
+    logits = (
+        (6.0 if bfloat16 else 4.0)
+        * shape.vocabulary
+        * (min(chunk, load.learnt) - min(chunk, _LEARNT))
+    )
     return logits + 2.0 * stream * shape.hidden * (load.learnt - _LEARNT)
 
 

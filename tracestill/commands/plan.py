@@ -172,7 +172,7 @@ def _print_student(student: StudentPlan) -> None:
     for line in student.notes:
         console.print(f"note: {line}", markup=False)
     if plan.tokens:
-        epoch = round(plan.tokens / settings.epochs)
+        epoch = round(plan.tokens / settings.longest)
         for line in [*hints(settings, device, plan.trained, epoch), *settings.warnings()]:
             console.print(f"note: {line}", markup=False)
     if plan.changes:
@@ -192,6 +192,8 @@ def _print_student(student: StudentPlan) -> None:
 
 def _speed(student: StudentPlan) -> str:
     """What is known of how long it lasts, in a line."""
+    from finetune.saturation import least_epochs
+
     plan = student.plan
     if plan.tokens_per_second is None:
         return "speed: not known of such a device; name it, as --gpu 'RTX 4090', to see tokens/s"
@@ -201,10 +203,15 @@ def _speed(student: StudentPlan) -> str:
     if plan.hours is None:
         million = 1e6 / plan.tokens_per_second / 3600
         return f"{rate}, {_time(million)} a million tokens; {student.speed}"
-    return (
-        f"{rate}, {_time(plan.hours)} for {plan.settings.epochs:g} epochs of "
-        f"{student.samples:,} samples ({student.source}); {student.speed}"
-    )
+    most = plan.settings.longest
+    lasts = f"{_time(plan.hours)} for {most:g} epochs"
+    if plan.settings.epochs == "auto":
+        least = least_epochs(plan.settings.most_epochs)
+        lasts = (
+            f"{_time(plan.hours * least / most)} to {_time(plan.hours)} for {least} to {most:g} "
+            "epochs, as many as teach something,"
+        )
+    return f"{rate}, {lasts} of {student.samples:,} samples ({student.source}); {student.speed}"
 
 
 def _time(hours: float) -> str:

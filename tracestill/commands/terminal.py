@@ -42,6 +42,10 @@ def _detail(progress: Progress) -> str:
         parts.append(f"{progress.kept:,} kept")
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.3f}")
+    if progress.accuracy is not None:
+        parts.append(f"accuracy {progress.accuracy:.1%}")
+    if progress.at_most:
+        parts.append("steps at most")
     return " · ".join(parts)
 
 

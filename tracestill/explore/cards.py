@@ -233,7 +233,7 @@ def _method(recipe: Recipe, tuned: TrainingFigures) -> str:
         "QLoRA (nf4)" if tuned.export.loss_original is not None else "DoRA" if lora.dora else "LoRA"
     )
     return (
-        f"{kind} of rank {lora.rank}: {tuned.trainable_parameters:,} weights beside "
+        f"{kind} of rank {tuned.rank or lora.rank}: {tuned.trainable_parameters:,} weights beside "
         f"{tuned.export.parameters:,}"
     )
 

@@ -193,8 +193,8 @@ class Run:
         return _has_rows(self.path / "finetune" / "heldout.jsonl")
 
     def heldout_loss(self) -> pd.DataFrame:
-        """The loss of held-out traces, in nats per token: columns `step`, `heldout_loss`, and of
-        reasoning and answer apart.
+        """The loss of held-out traces, in nats per token: columns `step`, `heldout_loss`, that of
+        reasoning and answer apart, and `heldout_accuracy`, a share of tokens.
         """
         import pandas as pd
 

@@ -28,12 +28,17 @@ def training(run: Run) -> dict[str, Any]:
     """
     figures, metrics = run.training(), run.metrics()
     curves = {"Loss": _losses(run, metrics)}
+    if "accuracy" in metrics:  # trainings of before have none
+        curves["Token accuracy"] = _accuracy(run, metrics)
     if run.has_monitor:
         curves["Answers while it learns"] = _answers(run.monitor())
     curves["Gradient norm"] = [plots.Curve(_points(metrics, "grad_norm"), "", _REASONING)]
-    if run.has_monitor:  # in pairs; else the facts say it
+    if len(curves) % 2:  # in pairs; else the facts say it
         curves["Tokens per second"] = _speed(metrics)
-    units = {"Loss": "nats per token", "Answers while it learns": "share of problems"}
+    units = {
+        "Loss": "nats per token", "Token accuracy": "share of tokens",
+        "Answers while it learns": "share of problems",
+    }  # fmt: skip
     return {
         "plots": {
             title: plots.draw(
@@ -70,6 +75,13 @@ def _losses(run: Run, metrics: pd.DataFrame) -> list[plots.Curve]:
     return made
 
 
+def _accuracy(run: Run, metrics: pd.DataFrame) -> list[plots.Curve]:
+    made = [plots.Curve(_points(metrics, "accuracy"), "learnt", _REASONING, share=True)]
+    if run.has_heldout_loss and (points := _points(run.heldout_loss(), "heldout_accuracy")):
+        made.append(plots.Curve(points, "held out", _ANSWER, looked=True, share=True))
+    return made
+
+
 def _answers(monitor: pd.DataFrame) -> list[plots.Curve]:
     shown = (
         ("closed", "thinking closed", _REASONING), ("ended", "ended by itself", _ANSWER),
@@ -93,6 +105,9 @@ def _facts(run: Run, figures: TrainingFigures, metrics: pd.DataFrame) -> dict[st
     facts = {
         "samples": f"{figures.samples:,} learnt, {figures.heldout_samples:,} held out",
         "steps": f"{figures.steps:,} in {figures.epochs:g} epochs",
+        **({"end": figures.ended} if figures.ended else {}),
+        **({"weights": figures.kept} if figures.kept else {}),
+        **({"chosen": "; ".join(figures.rates)} if figures.rates else {}),
         "trained tokens": (
             f"{figures.trained_tokens:,} an epoch, for {figures.trainable_parameters:,} "
             "trainable parameters"
@@ -111,6 +126,11 @@ def _facts(run: Run, figures: TrainingFigures, metrics: pd.DataFrame) -> dict[st
     if run.has_heldout_loss:
         seen = run.heldout_loss()["heldout_loss"]
         facts["held-out loss"] = f"{seen.iloc[0]:.3f} before, {seen.iloc[-1]:.3f} after"
+    if "accuracy" in metrics:
+        facts["token accuracy"] = _rise(metrics["accuracy"], "at the first step", "at the last")
+        if run.has_heldout_loss and "heldout_accuracy" in (held := run.heldout_loss()):
+            held_out = _rise(held["heldout_accuracy"], "before", "after")
+            facts["token accuracy"] += f"; held out {held_out}"
     if run.has_monitor:
         last = run.monitor().iloc[-1]
         right = "" if not last["judged"] else f", {last['passed']:.0%} right"
@@ -124,6 +144,10 @@ def _facts(run: Run, figures: TrainingFigures, metrics: pd.DataFrame) -> dict[st
             f"at first, {policy.last_loss:.3f} at last"
         )
     return facts
+
+
+def _rise(values: pd.Series[float], first: str, last: str) -> str:
+    return f"{values.iloc[0]:.1%} {first}, {values.iloc[-1]:.1%} {last}"
 
 
 def _predicted(compared: Mapping[str, Predicted]) -> list[tuple[str, str, str, str]]:

@@ -29,10 +29,16 @@ NEUTRAL = frozenset(
 )  # fmt: skip
 
 
+# The batches, in rows, for which sweeps of learning rates were published: about 128.
+SWEPT_BATCHES = range(96, 193)
+
+
 class Lora(Section):
     """The adapter. The defaults follow "LoRA Without Regret" (Schulman et al., 2025)."""
 
-    rank: int = Field(default=32, ge=1)
+    rank: Count | Auto = 32
+    """`auto`: the least of 32, 64 and 128 at which the adapter has as many weights as there are
+    tokens to learn, else 128."""
     alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: str | list[str] = "all-linear"
@@ -164,16 +170,30 @@ class FinetuneSection(Section):
     """Liger's kernels, if liger-kernel is installed and there is a GPU."""
 
     learning_rate: float | Auto = "auto"
-    """`auto`: 2e-4 for an adapter, 2e-5 for all weights."""
-    schedule: Schedule = "cosine"
+    """`auto`: 2e-5 for all weights; for an adapter the best of a published sweep where one covers
+    the student and the batch (about 128 rows), else 2e-4."""
+    schedule: Schedule | Auto = "auto"
+    """How the learning rate goes on after its warm-up. `auto`: it falls as a cosine; with `epochs:
+    auto` it is constant, and falls linearly over the last epoch."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    """The share of the steps over which the learning rate rises."""
+    """The share of the steps over which the learning rate rises; with `epochs: auto`, of those of
+    the first epoch."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     loss: Loss = "nll"
     """`nll`: the negative log-likelihood of each token; `dft`: that times the token's probability,
     so that what the student finds improbable counts less (Wu et al., 2025, arXiv 2508.05629)."""
-    epochs: float = Field(default=3.0, gt=0)
+    epochs: Annotated[float, Field(gt=0)] | Auto = 3.0
+    """How often each trace is learnt from. `auto`: until the training token accuracy rises no
+    more and the held-out loss falls no more, for two epochs, and one more epoch in which the rate
+    falls to zero."""
+    most_epochs: int = Field(default=16, ge=2)
+    """The most epochs that `epochs: auto` makes."""
+    keep: Literal["last", "best", "average"] = "last"
+    """Which weights are exported: those of the last step, of the best checkpoint (by the monitor's
+    pass rate, or without a monitor by the held-out loss), or the mean of the last checkpoints."""
+    average_of: int = Field(default=3, ge=2)
+    """How many checkpoints `keep: average` averages."""
     stages: list[TrainingStage] = []
     """Train in stages, one after the other, each on a selection of the kept traces. Where a stage
     says nothing it is as said here. The optimiser is carried over; the learning rate rises and
@@ -224,6 +244,39 @@ class FinetuneSection(Section):
         return [stage.select for stage in self.stages if stage.select is not None]
 
     @property
+    def longest(self) -> float:
+        """The most epochs that the training makes."""
+        return float(self.most_epochs) if self.epochs == "auto" else self.epochs
+
+    @property
+    def known_schedule(self) -> Schedule:
+        """The schedule of a training whose steps are known beforehand."""
+        return "cosine" if self.schedule == "auto" else self.schedule
+
+    @property
+    def unused(self) -> set[str]:
+        """The keys that change nothing here, since others leave no use for them."""
+        used = {"most_epochs": self.epochs == "auto", "average_of": self.keep == "average"}
+        return {name for name, counts in used.items() if not counts}
+
+    @property
+    def is_swept(self) -> bool:
+        """Whether the rate or the rank is looked up in the tables of published sweeps."""
+        if self.method == "full":
+            return False
+        by_batch = self.learning_rate == "auto" and self.batch_size in SWEPT_BATCHES
+        return by_batch or self.lora.rank == "auto"
+
+    @property
+    def neutral(self) -> frozenset[str]:
+        """The keys of `NEUTRAL`, without those that decide here which weights are kept."""
+        deciding = {
+            "last": set[str](), "best": {"checkpoint_every", "monitor"},
+            "average": {"checkpoint_every"},
+        }  # fmt: skip
+        return NEUTRAL - deciding[self.keep]
+
+    @property
     def needs_reasoning(self) -> bool:
         """Whether a trace must have reasoning to be learnt."""
         return self.think != "none" and not self.mixed
@@ -238,6 +291,18 @@ class FinetuneSection(Section):
             )
         if self.monitor is not None and self.holdout == 0:
             raise ValueError("monitor: it asks held-out problems; set holdout above 0")
+        if self.keep == "best" and self.holdout == 0:
+            raise ValueError("keep: best goes by held-out traces; set holdout above 0")
+        if self.epochs == "auto" and self.schedule != "auto":
+            raise ValueError(
+                f"schedule: {self.schedule} needs to know the end beforehand, which epochs: auto "
+                "does not; leave schedule out, or give epochs as a number"
+            )
+        if self.stages and self.epochs == "auto":
+            raise ValueError(
+                "stages: each needs its epochs as a number, and epochs: auto says none; give "
+                "finetune.epochs or each stage's"
+            )
         if self.quantize == "nf4" and self.launch.sharded:
             raise ValueError(
                 "quantize: weights in 4 bits can't be sharded; set launch.strategy: ddp, or "

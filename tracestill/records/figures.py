@@ -171,6 +171,7 @@ class TrainingFigures:
     trained_tokens: int
     """Of these, the ones that are not masked."""
     epochs: float
+    """Those that were made."""
     rows: int
     fill: float
     """The share of the packed rows' tokens that are samples', in [0, 1]."""
@@ -191,6 +192,14 @@ class TrainingFigures:
     predicted: dict[str, Predicted] = field(default_factory=dict)
     overlong: OverlongFigures | None = None
     on_policy: OnPolicyFigures | None = None
+    ended: str = ""
+    """With `epochs: auto`: why there were not more."""
+    kept: str = ""
+    """Which weights were exported, if not the last."""
+    rank: int | None = None
+    """The adapter's."""
+    rates: list[str] = field(default_factory=list)
+    """How `auto` chose the learning rate and the rank, a line each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

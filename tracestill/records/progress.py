@@ -16,6 +16,8 @@ class Progress:
 
     done: int
     total: int | None = None
+    at_most: bool = False
+    """Whether `total` is only a bound, as the end is not known yet."""
     reused: int | None = None
     """Traces that an earlier run had sampled."""
     samples: int | None = None
@@ -33,6 +35,8 @@ class Progress:
     """In the currency of the recipe's prices, earlier runs included."""
     loss: float | None = None
     """Nats per learnt token at the last optimiser step."""
+    accuracy: float | None = None
+    """The share of its learnt tokens that were the most probable ones."""
 
 
 OnProgress = Callable[[Progress], None]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracestill.recipe.contract_keys import OWN, ContractKeys
-from tracestill.recipe.finetune import NEUTRAL
 from tracestill.recipe.sandbox import Sandbox, read_sandbox
 from tracestill.recipe.schema import Recipe
 from tracestill.records import (
@@ -27,14 +26,23 @@ if TYPE_CHECKING:
     from finetune.monitor import Grade
 
 
+# Another number where the tables of `finetune.planner.rates` give other values.
+_SWEEPS = 1
+
+
 def settings(recipe: Recipe) -> Any:
     """The section `finetune` without its neutral keys, and models and template by their content."""
     section = recipe.finetune
     # Keys that came later count only where they say something: what was trained before stays good.
-    later = (("mixed", False), ("contract", ContractKeys()), ("loss", "nll"))
-    silent = {name for name, value in later if getattr(section, name) == value}
-    left_out: dict[str, Any] = dict.fromkeys(NEUTRAL | {"student", "template"} | silent, True)
+    later = (("mixed", False), ("contract", ContractKeys()), ("loss", "nll"), ("keep", "last"))
+    silent = {name for name, value in later if getattr(section, name) == value} | section.unused
+    left_out: dict[str, Any] = dict.fromkeys(
+        section.neutral | {"student", "template"} | silent, True
+    )
     said = section.model_dump(exclude=left_out | {"on_policy": {"teacher"}})
+    said["schedule"] = section.known_schedule
+    if section.is_swept:
+        said["sweeps"] = _SWEEPS
     further = section.on_policy
     return [
         said,
