@@ -28,7 +28,8 @@ from finetune.train import train
 from generate.engine import Request
 from generate.vllm_engine import Model, VllmEngine
 from miniature import tasks
-from tracestill.recipe.finetune import FinetuneSection, OnPolicy
+from tracestill.recipe.finetune import FinetuneSection
+from tracestill.recipe.on_policy import OnPolicy
 from tracestill.records import Sampling
 from tracestill.records.progress import ignore_progress
 from tracestill.run.provenance import provenance

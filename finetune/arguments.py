@@ -11,19 +11,25 @@ from finetune.student import in_bfloat16
 from tracestill.recipe.finetune import FinetuneSection
 
 
+def rate_of(settings: FinetuneSection) -> float:
+    """The learning rate at its highest; `auto` is the default of the method."""
+    if settings.learning_rate == "auto":
+        return 2e-4 if settings.method == "lora" else 2e-5
+    return settings.learning_rate
+
+
 def training_arguments(
-    settings: FinetuneSection, folder: Path, steps: int, seed: int, name: str
-) -> Any:
+    settings: FinetuneSection, folder: Path, steps: int, seed: int, name: str,
+    rate: float | None = None,
+) -> Any:  # fmt: skip
     """An `SFTConfig` for `steps` optimiser steps with checkpoints in `folder`, without trl's own
-    preparation of data. Trackers show the training as `name`.
+    preparation of data. Trackers show the training as `name`. `rate` stands in the place of the
+    learning rate of the settings.
     """
     from trl import SFTConfig
 
-    rate = settings.learning_rate
-    if rate == "auto":
-        rate = 2e-4 if settings.method == "lora" else 2e-5
     made = SFTConfig(
-        learning_rate=rate,
+        learning_rate=rate or rate_of(settings),
         per_device_train_batch_size=1,
         gradient_accumulation_steps=1,
         gradient_checkpointing=settings.gradient_checkpointing is True,

@@ -17,15 +17,48 @@ from tracestill.recipe.finetune import FinetuneSection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A stage of a course: its number of steps, and of those that go through all its rows once."""
+
+    steps: int
+    each: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """The rows and steps of a training. `rates` are the learning rates of its steps, and `stages`
-    says for each stage how many steps it makes; both are empty where there are no stages.
+    """The rows and steps of a training. `rates` are the learning rates of its steps, empty where
+    there are no stages; `parts` are the stages, or the training as the only one.
     """
 
     rows: list[PackedRow]
     steps: list[list[int]]
+    parts: list[Part]
     rates: list[float]
-    stages: list[int]
+
+    @property
+    def peak(self) -> float:
+        """The highest learning rate, where there are stages."""
+        return max(self.rates)
+
+    def factor(self, done: int) -> float:
+        """The learning rate after `done` steps, relative to `peak`, where there are stages."""
+        return self.rates[min(done, len(self.rates) - 1)] / self.peak
+
+    def place(self, step: int) -> dict[str, float]:
+        """Where the training is after `step` steps: its `epoch`, and with stages that of the
+        `stage`, counted from 1.
+        """
+        number, before = 0, 0
+        while number < len(self.parts) - 1 and step > before + self.parts[number].steps:
+            before += self.parts[number].steps
+            number += 1
+        epoch = round((step - before) / self.parts[number].each, 4)
+        return {"stage": number + 1, "epoch": epoch} if self.rates else {"epoch": epoch}
+
+    def passes(self, lengths: Sequence[int]) -> float:
+        """How often a token is learnt from, on average, of samples of these lengths."""
+        rows = [sum(lengths[place] for place in row) for row in self.rows]
+        return sum(rows[row] for step in self.steps for row in step) / sum(lengths)
 
 
 def lay_out(
@@ -46,9 +79,10 @@ def lay_out(
     """
     if not settings.stages:
         rows = _rows(range(len(lengths)), lengths, settings, packing=settings.packing)
-        made = steps(rows, settings.batch_size, settings.epochs, seed)
-        return Course(rows=rows, steps=made, rates=[], stages=[])
-    course = Course(rows=[], steps=[], rates=[], stages=[])
+        made = steps(rows, settings.batch_size, settings.longest, seed)
+        part = Part(steps=len(made), each=-(-len(rows) // settings.batch_size))
+        return Course(rows=rows, steps=made, parts=[part], rates=[])
+    course = Course(rows=[], steps=[], parts=[], rates=[])
     for number, (stage, chosen) in enumerate(zip(settings.stages, selected, strict=True)):
         places = [place for place, trace in enumerate(traces) if chosen is None or trace in chosen]
         if not places:
@@ -58,14 +92,12 @@ def lay_out(
             )
         packing = settings.packing if stage.packing is None else stage.packing
         rows = _rows(places, lengths, settings, packing=packing)
-        own = steps(
-            rows, stage.batch_size or settings.batch_size, stage.epochs or settings.epochs,
-            seed + number,
-        )  # fmt: skip
+        batch = stage.batch_size or settings.batch_size
+        own = steps(rows, batch, stage.epochs or settings.longest, seed + number)
         course.steps.extend([[len(course.rows) + row for row in step] for step in own])
         course.rows.extend(rows)
         course.rates.extend(_rates(stage, settings, len(own), stage.learning_rate or rate))
-        course.stages.append(len(own))
+        course.parts.append(Part(steps=len(own), each=-(-len(rows) // batch)))
     return course
 
 
@@ -79,7 +111,7 @@ def _rows(
 
 
 def _rates(stage: TrainingStage, settings: FinetuneSection, total: int, peak: float) -> list[float]:
-    schedule: Schedule = stage.schedule or settings.schedule
+    schedule = stage.schedule or settings.known_schedule
     share = settings.warmup if stage.warmup is None else stage.warmup
     warmup = round(total * share)
     return [peak * _factor(step, total, warmup, schedule) for step in range(total)]

@@ -63,12 +63,12 @@ def make_reporter(
     path: Path,
     identity: Identity,
     progress: OnProgress,
-    steps_per_epoch: int | None = None,
+    place: Callable[[int], Mapping[str, float]] | None = None,
     add_to: Callable[[Path], None] | None = None,
 ) -> Any:
     """A callback that appends each step's figures to `path`, reports progress, and declares
-    checkpoints complete, to which `add_to` may add files. With `steps_per_epoch` rows have an
-    `epoch`.
+    checkpoints complete, to which `add_to` may add files. Rows have what `place` says of
+    their step.
     """
     from transformers import TrainerCallback
 
@@ -79,12 +79,12 @@ def make_reporter(
             if "loss" not in (logs or {}) or not state.is_world_process_zero:
                 return
             step = state.global_step
-            epoch = {"epoch": round(step / steps_per_epoch, 4)} if steps_per_epoch else {}
+            where = place(step) if place is not None else {}
             logged = {name: logs[name] for name in _LOGGED if name in logs}
             if ACCURACY in logs:
                 logged["accuracy"] = logs[ACCURACY]
             seconds = round(time.monotonic() - begin, 3)
-            append(path, {"step": step, **epoch, **logged, "seconds": seconds})
+            append(path, {"step": step, **where, **logged, "seconds": seconds})
             progress(
                 Progress(
                     done=step, total=state.max_steps, loss=logs["loss"],

@@ -18,7 +18,8 @@ from finetune.arguments import common, on_one_device
 from finetune.checkpoints import Identity, step_of
 from finetune.student import keeping_float32, load_student
 from finetune.teacher import check_teacher, load_teacher, policy_of
-from tracestill.recipe.finetune import FinetuneSection, OnPolicy
+from tracestill.recipe.finetune import FinetuneSection
+from tracestill.recipe.on_policy import OnPolicy
 from tracestill.records import OnProgress, digest, folder_fingerprint
 from tracestill.records.content import model_fingerprint
 from tracestill.records.figures import OnPolicyFigures

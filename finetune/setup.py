@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune import monitor
+from finetune.arguments import rate_of
 from finetune.checkpoints import Identity
-from finetune.packing import pack, steps
+from finetune.curriculum import Course, lay_out
 from finetune.prepare import prepare
 from finetune.render import Rendered
 from finetune.sample import Example, Sample
@@ -35,6 +36,8 @@ class Training:
     seed: int
     name: str
     grade: monitor.Grade | None
+    stages: Sequence[Collection[str] | None] = ()
+    """For each of `settings.stages` the ids of the traces that it learns, None for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +59,9 @@ class Setup:
     prompts: list[list[int]]
     sizing: Sizing
     data: TrainingData
+    course: Course
     identity: Identity
     notes: list[str]
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps in which each row is learnt from once."""
-        return -(-len(self.data.rows) // self.settings.batch_size)
 
 
 def set_up(training: Training) -> Setup:
@@ -106,13 +105,13 @@ def set_up(training: Training) -> Setup:
             "learning_rate": on_device.learning_rate,
         }
     )  # fmt: skip
-    alone = [[index] for index in range(len(learnt))]
-    rows = pack(lengths, settings.max_length) if settings.packing else alone
-    data = TrainingData(
-        samples=learnt,
-        rows=rows,
-        steps=steps(rows, settings.batch_size, settings.longest, training.seed),
-    )
+    course = lay_out(
+        [sample.trace_id for sample in learnt], lengths, settings, training.stages, training.seed,
+        rate_of(settings),
+    )  # fmt: skip
+    if settings.stages:
+        sizing.go_through(course.passes(lengths))
+    data = TrainingData(samples=learnt, rows=course.rows, steps=course.steps)
     return Setup(
         settings=settings,
         tokenizer=tokenizer,
@@ -122,6 +121,7 @@ def set_up(training: Training) -> Setup:
         prompts=prompts,
         sizing=sizing,
         data=data,
+        course=course,
         identity=_identity(training, settings, rendered, data, tokenizer),
         notes=[*prepared.notes, *sizing.rates],
     )
@@ -147,11 +147,14 @@ def _identity(
 ) -> Identity:  # fmt: skip
     # `launch` stays in, though the weights do not depend on it: a checkpoint has each process's
     # random numbers, and its files are sharded or whole.
-    left_out = {"student", "template", "on_policy", *settings.neutral - {"launch"}}
+    left_out: dict[str, Any] = dict.fromkeys(
+        {"student", "template", "on_policy"} | settings.neutral - {"launch"} | settings.unused, True
+    )
     # Keys that came later: checkpoints of before stay good.
-    later = (("loss", "nll"), ("keep", "last"))
-    left_out |= {name for name, value in later if getattr(settings, name) == value}
-    values = settings.model_dump(exclude=left_out | settings.unused)
+    later: tuple[tuple[str, Any], ...] = (("loss", "nll"), ("keep", "last"), ("stages", []))
+    left_out |= {name: True for name, value in later if getattr(settings, name) == value}
+    # What a stage selects is part of the packing.
+    values = settings.model_dump(exclude={"stages": {"__all__": {"select"}}} | left_out)
     values["schedule"] = settings.known_schedule
     return {
         "data": digest(

@@ -74,15 +74,18 @@ def fit(training: Training, setup: Setup, progress: OnProgress) -> Fitted | None
     micro = MicroBatch(rows=int(settings.micro_batch), explain=sizing.out_of_memory)
     if "wandb" in settings.report_to:
         tracking.settle_wandb(training.name, folder)
-    epochs = auto_epochs(settings, setup.steps_per_epoch, resumed)
+    course = setup.course
+    epochs = auto_epochs(settings, course.parts[0].each, resumed)
     if epochs is not None:
         data = replace(data, steps=data.steps[: epochs.total])
     arguments = training_arguments(
-        settings, folder / "checkpoints", len(data.steps), training.seed, training.name
-    )
+        settings, folder / "checkpoints", len(data.steps), training.seed, training.name,
+        course.peak if course.rates else None,
+    )  # fmt: skip
+    factor = course.factor if course.rates else None
     trainer = make_trainer(
         model, arguments, setup.tokenizer, data, loaded.layout, micro, sizing.ideal_seconds,
-        settings.loss, epochs.factor if epochs is not None else None,
+        settings.loss, epochs.factor if epochs is not None else factor,
     )  # fmt: skip
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     _add_callbacks(trainer, training, setup, loaded.layout, resumed, epochs, progress)
@@ -142,6 +145,7 @@ def _add_callbacks(
     progress: OnProgress,
 ) -> None:
     settings, data, folder = setup.settings, setup.data, training.folder
+    course = setup.course
     pad = pad_id(setup.tokenizer)
     losses: dict[int, float] = {}
     scores: dict[int, float] = {}
@@ -159,7 +163,7 @@ def _add_callbacks(
     def tell(event: Progress) -> None:
         progress(replace(event, at_most=epochs is not None and not epochs.is_settled))
 
-    if settings.packing:
+    if any(len(row) > 1 for row in data.rows):
         trainer.add_callback(
             at_start(lambda _: check_packing(trainer.model, data.samples, layout, pad))
         )
@@ -168,8 +172,7 @@ def _add_callbacks(
     trainer.add_callback(
         metrics.make_reporter(
             folder / metrics.METRICS, setup.identity, tell,
-            steps_per_epoch=setup.steps_per_epoch,
-            add_to=epochs.write if epochs is not None else None,
+            course.place, epochs.write if epochs is not None else None,
         )
     )  # fmt: skip
     if setup.heldout:

@@ -104,6 +104,11 @@ class Sizing:
         )
         self.why = [line for line in self.why if line.startswith("quantize")] + why
 
+    def go_through(self, epochs: float) -> None:
+        """Plan for so many epochs: those of all stages together."""
+        self.settings = self.settings.model_copy(update={"epochs": epochs})
+        self.asked = self.asked.model_copy(update={"epochs": epochs})
+
     def out_of_memory(self, error: BaseException) -> str:
         """The message for the user when not even one row fits."""
         made = self.plan

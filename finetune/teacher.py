@@ -7,7 +7,8 @@ from typing import Any
 
 from finetune.multimodal import load_model
 from finetune.student import in_bfloat16, load_config
-from tracestill.recipe.finetune import FinetuneSection, OnPolicy
+from tracestill.recipe.finetune import FinetuneSection
+from tracestill.recipe.on_policy import OnPolicy
 
 
 def policy_of(settings: FinetuneSection) -> OnPolicy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,7 @@ def train(
     progress: OnProgress,
     name: str = "tracestill",
     grade: monitor.Grade | None = None,
+    stages: Sequence[Collection[str] | None] = (),
 ) -> Trained:
     """Fine-tune a student and save it in `folder`: `merged/`, `adapter/`, `metrics.jsonl`.
 
@@ -59,7 +60,8 @@ def train(
     resumes from its last whole checkpoint in `folder`, and ends in the same weights. The caller
     removes checkpoints by `finetune.checkpoints.forget`, once the result is declared complete.
     Trackers know the training by `name`. `grade` says which of the monitor's answers are right;
-    with several processes it must be picklable.
+    with several processes it must be picklable. `stages` are for each of `settings.stages` the ids
+    of the traces that it learns, None for all of them.
 
     Raises:
         ValueError: the student, the template or the samples can't be used, or `folder` holds the
@@ -74,7 +76,7 @@ def train(
     student = model_folder(student)
     training = Training(
         examples=examples, settings=settings, student=student, template=template, folder=folder,
-        seed=seed, name=name, grade=grade,
+        seed=seed, name=name, grade=grade, stages=stages,
     )  # fmt: skip
     if settings.launch.gpus > 1:
         trained = run_together(partial(train_here, training), settings.launch, progress)
@@ -154,6 +156,15 @@ def _distil(
     return distil_on_policy(job, progress)
 
 
+def _epochs(setup: Setup, fitted: Fitted) -> float:
+    """How often each token was learnt from, on average."""
+    if fitted.epochs is not None:
+        return float(len(fitted.epochs.made))
+    if setup.settings.stages:
+        return round(setup.course.passes(setup.sizing.lengths), 4)
+    return setup.settings.longest
+
+
 def _figures(
     setup: Setup,
     fitted: Fitted,
@@ -168,7 +179,7 @@ def _figures(
         heldout_samples=len(setup.heldout),
         tokens=tokens,
         trained_tokens=sum(sample.learnt for sample in data.samples),
-        epochs=float(settings.epochs if fitted.epochs is None else len(fitted.epochs.made)),
+        epochs=_epochs(setup, fitted),
         ended=fitted.epochs.why() if fitted.epochs is not None else "",
         kept=fitted.kept or "",
         rank=int(settings.lora.rank) if settings.method == "lora" else None,

@@ -57,6 +57,7 @@ finetune:
   template: template.jinja
   monitor: {{}}
   on_policy: {{teacher: ./teacher}}
+  stages: [{{select: {{{select}}}}}]
 evaluate:
   forgetting: [{{benchmark: gsm8k, path: problems.jsonl, problems: 9}}]
 rounds: {{}}
@@ -153,7 +154,10 @@ ALONG = {
     "filter.steps.12.select.keep": ["filter.steps.12.select.by=pass_rate"],
     "filter.steps.12.select.weights": ["filter.steps.12.select.balance=source"],
     "finetune.launch.gpus": ["finetune.on_policy=null"],
-    "finetune.most_epochs": ["finetune.epochs=auto"],
+    "finetune.epochs": ["finetune.stages=[]"],
+    "finetune.most_epochs": ["finetune.epochs=auto", "finetune.stages=[]"],
+    "finetune.stages.0.select.keep": ["finetune.stages.0.select.by=pass_rate"],
+    "finetune.stages.0.select.weights": ["finetune.stages.0.select.balance=source"],
     "finetune.average_of": ["finetune.keep=average"],
 }
 

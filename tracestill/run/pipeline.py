@@ -35,7 +35,9 @@ LINE: dict[Stage, Part] = {
         settings=filtering.settings, make=filtering.make,
         reads={"problems": ("train", "heldout", "benchmarks"), "generate": ("traces", "verdicts")},
     ),
-    "finetune": Part(settings=finetune.settings, make=finetune.make, reads={"filter": ("kept",)}),
+    "finetune": Part(
+        settings=finetune.settings, make=finetune.make, reads={"filter": ("kept", "stages")},
+    ),
     "evaluate": Part(
         settings=evaluate.settings, make=evaluate.make,
         reads={"problems": ("heldout",), "finetune": ("merged",)},

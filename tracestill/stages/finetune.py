@@ -20,6 +20,7 @@ from tracestill.records import (
     write_table,
 )
 from tracestill.records.content import model_fingerprint
+from tracestill.stages.curriculum import stage_traces
 from tracestill.stages.examples import kept_examples, kept_rows
 
 if TYPE_CHECKING:
@@ -34,12 +35,17 @@ def settings(recipe: Recipe) -> Any:
     """The section `finetune` without its neutral keys, and models and template by their content."""
     section = recipe.finetune
     # Keys that came later count only where they say something: what was trained before stays good.
-    later = (("mixed", False), ("contract", ContractKeys()), ("loss", "nll"), ("keep", "last"))
+    later: tuple[tuple[str, Any], ...] = (
+        ("mixed", False), ("contract", ContractKeys()), ("loss", "nll"), ("keep", "last"),
+        ("stages", []),
+    )  # fmt: skip
     silent = {name for name, value in later if getattr(section, name) == value} | section.unused
     left_out: dict[str, Any] = dict.fromkeys(
         section.neutral | {"student", "template"} | silent, True
     )
-    said = section.model_dump(exclude=left_out | {"on_policy": {"teacher"}})
+    # What a stage selects comes as a table of the filter's.
+    inner = {"on_policy": {"teacher"}, "stages": {"__all__": {"select"}}}
+    said = section.model_dump(exclude=inner | left_out)
     said["schedule"] = section.known_schedule
     if section.is_swept:
         said["sweeps"] = _SWEEPS
@@ -83,6 +89,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         progress=progress,
         name=recipe.name,
         grade=grade_of(recipe, run) if section.monitor is not None else None,
+        stages=stage_traces(recipe, run),
     )
     rows = [
         Learnt(trace_id=trace, heldout=heldout)
