@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from finetune.packing import PackedRow, pack, steps
 from tracestill.recipe.curriculum import Schedule, TrainingStage
 from tracestill.recipe.finetune import FinetuneSection
+from tracestill.recipe.selection import Select
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,30 @@ def lay_out(
         course.rates.extend(_rates(stage, settings, len(own), stage.learning_rate or rate))
         course.parts.append(Part(steps=len(own), each=-(-len(rows) // batch)))
     return course
+
+
+def expected_epochs(settings: FinetuneSection, lengths: Sequence[int]) -> float:
+    """How often a token is learnt from on average, at most, as well as it is known before the
+    stages' traces are selected: limits in traces, tokens and shares count, other ones take all.
+    """
+    if not settings.stages:
+        return settings.longest
+    return sum(
+        (stage.epochs or settings.longest) * _share(stage.select, lengths)
+        for stage in settings.stages
+    )
+
+
+def _share(select: Select | None, lengths: Sequence[int]) -> float:
+    """The part of the traces that a selection leaves at most."""
+    if select is None or not lengths:
+        return 1.0
+    limits = [select.share or 1.0]
+    if select.total is not None:
+        limits.append(select.total / len(lengths))
+    if select.tokens is not None:
+        limits.append(select.tokens / sum(lengths))
+    return min(1.0, *limits)
 
 
 def _rows(

@@ -105,9 +105,10 @@ class Sizing:
         self.why = [line for line in self.why if line.startswith("quantize")] + why
 
     def go_through(self, epochs: float) -> None:
-        """Plan for so many epochs: those of all stages together."""
-        self.settings = self.settings.model_copy(update={"epochs": epochs})
-        self.asked = self.asked.model_copy(update={"epochs": epochs})
+        """Plan for so many epochs in the place of all stages together."""
+        whole = {"epochs": epochs, "stages": []}
+        self.settings = self.settings.model_copy(update=whole)
+        self.asked = self.asked.model_copy(update=whole)
 
     def out_of_memory(self, error: BaseException) -> str:
         """The message for the user when not even one row fits."""

@@ -143,7 +143,15 @@ def rows_of(name: str, layout: str) -> list[dict[str, Any]]:
     return [PROGRAM, WRONG] if name == "code-qwen-7b" else [GSM8K]
 
 
-@pytest.mark.parametrize("name", IMPORTS)
+# Its filter lets the student answer the problems first, in a real engine.
+ASKS_STUDENT = "light-r1-two-stage"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name == ASKS_STUDENT else name
+     for name in IMPORTS],
+)  # fmt: skip
 def test_an_importing_recipe_filters_rows_of_its_data_set(name: str, tmp_path: Path) -> None:
     if name == "code-qwen-7b" and shutil.which("bwrap") is None:
         pytest.skip("programs are judged in bubblewrap, which is not installed")
@@ -151,6 +159,8 @@ def test_an_importing_recipe_filters_rows_of_its_data_set(name: str, tmp_path: P
     assert isinstance(teacher, ImportTeacher)
     place = jsonl(tmp_path / "rows.jsonl", rows_of(name, teacher.layout))
     local = [f"generate.{key}=null" for key in ("dataset", "config", "split")]
+    if name == ASKS_STUDENT:
+        local.append("filter.student={samples: 2, max_tokens: 32}")
     recipe = scaled(name, tmp_path, f"generate.path={place}", *local)
     filtered(recipe, tmp_path / "run")
     if name == "code-qwen-7b":

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from finetune.curriculum import expected_epochs
 from finetune.planner.calibration import Calibration
 from finetune.planner.choose import Change, careful, changes, resolve, size
 from finetune.planner.devices import Device
@@ -92,7 +93,7 @@ def plan(
         why = [*why, "lora.dora: true takes more than is predicted here, about a sixth"]
     taken = needs(job, settled)
     each = seconds_per_token(job, settled)
-    tokens = round(sum(kept(job, settled)) * settled.longest) if lengths else 0
+    tokens = round(sum(kept(job, settled)) * expected_epochs(settled, lengths)) if lengths else 0
     rows = min(int(settled.micro_batch), own_rows(job, settled))
     mfu = None
     if each is not None and device.flops:

@@ -143,6 +143,7 @@ def _print_student(student: StudentPlan) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from finetune.curriculum import expected_epochs
     from finetune.planner.choose import size
     from finetune.planner.plan import NAMES, hints
 
@@ -172,7 +173,7 @@ def _print_student(student: StudentPlan) -> None:
     for line in student.notes:
         console.print(f"note: {line}", markup=False)
     if plan.tokens:
-        epoch = round(plan.tokens / settings.longest)
+        epoch = round(plan.tokens / expected_epochs(settings, plan.job.lengths))
         for line in [*hints(settings, device, plan.trained, epoch), *settings.warnings()]:
             console.print(f"note: {line}", markup=False)
     if plan.changes:
@@ -192,6 +193,7 @@ def _print_student(student: StudentPlan) -> None:
 
 def _speed(student: StudentPlan) -> str:
     """What is known of how long it lasts, in a line."""
+    from finetune.curriculum import expected_epochs
     from finetune.saturation import least_epochs
 
     plan = student.plan
@@ -203,7 +205,7 @@ def _speed(student: StudentPlan) -> str:
     if plan.hours is None:
         million = 1e6 / plan.tokens_per_second / 3600
         return f"{rate}, {_time(million)} a million tokens; {student.speed}"
-    most = plan.settings.longest
+    most = expected_epochs(plan.settings, plan.job.lengths)
     lasts = f"{_time(plan.hours)} for {most:g} epochs"
     if plan.settings.epochs == "auto":
         least = least_epochs(plan.settings.most_epochs)
