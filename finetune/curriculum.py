@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from finetune.packing import PackedRow, pack, steps
+from finetune.sample import REPLAYED
 from tracestill.recipe.curriculum import Schedule, TrainingStage
 from tracestill.recipe.finetune import FinetuneSection
 from tracestill.recipe.selection import Select
@@ -85,8 +86,12 @@ def lay_out(
         return Course(rows=rows, steps=made, parts=[part], rates=[])
     course = Course(rows=[], steps=[], parts=[], rates=[])
     for number, (stage, chosen) in enumerate(zip(settings.stages, selected, strict=True)):
-        places = [place for place, trace in enumerate(traces) if chosen is None or trace in chosen]
-        if not places:
+        places = [
+            place
+            for place, trace in enumerate(traces)
+            if chosen is None or trace in chosen or trace.startswith(REPLAYED)
+        ]
+        if all(traces[place].startswith(REPLAYED) for place in places):
             raise ValueError(
                 f"finetune.stages: none of the traces that stage {number + 1} selects can be "
                 "learnt: all are held out, or were left out; widen its selection"

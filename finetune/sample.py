@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 IGNORED = -100  # the label of a masked token, as torch's cross entropy has it
 Ids = npt.NDArray[np.int32]
+REPLAYED = "replay"
+"""The `source` of an example that is no trace of this run, but general data: it is learnt in every
+stage, and never held out. Its id begins so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from finetune.checkpoints import Identity
 from finetune.curriculum import Course, lay_out
 from finetune.prepare import prepare
 from finetune.render import Rendered
-from finetune.sample import Example, Sample
+from finetune.sample import REPLAYED, Example, Sample
 from finetune.sizing import Sizing, size_up
 from finetune.step import TrainingData
 from finetune.teacher import check_teacher
@@ -134,7 +134,11 @@ def hold_out(
     hash of the prompt, whatever other traces there are; if that would take all, none is held out.
     """
     bound = int(share * 2**32)
-    held = {one.trace_id for one in examples if int(digest("heldout", one.prompt)[:8], 16) < bound}
+    held = {
+        one.trace_id
+        for one in examples
+        if one.source != REPLAYED and int(digest("heldout", one.prompt)[:8], 16) < bound
+    }
     learnt = [sample for sample in samples if sample.trace_id not in held]
     if not learnt:
         return list(samples), []
@@ -147,13 +151,18 @@ def _identity(
 ) -> Identity:  # fmt: skip
     # `launch` stays in, though the weights do not depend on it: a checkpoint has each process's
     # random numbers, and its files are sharded or whole.
+    others = settings.neutral - {"launch"} | settings.unused
     left_out: dict[str, Any] = dict.fromkeys(
-        {"student", "template", "on_policy"} | settings.neutral - {"launch"} | settings.unused, True
+        {"student", "template", "on_policy", "replay"} | others, True
     )
     # Keys that came later: checkpoints of before stay good.
-    later: tuple[tuple[str, Any], ...] = (("loss", "nll"), ("keep", "last"), ("stages", []))
+    later: tuple[tuple[str, Any], ...] = (
+        ("loss", "nll"),
+        ("keep", "last"),
+        ("stages", []),
+    )
     left_out |= {name: True for name, value in later if getattr(settings, name) == value}
-    # What a stage selects is part of the packing.
+    # What a stage selects and what is replayed is part of the data and their packing.
     values = settings.model_dump(exclude={"stages": {"__all__": {"select"}}} | left_out)
     values["schedule"] = settings.known_schedule
     return {

@@ -58,6 +58,7 @@ finetune:
   monitor: {{}}
   on_policy: {{teacher: ./teacher}}
   stages: [{{select: {{{select}}}}}]
+  replay: {{path: traces.jsonl}}
 evaluate:
   forgetting: [{{benchmark: gsm8k, path: problems.jsonl, problems: 9}}]
 rounds: {{}}
@@ -143,6 +144,8 @@ OTHER: dict[str, Any] = {
     "finetune.micro_batch": 3,
     "finetune.gradient_checkpointing": True,
     "evaluate.models": ["student_after", "student_before"],
+    "replay.path": "more.jsonl",
+    "replay.columns": {"response": "solution"},
     "forgetting.0.benchmark": "math-500",
     "forgetting.0.path": "more.jsonl",
 }

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from tracestill.recipe.contract_keys import OWN, ContractKeys, Think
 from tracestill.recipe.curriculum import Schedule, TrainingStage
 from tracestill.recipe.on_policy import OnPolicy
+from tracestill.recipe.replay import Replay
 from tracestill.recipe.section import Section
 from tracestill.recipe.selection import Select
 
@@ -164,6 +165,8 @@ class FinetuneSection(Section):
     """Train in stages, one after the other, each on a selection of the kept traces. Where a stage
     says nothing it is as said here. The optimiser is carried over; the learning rate rises and
     falls in each."""
+    replay: Replay | None = None
+    """Learn general data beside the traces, in every stage."""
     batch_size: int = Field(default=8, ge=1)
     """Packed rows per optimiser step, all devices together."""
     micro_batch: Count | Auto = "auto"

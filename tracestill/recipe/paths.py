@@ -29,6 +29,7 @@ _FILE_KEYS: tuple[Key, ...] = (
     ("finetune", "template"),
     ("filter", "judge", "template"),
     ("generate", "path"),
+    ("finetune", "replay", "path"),
     ("rounds", "later"),
 )
 

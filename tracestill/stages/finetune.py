@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,11 @@ from tracestill.records import (
 from tracestill.records.content import model_fingerprint
 from tracestill.stages.curriculum import stage_traces
 from tracestill.stages.examples import kept_examples, kept_rows
+from tracestill.stages.replay import replay_examples, replay_settings
 
 if TYPE_CHECKING:
     from finetune.monitor import Grade
+    from finetune.sample import Example
 
 
 # Another number where the tables of `finetune.planner.rates` give other values.
@@ -37,7 +39,7 @@ def settings(recipe: Recipe) -> Any:
     # Keys that came later count only where they say something: what was trained before stays good.
     later: tuple[tuple[str, Any], ...] = (
         ("mixed", False), ("contract", ContractKeys()), ("loss", "nll"), ("keep", "last"),
-        ("stages", []),
+        ("stages", []), ("replay", None),
     )  # fmt: skip
     silent = {name for name, value in later if getattr(section, name) == value} | section.unused
     left_out: dict[str, Any] = dict.fromkeys(
@@ -47,6 +49,8 @@ def settings(recipe: Recipe) -> Any:
     inner = {"on_policy": {"teacher"}, "stages": {"__all__": {"select"}}}
     said = section.model_dump(exclude=inner | left_out)
     said["schedule"] = section.known_schedule
+    if section.replay is not None:
+        said["replay"] = replay_settings(section.replay)
     if section.is_swept:
         said["sweeps"] = _SWEEPS
     further = section.on_policy
@@ -79,6 +83,8 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
 
     section, folder = recipe.finetune, run / "finetune"
     examples = kept_examples(recipe, run)
+    replayed = replay_examples(section, examples)
+    examples += replayed
     trained = train(
         examples,
         section,
@@ -106,8 +112,12 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         tables={"learnt": write_table(folder, "learnt", Learnt, rows)},
         files=["merged", *(["adapter"] if section.method == "lora" else []), "metrics.jsonl"],
         figures=trained.figures,
-        notes=trained.notes,
+        notes=[*_told(replayed), *trained.notes],
     )
+
+
+def _told(replayed: Sequence[Example]) -> list[str]:
+    return [f"{len(replayed):,} rows of general data are learnt beside"] if replayed else []
 
 
 def grade_of(recipe: Recipe, run: Path) -> Grade:
