@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -146,11 +146,41 @@ def test_a_killed_training_ends_after_as_many_epochs_in_the_same_weights(
 
 
 @pytest.mark.slow
+def test_more_is_learnt_than_in_three_epochs(tmp_path: Path) -> None:
+    fixed = run(tmp_path / "fixed", epochs=3, holdout=0.2, checkpoint_every=1000).figures
+    made = run(tmp_path / "auto", epochs="auto", holdout=0.2, checkpoint_every=1000).figures
+    assert made.epochs > fixed.epochs == 3
+    one, other = rows(tmp_path / "fixed" / "heldout.jsonl"), rows(tmp_path / "auto/heldout.jsonl")
+    assert other[-1]["heldout_loss"] < one[-1]["heldout_loss"]
+    assert other[-1]["heldout_accuracy"] > one[-1]["heldout_accuracy"]
+
+
+@pytest.mark.slow
 def test_two_processes_end_after_as_many_epochs(tmp_path: Path) -> None:
-    values = {**FLAT, "holdout": 0.3, "checkpoint_every": 4, "keep": "best", "batch_size": 3}
+    values = {**FLAT, "holdout": 0.3, "checkpoint_every": 4, "batch_size": 3}
     alone = run(tmp_path / "alone", **values).figures
     together = run(tmp_path / "together", **values, launch=Launch(gpus=2)).figures
     assert (together.epochs, together.steps) == (alone.epochs, alone.steps) == (4, alone.steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("keep", ["best", "average"])
+def test_two_processes_keep_what_one_keeps(
+    tmp_path: Path, strategy: Literal["ddp", "fsdp"], keep: str
+) -> None:
+    values: dict[str, Any] = {
+        "count": 12, "keep": keep, "holdout": 0.3, "epochs": 2, "checkpoint_every": 1,
+        "learning_rate": 0.05, "schedule": "constant", "warmup": 0, "dtype": "float32",
+        "attention": "sdpa",
+    }  # fmt: skip
+    alone = run(tmp_path / "alone", **values).figures
+    launch = Launch(gpus=2, strategy=strategy)
+    together = run(tmp_path / "together", **values, launch=launch).figures
+    assert together.kept.partition(":")[0] == alone.kept.partition(":")[0]
+    one, other = adapter(tmp_path / "alone/adapter"), adapter(tmp_path / "together/adapter")
+    apart = torch.cat([(one[key] - other[key]).abs().flatten() for key in one])
+    assert float(apart.mean()) < 1e-3
 
 
 def test_the_best_checkpoint_is_the_one_with_the_lowest_heldout_loss(tmp_path: Path) -> None:
