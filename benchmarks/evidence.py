@@ -176,7 +176,8 @@ def _made(name: str, record: dict[str, Any]) -> str:
     made = record["provenance"]
     if made:
         hardware = made["hardware"]
-        machine = ", ".join(hardware["gpus"]) or f"{hardware['cores']} cores of {hardware['cpu']}"
+        cores = "one core" if hardware["cores"] == 1 else f"{hardware['cores']} cores"
+        machine = ", ".join(hardware["gpus"]) or f"{cores} of {hardware['cpu']}"
         versions = ", ".join(
             f"{one} {made['versions'][one]}" for one in _VERSIONS if one in made["versions"]
         )
