@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tracestill.recipe.finetune import UnlearnablePolicy
+
+_ONE_IN = 100  # so many traces one may be left out without a word in the recipe
+
 
 class UnlearnableError(ValueError):
     """Traces can't be learnt, and the recipe does not let them be left out, or they are all."""
@@ -39,6 +43,18 @@ class Findings:
             who = f"trace {trace_id}" if count == 1 else f"{count:,} traces, first {trace_id}"
             made.append(f"{who}: {what}")
         return made
+
+    def settle(self, policy: UnlearnablePolicy, of: int) -> None:
+        """Let what was found go, of so many traces, or raise.
+
+        Raises:
+            UnlearnableError: these are more than the policy leaves out, or all.
+
+        """
+        count = len(self.traces)
+        most = {"error": 0, "auto": of // _ONE_IN, "drop": of - 1}[policy]
+        if count > most:
+            self.check()
 
     def check(self) -> None:
         """Raise if anything was found.

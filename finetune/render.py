@@ -118,8 +118,7 @@ def render(
                         cut=cut,
                     )
                 )
-    if settings.unlearnable == "error" or len(refused.traces) == len(examples):
-        refused.check()
+    refused.settle(settings.unlearnable, len(examples))
     return Rendered(
         samples=samples,
         overlong=overlong_figures(lengths, settings.overlong, settings.max_length),

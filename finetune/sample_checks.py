@@ -11,7 +11,7 @@ import operator
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from finetune.render import BATCH, Rendered
 from finetune.sample import Example, Ids, Sample
 from finetune.tokenizer import as_messages, prompt_ids
 from tracestill.recipe.contract import Contract
+from tracestill.recipe.finetune import UnlearnablePolicy
 from tracestill.records.tokenizers import unwritten
 
 # RoPE scalings whose max_position_embeddings is the scaled length already, as vLLM reads it too.
@@ -36,7 +37,7 @@ def check_samples(
     *,
     system: str | None,
     max_length: int,
-    unlearnable: Literal["error", "drop"] = "error",
+    unlearnable: UnlearnablePolicy = "error",
     mixed: bool = False,
 ) -> Rendered:
     """Check rendered samples against their examples, the tokenizer and the model's config.
@@ -48,7 +49,7 @@ def check_samples(
     text only as its own normaliser does, or as the contract's `normalisation` says.
 
     Returns:
-        `rendered`; with `unlearnable: drop` without the samples whose text has a fault.
+        `rendered`, without the samples whose text has a fault where `unlearnable` lets them go.
 
     Raises:
         ValueError: a sample would teach something else; one line with its trace, the fix, and how
@@ -79,8 +80,7 @@ def check_samples(
                 if fault is not None:
                     found.add(*fault)
     samples = [sample for sample in every if sample.trace_id not in found.traces]
-    if unlearnable == "error" or not samples:
-        found.check()
+    found.settle(unlearnable, len(every))
     _check_context(samples, config)
     return replace(rendered, samples=samples, refused=rendered.refused.joined(found))
 

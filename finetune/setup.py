@@ -165,6 +165,8 @@ def _identity(
     # What a stage selects and what is replayed is part of the data and their packing.
     values = settings.model_dump(exclude={"stages": {"__all__": {"select"}}} | left_out)
     values["schedule"] = settings.known_schedule
+    if settings.unlearnable == "auto":  # the traces themselves are part of the data
+        values["unlearnable"] = "error"
     return {
         "data": digest(
             [[s.trace_id, s.prompt, digest(s.input_ids.tobytes().hex())] for s in data.samples]

@@ -236,6 +236,21 @@ def test_traces_with_the_same_fault_are_counted_and_the_first_is_named(
         rendered(students, "chatml-think", [asked[2]], unlearnable="drop")
 
 
+def test_one_trace_in_a_hundred_may_go_by_itself(students: dict[str, Path]) -> None:
+    asked = examples(250)
+    for at in (20, 70):
+        asked[at] = dataclasses.replace(asked[at], answer="4<|im_end|>")
+    _, made = rendered(students, "chatml-think", asked)
+    assert len(made.samples) == 248
+    assert made.dropped == {"unlearnable": 2}
+    assert made.refused.lines()[0].startswith("2 traces, first t20: its text has <|im_end|>")
+    with pytest.raises(ValueError, match=r"^2 traces, first t20"):
+        rendered(students, "chatml-think", asked, unlearnable="error")
+    asked[90] = dataclasses.replace(asked[90], answer="4<|im_end|>")
+    with pytest.raises(ValueError, match=r"^3 traces, first t20"):
+        rendered(students, "chatml-think", asked)
+
+
 def test_no_trace_is_told(students: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="no trace was kept to train on"):
         rendered(students, "chatml-think", [])

@@ -142,6 +142,7 @@ OTHER: dict[str, Any] = {
     "finetune.learning_rate": 0.5,
     "finetune.on_policy.learning_rate": 0.5,
     "finetune.micro_batch": 3,
+    "finetune.unlearnable": "drop",
     "finetune.gradient_checkpointing": True,
     "evaluate.models": ["student_after", "student_before"],
     "replay.path": "more.jsonl",

@@ -19,6 +19,7 @@ Count = Annotated[int, Field(ge=1)]
 
 Loss = Literal["nll", "dft"]
 OverlongPolicy = Literal["drop", "error", "prefix"]
+UnlearnablePolicy = Literal["auto", "error", "drop"]
 
 # Keys that change a training's speed, memory and reports, but the weights no more than rounding
 # does (and with dropout other random numbers): a complete training is not made again for them.
@@ -111,10 +112,10 @@ class FinetuneSection(Section):
     overlong: OverlongPolicy = "drop"
     """What becomes of longer samples: `drop` leaves them out and counts them; `error` stops;
     `prefix` trains on their first `max_length` tokens, without a stop token."""
-    unlearnable: Literal["error", "drop"] = "error"
+    unlearnable: UnlearnablePolicy = "auto"
     """What becomes of traces with text that the student can't learn as it is, since its tokenizer
     can't write it, or reads a token in it that ends a turn: `error` stops and counts them; `drop`
-    leaves them out and counts them."""
+    leaves them out and counts them; `auto` leaves out up to one in a hundred, and else stops."""
     packing: bool = True
     """Put several samples into a row, without attention between them."""
     holdout: float = Field(default=0.02, ge=0, lt=0.5)

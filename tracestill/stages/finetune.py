@@ -49,6 +49,9 @@ def settings(recipe: Recipe) -> Any:
     inner = {"on_policy": {"teacher"}, "stages": {"__all__": {"select"}}}
     said = section.model_dump(exclude=inner | left_out)
     said["schedule"] = section.known_schedule
+    if section.unlearnable == "auto":
+        # What was trained when it stopped at the first such trace had none: it stays good.
+        said["unlearnable"] = "error"
     if section.replay is not None:
         said["replay"] = replay_settings(section.replay)
     if section.is_swept:
