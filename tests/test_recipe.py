@@ -90,6 +90,24 @@ def test_every_mistake_is_named_in_a_line(tmp_path: Path) -> None:
     assert all("r.yaml, line" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("finetune.epochs", "many", "should be a valid number or 'auto' (it is 'many')"),
+        ("finetune.epochs", "0", "should be greater than 0 or 'auto' (it is 0)"),
+        ("finetune.lora.rank", "no", "should be a valid integer or 'auto' (it is 'no')"),
+        ("finetune.micro_batch", "[1]", "should be a valid integer or 'auto' (it is [1])"),
+        ("finetune.gradient_checkpointing", "7", "should be a valid boolean or 'auto' (it is 7)"),
+    ],
+)
+def test_what_fits_none_of_a_keys_types_is_one_mistake(
+    tmp_path: Path, key: str, value: str, line: str
+) -> None:
+    with pytest.raises(RecipeError) as told:
+        load_recipe(write(tmp_path, GOOD), [f"{key}={value}"])
+    assert str(told.value) == f"--set: {key}: input {line}"
+
+
 def test_overrides_are_typed_and_checked(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     changes = ["generate.samples=5", "filter.keep=[correct, unverifiable]"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from pydantic import BaseModel
 from tracestill.recipe.schema import Recipe
 
 Key = tuple[str | int, ...]
+
+# What pydantic adds to the place of a mistake where a key may be of several types.
+_OF_A_TYPE = re.compile(r"(constrained-)?(int|float|str|bool)$|(list|dict|tuple|literal)\[")
+_SHOULD = "Input should be "
 
 
 class RecipeError(ValueError):
@@ -39,6 +44,31 @@ class Origin:
 def dotted(key: Sequence[str | int]) -> str:
     """A key as `--set` takes it: `problems.train.0.path`."""
     return ".".join(str(part) for part in key)
+
+
+def explain_all(details: Sequence[Any], origins: Mapping[Key, Origin], path: Path) -> list[str]:
+    """Pydantic's mistakes, a line each. What fits none of a key's types is one mistake, of which
+    pydantic has one for each type.
+    """
+    grouped: dict[tuple[Any, ...], list[Any]] = {}
+    for detail in details:
+        location = detail["loc"]
+        if location and _OF_A_TYPE.match(str(location[-1])):
+            grouped.setdefault(location[:-1], []).append(detail)
+        else:
+            grouped[*location, detail["msg"]] = [detail]
+    lines = [explain(_joined(several), origins, path) for several in grouped.values()]
+    return list(dict.fromkeys(lines))
+
+
+def _joined(details: Sequence[Any]) -> Any:
+    """The mistakes of a value by its key's types as one: what it should be, or else."""
+    first = details[0]
+    if not first["loc"] or not _OF_A_TYPE.match(str(first["loc"][-1])):
+        return first
+    wanted = [one["msg"].removeprefix(_SHOULD).partition(", unable")[0] for one in details]
+    message = f"{_SHOULD}{' or '.join(dict.fromkeys(wanted))}"
+    return {**first, "loc": first["loc"][:-1], "msg": message}
 
 
 def explain(detail: Any, origins: Mapping[Key, Origin], path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from tracestill.recipe.errors import Key, Origin, RecipeError, dotted, explain
+from tracestill.recipe.errors import Key, Origin, RecipeError, dotted, explain_all
 from tracestill.recipe.older_steps import without_steps
 from tracestill.recipe.paths import resolve_paths
 from tracestill.recipe.schema import NAME, Recipe
@@ -36,8 +36,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        lines = [explain(detail, origins, path) for detail in error.errors()]
-        raise RecipeError("\n".join(dict.fromkeys(lines))) from error
+        lines = explain_all(error.errors(), origins, path)
+        raise RecipeError("\n".join(lines)) from error
 
 
 def recipe_of_run(run: Path) -> Recipe:
