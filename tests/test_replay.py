@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from kept_run import make_run, row
 
+from tracestill.recipe.errors import RecipeError
+from tracestill.recipe.paths import check_paths
 from tracestill.records import Learnt, read_manifest, read_table
 from tracestill.records.progress import ignore_progress
 from tracestill.run.pipeline import make_stage
@@ -74,5 +76,8 @@ def test_too_few_rows_are_told(tmp_path: Path) -> None:
 
 
 def test_replay_says_where_its_rows_are(tmp_path: Path) -> None:
+    recipe, _ = make_run(tmp_path, [row(1)], finetune=section())
+    with pytest.raises(RecipeError, match=r"finetune\.replay\.path: there is no .* file at"):
+        check_paths(recipe)
     with pytest.raises(ValueError, match="say where the rows are"):
         make_run(tmp_path, [], finetune=section(replay={"share": 0.1}))

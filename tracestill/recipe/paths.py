@@ -115,11 +115,16 @@ def check_paths(recipe: Recipe) -> None:
             models.append((f"{name}.model", section.model))
     if recipe.filter.judge is not None:
         templates.append(("filter.judge.template", recipe.filter.judge.template))
-    if isinstance(recipe.generate, ImportTeacher) and recipe.generate.path is not None:
+    imported = recipe.generate.path if isinstance(recipe.generate, ImportTeacher) else None
+    replay = recipe.finetune.replay
+    replayed = replay.path if replay is not None else None
+    for key, path in (("generate.path", imported), ("finetune.replay.path", replayed)):
+        if path is None:
+            continue
         try:
-            files_at(recipe.generate.path)
+            files_at(path)
         except ValueError as error:
-            mistakes.append(str(error))
+            mistakes.append(f"{key}: {error}")
     for name, model in models:
         if model.startswith("/") and is_gguf(model):
             if mistake := gguf_mistake(model):
@@ -182,8 +187,8 @@ def files_at(path: str) -> list[Path]:
     else:
         found = [Path(name) for name in sorted(glob.glob(path, recursive=True))]
     if not found:
-        raise ValueError(f"generate.path: there is no {', '.join(TABLE_ENDINGS)} file at {path}")
+        raise ValueError(f"there is no {', '.join(TABLE_ENDINGS)} file at {path}")
     for file in found:
         if not file.name.endswith(TABLE_ENDINGS):
-            raise ValueError(f"generate.path: {file} does not end in {', '.join(TABLE_ENDINGS)}")
+            raise ValueError(f"{file} does not end in {', '.join(TABLE_ENDINGS)}")
     return found
