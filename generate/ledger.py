@@ -47,10 +47,15 @@ class Ledger:
     response lies in the journal, whether it must be requested again, and its verdict.
 
     With `judging` the rule goes by verdicts; else every problem gets what the rule begins with.
-    A sample that failed in this run is not requested again in it.
+    A sample that failed in this run is not requested again in it. `mixed` asks the problems in an
+    order without a pattern: however few come before a budget ends the sampling, they are a fair
+    draw from all sources. An engine on a CPU takes nearly twice as long for it than for problems of
+    like length one after the other, as sources have them.
     """
 
-    def __init__(self, problems: Iterable[str], rule: Rule, *, judging: bool) -> None:
+    def __init__(
+        self, problems: Iterable[str], rule: Rule, *, judging: bool, mixed: bool = False
+    ) -> None:
         self.rule = rule
         self.rows: dict[str, int] = {}
         for row, problem in enumerate(problems):
@@ -60,9 +65,9 @@ class Ledger:
         self._targets = np.full(len(self.rows), rule.min, np.uint16)
         self._available = np.full(len(self.rows), rule.min, np.uint16)  # to be requested
         self._finished = np.zeros(len(self.rows), np.bool_)
-        # By id, which is a digest: an order without a pattern. However few problems are asked
-        # before a budget or a person ends the sampling, they are a fair draw from all sources.
-        self._order = np.array([self.rows[id_] for id_ in sorted(self.rows)], np.int32)
+        # Ids are digests, so that is an order without a pattern.
+        order = sorted(self.rows) if mixed else self.rows
+        self._order = np.array([self.rows[id_] for id_ in order], np.int32)
         self._slots: list[array[int]] = []  # by sample: offset, verdict and state in one integer
         self._unavailable: dict[int, set[int]] = {}  # samples in flight, or failed in this run
         self.samples = 0
@@ -219,6 +224,7 @@ def read_ledger(
     teacher: str,
     max_tokens: int,
     judging: bool,
+    mixed: bool = False,
     sent: Callable[[int], str | None] = lambda row: None,
 ) -> tuple[Ledger, Spent]:
     """The ledger of what a journal holds of these problems (ids), and what all in it has cost.
@@ -229,7 +235,7 @@ def read_ledger(
         ValueError: the journal holds a damaged line.
 
     """
-    ledger = Ledger(problems, rule, judging=judging)
+    ledger = Ledger(problems, rule, judging=judging, mixed=mixed)
     tokens, money, hours = 0, 0.0, 0.0
     for values, offset in journals.read_heads(journal, INDEXED):
         identity, problem, sample, finish, budget, spent, paid, elapsed, masked = values

@@ -92,6 +92,7 @@ def open_ledger(problems: Sequence[Problem], job: SamplingJob) -> tuple[Ledger, 
         teacher=job.identity,
         max_tokens=job.teacher.sampling.max_tokens,
         judging=job.verifier is not None,
+        mixed=job.budget.is_capped,
         sent=masked_digest(problems, job),
     )
     if job.verifier is not None:

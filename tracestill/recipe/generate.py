@@ -66,6 +66,11 @@ class Budget(Section):
     then: Literal["stop", "go_on"] = "stop"
     """At the cap, stop the run, or continue to the next stage with what there is."""
 
+    @property
+    def is_capped(self) -> bool:
+        """Whether there is any cap."""
+        return (self.tokens, self.money, self.hours) != (None, None, None)
+
 
 Reasoning = Literal["marked", "solution"]
 
