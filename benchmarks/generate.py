@@ -300,10 +300,10 @@ def until_correct_row(folder: Path, seeds: int = 3) -> dict[str, Any]:
     """Teacher tokens for each verified trace that is kept (one a problem): with sampling until one
     is correct, and with the fixed number of samples that solves as many problems.
     """
-    from filter.verify import rules
+    from filter.verify import by_rules
     from generate.vllm_engine import Model, VllmEngine
 
-    verifier = rules()
+    verifier = by_rules()
     model = Model(path=str(ROOT / "miniature" / "teacher"), max_model_len=512)
     engine = VllmEngine(model, sampling())
     engine.close = lambda: None  # type: ignore[method-assign]

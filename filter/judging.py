@@ -9,9 +9,9 @@ from filter.ensemble import Common, common_answers, mend, settle
 from filter.measuring import Prepare
 from filter.parts import Parts
 from filter.table import TraceFiles, Unit, read_unit
-from filter.verify import rules, verifier_name
+from filter.verify import by_rules, verifier_name
 from tracestill.recipe.filter import FilterSection
-from tracestill.recipe.sandbox import Sandbox, read_sandbox
+from tracestill.recipe.rules import Rules
 from tracestill.records import Dispute, Mended, Problem, TraceText, Verdict
 from tracestill.records.verifier import Verifier
 
@@ -37,13 +37,13 @@ def judge_all(
         RuntimeError: a worker's process can't be started.
 
     """
-    sandbox = read_sandbox(settings.sandbox)
-    verifier = rules(sandbox)
+    rules = settings.rules
+    verifier = by_rules(rules)
     for unit in traces.units:
         if not parts.has(RULED, unit.number):
             verdicts: list[Verdict] = []
             for batch in _some(read_unit(unit)):
-                verdicts += _judged(batch, problems, verifier, sandbox, known, prepare)
+                verdicts += _judged(batch, problems, verifier, rules, known, prepare)
             parts.write_records(RULED, unit.number, Verdict, verdicts)
         yield unit
 
@@ -64,7 +64,7 @@ def _judged(
     batch: Sequence[TraceText],
     problems: Mapping[str, Problem],
     verifier: Verifier,
-    sandbox: Sandbox,
+    rules: Rules,
     known: Known,
     prepare: Prepare,
 ) -> list[Verdict]:
@@ -72,7 +72,7 @@ def _judged(
     there = known([trace.id for trace in answered])
 
     def is_known(trace: TraceText) -> bool:
-        name = verifier_name(problems[trace.problem_id].kind, sandbox)
+        name = verifier_name(problems[trace.problem_id].kind, rules)
         return trace.id in there and there[trace.id].verifier == name
 
     lacking = [(problems[t.problem_id], t) for t in answered if not is_known(t)]

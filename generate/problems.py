@@ -11,7 +11,7 @@ from typing import Any
 
 from generate.hub import hub_rows
 from tracestill.recipe.problems import Buckets, FileSource, GymSource, HubSource, ProblemSource
-from tracestill.records import Kind, Problem, bucket, problem_id
+from tracestill.records import Problem, bucket, problem_id
 from tracestill.records.identity import normalise_prompt
 
 _COLUMNS = ("prompt", "reference", "language")
@@ -212,7 +212,7 @@ def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
-def _problem(prompt: str, reference: str, kind: Kind, source: str, language: str) -> Problem:
+def _problem(prompt: str, reference: str, kind: str, source: str, language: str) -> Problem:
     return Problem(
         id=problem_id(prompt, reference),
         prompt=prompt,

@@ -14,7 +14,7 @@ from scripted import completion, reply, scripted
 from tracestill.evaluate.evaluation import EvaluatedModel, evaluate
 from tracestill.recipe.evaluate import EvaluateSection
 from tracestill.recipe.models import ServedModel
-from tracestill.recipe.sandbox import BUBBLEWRAP
+from tracestill.recipe.rules import RULES
 from tracestill.records import Problem, StageResult, Trace, Verdict, read_table, write_manifest
 from tracestill.records.figures import EvaluationFigures
 from tracestill.records.manifest import as_manifest
@@ -56,7 +56,7 @@ def judge(folder: Path, most: float) -> StageResult:
             EvaluateSection(models=["teacher"], max_failed=most),
             max_tokens=64,
             seed=0,
-            sandbox=BUBBLEWRAP,
+            rules=RULES,
             folder=folder,
             progress=ignore_progress,
         )

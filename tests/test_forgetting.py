@@ -24,7 +24,7 @@ from tracestill.recipe.forgetting import check_judges
 from tracestill.recipe.loading import load_recipe
 from tracestill.recipe.models import ServedModel
 from tracestill.recipe.paths import check_paths
-from tracestill.recipe.sandbox import BUBBLEWRAP
+from tracestill.recipe.rules import RULES
 from tracestill.records import (
     Problem,
     StageResult,
@@ -74,7 +74,7 @@ def ask(server: Scripted, folder: Path, samples: int = 3) -> StageResult:
     ]
     return evaluate(
         models, HELDOUT, EvaluateSection(samples=samples), max_tokens=64, seed=0,
-        sandbox=BUBBLEWRAP, folder=folder, progress=ignore_progress, beside=BESIDE,
+        rules=RULES, folder=folder, progress=ignore_progress, beside=BESIDE,
     )  # fmt: skip
 
 

@@ -158,7 +158,7 @@ def test_another_version_of_a_verifier_judges_anew(
 ) -> None:
     recipe = Recipe.model_validate(load_run(finished).recipe)
     before = {stage: made(stage, recipe, finished) for stage in STAGES}
-    monkeypatch.setattr(filter.verify, "verifier_names", lambda sandbox: ["math/another"])
+    monkeypatch.setattr(filter.verify, "verifier_names", lambda rules: ["math/another"])
     after = {stage: made(stage, recipe, finished) for stage in STAGES}
     assert {s for s in STAGES if before[s] != after[s]} == {"filter", "evaluate"}
 

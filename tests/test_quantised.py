@@ -22,7 +22,7 @@ from generate.engine import Request, Response
 from generate.llama_cpp_engine import LlamaCppEngine
 from tracestill.evaluate.quantised import AsEvaluated, loss_of, spread
 from tracestill.evaluate.statistics import paired_difference
-from tracestill.recipe.sandbox import BUBBLEWRAP
+from tracestill.recipe.rules import RULES
 from tracestill.records import Problem, Sampling, read_table
 from tracestill.records.progress import ignore_progress
 
@@ -223,7 +223,7 @@ def test_a_file_that_lost_much_is_seen_to(
     how = AsEvaluated(
         merged=TEACHER, sampling=GREEDY, samples=1, seed=0, system_prompt=None,
         chat_template=None, languages=False, max_model_len=256, trust_remote_code=False,
-        sandbox=BUBBLEWRAP,
+        rules=RULES,
     )  # fmt: skip
 
     def loss(name: str) -> Any:

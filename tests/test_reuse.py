@@ -123,6 +123,7 @@ OTHER: dict[str, Any] = {
     "filter.selection": "bespoke-stratos",
     "semantic.model": "./other-embedder",
     "semantic.keep": ["shortest"],
+    "filter.verifiers": {"riddle": "own.py:judge"},
     "filter.sandbox": "piston=http://localhost:2000",
     "filter.judge.template": "other.jinja",
     "filter.agreement.share": 0.75,
@@ -182,6 +183,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("template", "other", "judge"):
         (made / f"{name}.jinja").write_text(f"{{#- {name} -#}}")
     (made / "base.yaml").write_text("{}")
+    (made / "own.py").write_text("def judge(problem, answer):\n    return True\n")
     for name in ("template", "other"):
         (made / f"{name}.yaml").write_text("{think: prefilled, stop: '<|end|>'}")
     return made

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from filter.verify import Answer, rules, verifier_names, verify, verify_many
+from filter.verify import Answer, by_rules, verifier_names, verify, verify_many
 from tracestill.records import Problem, Sampling, Teacher, Trace
 
 
@@ -82,7 +82,7 @@ def test_the_rules_are_a_verifier_of_traces() -> None:
         )
         for sample, answer in enumerate([r"\boxed{4}", r"\boxed{5}", None])
     ]  # fmt: skip
-    verifier = rules()
+    verifier = by_rules()
     verdicts = verifier.verify([(maths_problem("4"), trace) for trace in traces])
     assert [verdict.outcome for verdict in verdicts] == ["correct", "incorrect", "incorrect"]
     assert [verdict.trace_id for verdict in verdicts] == ["0", "1", "2"]

@@ -234,7 +234,7 @@ def test_tests_of_code_reach_the_verifier_as_json(
             raise ValueError("as asked")
         return Grade(outcome="correct")
 
-    monkeypatch.setattr(filter.verify, "grader", lambda kind, sandbox: record)
+    monkeypatch.setattr(filter.verify, "grader", lambda kind, rules: record)
     tests = {"inputs": ["1\n"], "outputs": ["2\n"]}
     rows = [
         row("object", "<think>x</think>print(2)", kind="code", reference=tests),

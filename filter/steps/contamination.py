@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from filter.benchmarks import Finder, described
 from filter.steps.step import RowStep, whole_text
 from filter.words import Gram, grams, prompt_words
-from tracestill.records import AnyTrace, Drop, Kind, Problem
+from tracestill.records import AnyTrace, Drop, Problem
 
 _SHARE = 0.01
 _FEW = 3
@@ -113,8 +113,8 @@ def _boilerplate(
 ) -> set[Gram]:
     """The runs of `short` words in held-out prompts that are boilerplate in some source."""
     watched = frozenset(gram for own in words for gram in grams(own, short))
-    counts: dict[tuple[str, Kind], Counter[Gram]] = {}
-    prompts: dict[tuple[str, Kind], set[str]] = {}
+    counts: dict[tuple[str, str], Counter[Gram]] = {}
+    prompts: dict[tuple[str, str], set[str]] = {}
     train = ((problem, prompt_words(problem.prompt)) for problem in problems)
     for problem, own in itertools.chain(train, zip(heldout, words, strict=True)):
         group, text = (problem.source, problem.kind), " ".join(own)

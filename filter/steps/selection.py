@@ -114,7 +114,7 @@ class SelectStep:
     def _said(self, value: float) -> str:
         assert self.settings.keep is not None
         low, high = self.settings.keep
-        name = _SHOWN.get(self.settings.by, self.settings.by)
+        name = _SHOWN.get(self.settings.by, self.settings.by.rpartition(":")[2])
         if np.isnan(value):
             return f"{name} is not known"
         bounds = f"at least {low:g}" if low is not None else ""

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from filter.steps.step import Places, Student, View
+from filter.verify.own import own_values
+from tracestill.recipe.functions import read_function
 from tracestill.recipe.selection import Select
 from tracestill.records import Problem, Score, TraceText
 
@@ -34,6 +36,8 @@ def values_of(settings: Select, view: View, places: Places) -> Values:
         return view.rates()[view.index.problems[places]]
     if settings.by == "student_pass_rate":
         return _student_rates(view, places)
+    if settings.own:
+        return _own(settings, view, places)
     if settings.scored:
         return _scored(settings, view, places)
     return np.arange(len(places), dtype=np.float64)
@@ -55,6 +59,18 @@ def student_tokens(view: View, places: Places) -> npt.NDArray[np.int64]:
     """The tokens of reasoning and answer in the student's tokenizer."""
     student = _student(view)
     return np.array(_asked(view, places, student.tokens), np.int64)
+
+
+def _own(settings: Select, view: View, places: Places) -> Values:
+    function = read_function(settings.by)
+    by_id = {problem.id: problem for problem in view.problems}
+
+    def ask(traces: list[TraceText]) -> list[float]:
+        asked = [by_id[trace.problem_id] for trace in traces]
+        values = own_values(function, asked, traces)
+        return [np.nan if value is None else value for value in values]
+
+    return np.array(_asked(view, places, ask), np.float64)
 
 
 def _student_rates(view: View, places: Places) -> Values:

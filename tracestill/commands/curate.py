@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tracestill.commands.options import Columns, Quiet, read_columns
+from tracestill.commands.options import Columns, Quiet, Verifiers, read_columns
 
 if TYPE_CHECKING:
     from tracestill.recipe.filter import FilterSection
@@ -45,6 +45,7 @@ def curate(
             "--reasoning", help="marked by think tags, or solution: what precedes the answer."
         ),
     ] = "marked",
+    verifier: Verifiers = None,
     drops: Annotated[
         Path | None, typer.Option("--drops", metavar="FILE", help="Why the others are not kept.")
     ] = None,
@@ -54,18 +55,21 @@ def curate(
     from tracestill.commands.funnel import print_funnel
     from tracestill.commands.terminal import show_bar
     from tracestill.recipe.generate import ImportTeacher
+    from tracestill.recipe.rules import kind_mistake
     from tracestill.records.row_file import check_ending
     from tracestill.stages.curate import curate as ask
 
     check_ending("OUT", target)
     if drops is not None:
         check_ending("--drops", drops)
-    settings = _settings(steps, selection)
+    settings = _settings(steps, selection, verifier)
     values = {
         "engine": "import", "path": source, "layout": layout, "kind": kind, "reasoning": reasoning,
         "columns": read_columns(column, "prompt"),
     }  # fmt: skip
     section = _checked(ImportTeacher, values)
+    if kind is not None and (mistake := kind_mistake(kind, settings.verifiers)):
+        raise ValueError(f"--kind {kind}: {mistake}, with --verifier {kind}=FILE.py:FUNCTION")
     with show_bar("curating", quiet) as report:
         found, lost = ask(section, settings, target, drops, report)
     if not quiet:
@@ -75,22 +79,28 @@ def curate(
         typer.echo(f"kept traces: {target}")
 
 
-def _settings(steps: str | None, selection: str | None) -> FilterSection:
+def _settings(
+    steps: str | None, selection: str | None, verifiers: list[str] | None
+) -> FilterSection:
     import yaml
 
     from tracestill.recipe.filter import FilterSection
+    from tracestill.recipe.rules import read_verifiers
     from tracestill.recipe.yaml_values import read_yaml
 
+    own = {"verifiers": read_verifiers(verifiers)}
     if steps is not None and selection is not None:
         raise ValueError("--steps: say it or --selection, not both")
     if steps is None:
-        return _checked(FilterSection, {"selection": selection})
+        return _checked(FilterSection, {"selection": selection, **own})
     try:
         listed = read_yaml(steps)
     except yaml.YAMLError as error:
         raise ValueError(f"--steps {steps}: it is not YAML") from error
     # One step by its name or with its settings needs no brackets.
-    return _checked(FilterSection, {"steps": listed if isinstance(listed, list) else [listed]})
+    return _checked(
+        FilterSection, {"steps": listed if isinstance(listed, list) else [listed], **own}
+    )
 
 
 def _checked(section: type[S], values: dict[str, Any]) -> S:

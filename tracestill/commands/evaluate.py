@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tracestill.commands.options import Quiet, Set
+from tracestill.commands.options import Quiet, Set, Verifiers
 from tracestill.commands.run import run_stages
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def evaluate(
     max_failed: Annotated[
         float, typer.Option("--max-failed", min=0, max=1, help="Requests that may fail (share).")
     ] = 0.02,
+    verifier: Verifiers = None,
     sandbox: Annotated[
         str, typer.Option("--sandbox", help="Where programs run; see `tracestill verify`.")
     ] = "bubblewrap",
@@ -80,6 +81,7 @@ def evaluate(
         "--samples": samples, "--max-tokens": max_tokens, "--temperature": temperature,
         "--limit": limit, "--base-url": base_url, "--api-key-env": api_key_env,
         "--system": system, "--template": template, "--engine-arg": engine_arg,
+        "--verifier": verifier,
     }  # fmt: skip
     if target.endswith((".yaml", ".yml")):
         if benchmarks:
@@ -98,15 +100,20 @@ def evaluate(
         raise ValueError("--set changes a recipe's keys, and this evaluates a model")
     from tracestill.recipe.benchmarks import named_benchmark, shipped
     from tracestill.recipe.evaluation import Evaluation
-    from tracestill.recipe.sandbox import read_sandbox
+    from tracestill.recipe.functions import read_function
+    from tracestill.recipe.rules import kind_mistake, read_rules, read_verifiers
 
     if not benchmarks:
         raise ValueError(
             f"name the benchmarks to evaluate {target} on: {', '.join(shipped())}, NAME=FILE or a "
             "YAML file. (A recipe's name ends in .yaml)"
         )
-    read_sandbox(sandbox)
+    own = read_verifiers(verifier)
+    read_rules(sandbox, own)
     named = [named_benchmark(said) for said in benchmarks]
+    for name, spec in named:
+        if mistake := kind_mistake(spec.kind, own):
+            raise ValueError(f"{name}: {mistake}, with --verifier {spec.kind}=FILE.py:FUNCTION")
     if len({name for name, _ in named}) < len(named):
         raise ValueError("a benchmark is named twice")
     model, run = _model(target, base_url, api_key_env, engine_arg)
@@ -117,6 +124,7 @@ def evaluate(
             name=_name(target), model=model, run=run, system_prompt=system,
             template=_template(template), benchmark=name, spec=spec.model_copy(update=update),
             limit=limit, seed=seed, max_failed=max_failed, sandbox=sandbox,
+            verifiers={kind: read_function(text).path_and_name for kind, text in own.items()},
         )
         for name, spec in named
     ]  # fmt: skip

@@ -26,6 +26,13 @@ Columns = Annotated[
     list[str] | None,
     typer.Option("--column", metavar="NAME=COLUMN", help="Where a column has another name."),
 ]
+Verifiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--verifier", metavar="KIND=FILE.py:FUNCTION",
+        help="Your function that judges answers to problems of a kind; repeatable.",
+    ),
+]  # fmt: skip
 
 
 def read_columns(entries: list[str] | None, example: str) -> dict[str, str]:

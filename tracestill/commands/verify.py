@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tracestill.commands.options import Columns, Quiet, read_columns
+from tracestill.commands.options import Columns, Quiet, Verifiers, read_columns
 from tracestill.records import Outcome
 
 
@@ -27,16 +27,17 @@ def verify(
         str,
         typer.Option("--sandbox", help="Where programs run: bubblewrap, piston=URL, … or e2b."),
     ] = "bubblewrap",
+    verifier: Verifiers = None,
     quiet: Quiet = False,
 ) -> None:
     """Judge answers in a file: rows of id, kind, reference and completion."""
     from tracestill.evaluate.verify_file import verify_file
-    from tracestill.recipe.sandbox import read_sandbox
+    from tracestill.recipe.rules import read_rules, read_verifiers
 
     names = read_columns(column, "completion")
-    place = read_sandbox(sandbox)
+    rules = read_rules(sandbox, read_verifiers(verifier))
     with _show_rows(quiet) as progress:
-        counts = verify_file(source, target, names, kind, progress, place)
+        counts = verify_file(source, target, names, kind, progress, rules)
     if not quiet:
         _print_outcomes(counts, target)
 

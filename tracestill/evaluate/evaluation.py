@@ -29,7 +29,7 @@ from tracestill.records.figures import EvaluationFigures, ModelFigures
 
 if TYPE_CHECKING:
     from generate.engine import Engine
-    from tracestill.recipe.sandbox import Sandbox
+    from tracestill.recipe.rules import Rules
 
 FORGETTING = "forgetting"  # the table of the problems beside the held-out ones
 
@@ -56,13 +56,13 @@ def evaluate(
     *,
     max_tokens: int,
     seed: int,
-    sandbox: Sandbox,
+    rules: Rules,
     folder: Path,
     progress: OnProgress,
     allowing: str = "evaluate.max_failed",
     beside: Mapping[str, Sequence[Problem]] | None = None,
 ) -> StageResult:
-    """Let each model answer the problems and judge its answers; programs run in `sandbox`. Requests
+    """Let each model answer the problems and judge its answers; `rules` say how. Requests
     that failed are counted apart: they say nothing of a model. `allowing` is what a user raises to
     allow for more of them.
 
@@ -108,11 +108,11 @@ def evaluate(
                 more = _answers(asked, also, 1, sampling, seed, folder, shown, engine)
                 done += len(also)
         notes += _failures(subject.name, [*traces, *more], settings.max_failed, allowing)
-        verdicts = verdicts_of(traces, problems, sandbox)
+        verdicts = verdicts_of(traces, problems, rules)
         tables |= _tables(folder, subject.name, (traces, verdicts))
         results[subject.name] = figures_of(traces, verdicts, problems)
         if more:
-            again[subject.name] = (more, verdicts_of(more, also, sandbox))
+            again[subject.name] = (more, verdicts_of(more, also, rules))
     figures = EvaluationFigures(results=results)
     if beside:
         found = {}
@@ -158,7 +158,7 @@ def problem_rates(
     samples: int,
     sampling: Sampling,
     *,
-    sandbox: Sandbox,
+    rules: Rules,
     folder: Path,
     progress: OnProgress,
 ) -> dict[str, float]:
@@ -172,7 +172,7 @@ def problem_rates(
     seed = sampling.seed or 0
     with SharedEngine(partial(_open, subject, sampling)) as engine:
         traces = _answers(subject, problems, samples, sampling, seed, folder, progress, engine)
-    marks = marks_of(traces, verdicts_of(traces, problems, sandbox))
+    marks = marks_of(traces, verdicts_of(traces, problems, rules))
     return {problem: sum(own) / len(own) for problem, own in by_problem(marks).items()}
 
 
@@ -219,7 +219,7 @@ def _answers(
 
 
 def verdicts_of(
-    traces: Sequence[Trace], problems: Sequence[Problem], sandbox: Sandbox
+    traces: Sequence[Trace], problems: Sequence[Problem], rules: Rules
 ) -> list[Verdict]:
     """The verdicts on answers, without those to requests that failed."""
     from filter.verify import Answer, verify_many
@@ -230,4 +230,4 @@ def verdicts_of(
         for trace in traces
         if trace.finish not in FAILED
     ]
-    return verify_many(answers, sandbox)
+    return verify_many(answers, rules)

@@ -12,8 +12,8 @@ from tracestill.records.rates import Rate
 
 # Requests without an answer: an endpoint failed, or the prompt left no room for one.
 FAILED = ("error", "skipped")
-# Of these kinds every sample is another text, so no answer is given by most of them.
-_WITHOUT_VOTE: tuple[Kind, ...] = ("code", "ifeval", "open")
+# Of the others every sample is another text, so no answer is given by most of them.
+_WITH_VOTE: tuple[Kind, ...] = ("math", "choice", "reasoning_gym")
 
 
 def figures_of(
@@ -35,7 +35,7 @@ def figures_of(
     outcomes = by_problem(marks)
     whole = pass_at_1(outcomes)
     most = max(map(len, outcomes.values()))
-    votes = not any(problem.kind in _WITHOUT_VOTE for problem in problems)
+    votes = all(problem.kind in _WITH_VOTE for problem in problems)
     tokens = sum(trace.completion_tokens for trace in answered) / len(answered)
     return ModelFigures(
         pass_at_1=whole.pass_at_1,

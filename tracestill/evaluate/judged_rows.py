@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracestill.recipe.sandbox import Sandbox
-from tracestill.records import Kind, Problem, Verdict
+from tracestill.recipe.rules import Rules, kind_mistake
+from tracestill.records import Problem, Verdict
 
 if typing.TYPE_CHECKING:
     from filter.verify import Answer
 
-KINDS: tuple[Kind, ...] = typing.get_args(Kind)
 COLUMNS = ("id", "kind", "reference", "completion", "prompt", "meta", "choices")
 
 
@@ -26,7 +25,7 @@ class Judging:
     columns: Mapping[str, str]
     kind: str | None
     needed: frozenset[str]
-    sandbox: Sandbox
+    rules: Rules
 
     def named(self, name: str) -> str:
         """The file's own name of one of `COLUMNS`."""
@@ -56,9 +55,7 @@ class Judging:
                 tasks[number] = self._task(row, number)
             except ValueError as error:
                 verdicts[number] = _failed(str(number), str(error))
-        for number, verdict in zip(
-            tasks, verify_many([*tasks.values()], self.sandbox), strict=True
-        ):
+        for number, verdict in zip(tasks, verify_many([*tasks.values()], self.rules), strict=True):
             verdicts[number] = verdict
         return [verdicts[number] for number in sorted(verdicts)]
 
@@ -68,8 +65,9 @@ class Judging:
             raise ValueError(f"the row is no object with columns but {str(row)[:60]!r}")
         values = {name: row.get(self.named(name)) for name in COLUMNS}
         kind = self.kind if values["kind"] is None else values["kind"]
-        if kind not in KINDS:
-            raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")
+        kind = str(kind)
+        if mistake := kind_mistake(kind, dict(self.rules.own)):
+            raise ValueError(mistake)
         completion = values["completion"]
         if not isinstance(completion, str):
             raise ValueError(_no_text(self.named("completion"), completion))

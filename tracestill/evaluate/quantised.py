@@ -9,7 +9,7 @@ from pathlib import Path
 from tracestill.evaluate.evaluation import verdicts_of
 from tracestill.evaluate.figures import figures_of
 from tracestill.evaluate.statistics import by_problem, paired_difference
-from tracestill.recipe.sandbox import Sandbox
+from tracestill.recipe.rules import Rules
 from tracestill.records import OnProgress, Problem, Sampling, Teacher
 from tracestill.records.content import file_fingerprint
 from tracestill.records.figures import QuantisedFigures
@@ -31,7 +31,7 @@ class AsEvaluated:
     languages: bool
     max_model_len: int | None
     trust_remote_code: bool
-    sandbox: Sandbox
+    rules: Rules
 
 
 def spread(problems: Sequence[Problem], count: int) -> list[Problem]:
@@ -80,7 +80,7 @@ def loss_of(
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     traces = list(sample(problems, job, progress))
-    verdicts = verdicts_of(traces, problems, asked.sandbox)
+    verdicts = verdicts_of(traces, problems, asked.rules)
     outcomes = {one.trace_id: one.outcome == "correct" for one in verdicts}
     ours = by_problem((t.problem_id, outcomes[t.id]) for t in traces if t.id in outcomes)
     both = [one.id for one in problems if one.id in ours and one.id in merged]

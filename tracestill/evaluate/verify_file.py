@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tracestill.evaluate.judged_rows import COLUMNS, KINDS, Judging
+from tracestill.evaluate.judged_rows import COLUMNS, Judging
 from tracestill.evaluate.row_files import FORMATS
-from tracestill.recipe.sandbox import BUBBLEWRAP, Sandbox
+from tracestill.recipe.rules import RULES, Rules, kind_mistake
 from tracestill.records import Outcome
 from tracestill.records.files import sync_folder
 
@@ -21,15 +21,14 @@ def verify_file(
     columns: Mapping[str, str],
     kind: str | None = None,
     progress: Callable[[int], None] = lambda rows: None,
-    sandbox: Sandbox = BUBBLEWRAP,
+    rules: Rules = RULES,
 ) -> Counter[Outcome]:
     """Judge each row of a `.jsonl` or `.parquet` file; how many had which outcome.
 
     `columns` says where one of `COLUMNS` has another name in the file; `kind` is the kind of rows
     that have none. `target` becomes the same rows in the same order with the columns `RESULTS`,
     and appears when it is whole; memory holds a chunk of rows. A row that can't be judged has an
-    outcome too, `error`, and the reason in its `detail`. Programs run in `sandbox`. `progress` is
-    told the rows done so far.
+    outcome too, `error`, and the reason in its `detail`. `progress` is told the rows done so far.
 
     Raises:
         ValueError: the file can't be read, or has no such column; nothing is written then.
@@ -37,8 +36,8 @@ def verify_file(
         RuntimeError: a verifier's process can't be started.
 
     """
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"--kind {kind}: the kinds are {', '.join(KINDS)}")
+    if kind is not None and (mistake := kind_mistake(kind, dict(rules.own))):
+        raise ValueError(f"--kind {kind}: {mistake}")
     unknown = [name for name in columns if name not in COLUMNS]
     if unknown:
         raise ValueError(f"--column {unknown[0]}=…: the columns are {', '.join(COLUMNS)}")
@@ -56,7 +55,7 @@ def verify_file(
     if kind != "reasoning_gym":  # its references are in `meta`
         needed.add("reference")
     needed |= set(columns)
-    table = Judging(columns=columns, kind=kind, needed=frozenset(needed), sandbox=sandbox)
+    table = Judging(columns=columns, kind=kind, needed=frozenset(needed), rules=rules)
     counts: Counter[Outcome] = Counter()
     with _appear(target) as temporary:
         for verdicts in FORMATS[source.suffix](source, temporary, table):

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from tracestill.recipe.rules import KindName
 from tracestill.recipe.section import Section
 from tracestill.recipe.yaml_values import read_yaml
-from tracestill.records.schema import Kind
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "benchmarks"
 
@@ -48,7 +48,7 @@ class BenchmarkSpec(Section):
     """In place of a table: generators of reasoning-gym by name, each with `size`, `seed` and its
     own options."""
     columns: BenchmarkColumns = BenchmarkColumns()
-    kind: Kind = "math"
+    kind: KindName = "math"
     """How answers are judged."""
     answer_after: str | None = None
     """The mark in the reference behind which the answer stands, such as `####`."""

@@ -12,13 +12,15 @@ from pydantic import Discriminator, Field, Tag, ValidationError
 
 from tracestill.recipe.benchmarks import BenchmarkSpec
 from tracestill.recipe.models import LocalModel, ServedModel, engine_of
+from tracestill.recipe.rules import Rules, read_rules
 from tracestill.recipe.section import Section
 from tracestill.recipe.yaml_values import read_yaml
 
 PLAN = "evaluation.yaml"
 
 # Keys that change nothing about the answers or their verdicts.
-NEUTRAL = frozenset({"name", "max_failed"})
+# Functions count by their content, among the verifiers' names.
+NEUTRAL = frozenset({"name", "max_failed", "verifiers"})
 
 
 class Evaluation(Section):
@@ -45,6 +47,18 @@ class Evaluation(Section):
     """The share of requests that may fail."""
     sandbox: str = "bubblewrap"
     """Where programs run."""
+    verifiers: dict[str, str] = Field(default_factory=dict)
+    """Functions of the user's own by the kind of problem that they judge."""
+
+    @property
+    def rules(self) -> Rules:
+        """By what answers are judged.
+
+        Raises:
+            ValueError: a function of `verifiers` is not there.
+
+        """
+        return read_rules(self.sandbox, self.verifiers)
 
 
 def dump_evaluation(evaluation: Evaluation) -> str:

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from tracestill.recipe.filter_steps import DEFAULT, Step
 from tracestill.recipe.models import LocalModel, ServedModel, engine_of
 from tracestill.recipe.older_steps import with_steps, without_steps
+from tracestill.recipe.rules import Rules, name_mistake, read_rules
 from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.section import Section
 from tracestill.recipe.selection import Among, StudentSampling
@@ -82,6 +83,9 @@ class FilterSection(Section):
     sandbox: str = "bubblewrap"
     """Where programs run, for the filter and the evaluation: `bubblewrap` on this machine, or a
     server: `piston=http://HOST:2000`, `sandboxfusion=http://HOST:8080`, `e2b`."""
+    verifiers: dict[str, str] = Field(default_factory=dict)
+    """Functions of your own, `FILE.py:FUNCTION` relative to the recipe, each under the kind of
+    problems that it judges, for sampling, filter, training and evaluation."""
     student: StudentSampling = StudentSampling()
     """How the student is sampled where a step selects by its pass rate."""
     workers: int | None = Field(default=None, ge=1)
@@ -115,6 +119,24 @@ class FilterSection(Section):
     def _is_sandbox(cls, text: str) -> str:
         read_sandbox(text)
         return text
+
+    @field_validator("verifiers")
+    @classmethod
+    def _name_kinds(cls, verifiers: dict[str, str]) -> dict[str, str]:
+        for kind in verifiers:
+            if mistake := name_mistake(kind):
+                raise ValueError(mistake)
+        return verifiers
+
+    @property
+    def rules(self) -> Rules:
+        """By what answers are judged.
+
+        Raises:
+            ValueError: a function of `verifiers` is not there.
+
+        """
+        return read_rules(self.sandbox, self.verifiers)
 
     @property
     def max_tokens(self) -> int | None:

@@ -5,9 +5,11 @@ answers can be judged here.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 
 from tracestill.recipe.benchmarks import BenchmarkSpec, named_benchmark
 from tracestill.recipe.evaluate import EvaluateSection, ForgettingBenchmark
+from tracestill.recipe.rules import kind_mistake
 
 Named = tuple[str, BenchmarkSpec, int]
 """A benchmark's name, where it lies, and how many of its problems are asked."""
@@ -28,8 +30,10 @@ def _named(one: ForgettingBenchmark) -> Named:
     return (*named_benchmark(said), one.problems)
 
 
-def forgetting_mistakes(section: EvaluateSection) -> list[str]:
-    """A line for each benchmark that is not there, or named twice."""
+def forgetting_mistakes(section: EvaluateSection, verifiers: Iterable[str]) -> list[str]:
+    """A line for each benchmark that is not there, is named twice, or whose answers nothing judges,
+    neither what is known nor the `verifiers` of the user's own.
+    """
     mistakes, seen = [], set()
     for index, one in enumerate(section.forgetting):
         key = f"evaluate.forgetting.{index}"
@@ -43,6 +47,8 @@ def forgetting_mistakes(section: EvaluateSection) -> list[str]:
         seen.add(name)
         if spec.kind == "open":
             mistakes.append(f"{key}.benchmark: nothing judges problems of kind open")
+        elif mistake := kind_mistake(spec.kind, verifiers):
+            mistakes.append(f"{key}.benchmark: {mistake}, under filter.verifiers")
     return mistakes
 
 

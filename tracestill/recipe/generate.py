@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tracestill.recipe.models import NEUTRAL as NEUTRAL_MODEL
 from tracestill.recipe.models import LocalModel, ServedModel, engine_of
+from tracestill.recipe.rules import KindName
 from tracestill.recipe.section import Section
-from tracestill.records.schema import Kind
 
 # Keys that change no trace: traces that are there are reused when one of them changes. A budget
 # that ended the sampling counts all the same (`Manifest.cut_short`).
@@ -151,7 +151,7 @@ class ImportTeacher(Section):
     reasoning: Reasoning = "marked"
     """Where a trace's reasoning is: `marked` by think tags or in a column of its own; with
     `solution` what precedes the final answer too, where a row marks none."""
-    kind: Kind | None = None
+    kind: KindName | None = None
     """How answers are judged; null: as the layout knows, and in a table as mathematics where
     there is a reference, else by agreement or a judge."""
     teacher: str | None = None

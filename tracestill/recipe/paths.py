@@ -12,6 +12,7 @@ from tracestill.recipe.contract_keys import OWN
 from tracestill.recipe.egress import egress_mistakes
 from tracestill.recipe.errors import Key, Origin, RecipeError, dotted
 from tracestill.recipe.forgetting import forgetting_mistakes
+from tracestill.recipe.functions import is_function, read_function
 from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.models import LocalModel
 from tracestill.recipe.schema import Recipe
@@ -48,6 +49,7 @@ def resolve_paths(values: dict[str, Any], origins: Mapping[Key, Origin]) -> None
             for index in range(len(named))
         ]
     files += _asked_again(values)
+    files += _functions(values)
     models = (*_MODEL_KEYS, *_embedders(values))
     for key in (*models, *files):
         *parents, last = key
@@ -95,6 +97,44 @@ def _asked_again(values: dict[str, Any]) -> list[Key]:
         if isinstance(said, str) and said.endswith((".yaml", ".yml")):
             keys.append(("evaluate", "forgetting", index, "benchmark"))
     return keys
+
+
+def _functions(values: dict[str, Any]) -> list[Key]:
+    """The keys of the functions of the user's own, whose files are named with them."""
+    section = values.get("filter")
+    section = section if isinstance(section, dict) else {}
+    verifiers = section.get("verifiers")
+    keys: list[Key] = [("filter", "verifiers", kind) for kind in verifiers or ()]
+    finetune = values.get("finetune")
+    stages = finetune.get("stages") if isinstance(finetune, dict) else None
+    for place, items in (
+        (("filter", "steps"), section.get("steps")),
+        (("finetune", "stages"), stages),
+    ):
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            select = item.get("select") if isinstance(item, dict) else None
+            by = select.get("by") if isinstance(select, dict) else None
+            if isinstance(by, str) and is_function(by):
+                keys.append((*place, index, "select", "by"))
+    return keys
+
+
+def _function_mistakes(recipe: Recipe) -> list[str]:
+    """A line for each function of the user's own that is not there."""
+    named = [(f"filter.verifiers.{kind}", text) for kind, text in recipe.filter.verifiers.items()]
+    for index, step in enumerate(recipe.filter.steps):
+        if step.select is not None and step.select.own:
+            named.append((f"filter.steps.{index}.select.by", step.select.by))
+    for index, stage in enumerate(recipe.finetune.stages or ()):
+        if stage.select is not None and stage.select.own:
+            named.append((f"finetune.stages.{index}.select.by", stage.select.by))
+    mistakes = []
+    for key, text in named:
+        try:
+            read_function(text)
+        except ValueError as error:
+            mistakes.append(f"{key}: {error}")
+    return mistakes
 
 
 def check_paths(recipe: Recipe) -> None:
@@ -151,7 +191,8 @@ def check_paths(recipe: Recipe) -> None:
             if one.source == "file" and not Path(one.path).is_file():
                 key = f"problems.decontaminate.benchmarks.{index}.path"
                 mistakes.append(f"{key}: there is no file {one.path}")
-    mistakes += forgetting_mistakes(recipe.evaluate)
+    mistakes += _function_mistakes(recipe)
+    mistakes += forgetting_mistakes(recipe.evaluate, recipe.filter.verifiers)
     if mistakes:
         raise RecipeError("\n".join(mistakes))
 

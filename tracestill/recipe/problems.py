@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from tracestill.recipe.benchmarks import read_benchmark, shipped
+from tracestill.recipe.rules import KindName
 from tracestill.recipe.section import Section
-from tracestill.records.schema import Kind
 
 
 class Buckets(Section):
@@ -45,8 +45,8 @@ class _TableSource(Section):
 
     columns: dict[str, str] = Field(default_factory=dict)
     """The table's column for each of `prompt`, `reference`, `language`; the same names if empty."""
-    kind: Kind = "math"
-    """How the answers are judged."""
+    kind: KindName = "math"
+    """How the answers are judged: by a kind that is known, or one of `filter.verifiers`."""
     language: str = Field(default="en", pattern="^[a-z]{2}$")
     """The problems' language (ISO 639-1), where the table has no column that says it."""
     size: int | None = Field(default=None, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
@@ -11,8 +12,9 @@ from tracestill.recipe.filter import FilterSection
 from tracestill.recipe.finetune import FinetuneSection
 from tracestill.recipe.generate import GenerateSection, ImportTeacher, ServedTeacher
 from tracestill.recipe.hosts import plain_host
-from tracestill.recipe.problems import ProblemsSection
+from tracestill.recipe.problems import GymSource, ProblemsSection
 from tracestill.recipe.rounds import Rounds
+from tracestill.recipe.rules import kind_mistake
 from tracestill.recipe.section import Section
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -76,6 +78,9 @@ class Recipe(Section):
                 "evaluate.models: name student_before and student_after: evaluate.forgetting "
                 "compares the two"
             )
+        for key, kind in self._kinds():
+            if mistake := kind_mistake(kind, self.filter.verifiers):
+                raise ValueError(f"{key}: {mistake}, under filter.verifiers")
         if not isinstance(self.generate, ImportTeacher):
             if not self.problems.train:
                 raise ValueError("problems.train: name at least one source of problems")
@@ -97,3 +102,12 @@ class Recipe(Section):
                 "to ask"
             )
         return self
+
+    def _kinds(self) -> Iterator[tuple[str, str]]:
+        """The kinds of problems that the recipe names, after the key."""
+        for split in ("train", "heldout"):
+            for index, source in enumerate(getattr(self.problems, split)):
+                if not isinstance(source, GymSource):
+                    yield f"problems.{split}.{index}.kind", source.kind
+        if isinstance(self.generate, ImportTeacher) and self.generate.kind is not None:
+            yield "generate.kind", self.generate.kind

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tracestill.recipe.functions import PATTERN, is_function
 from tracestill.recipe.section import Section
 
 Order = Literal[
@@ -17,6 +18,8 @@ Draw = Literal["top", "halving", "weighted"]
 Tokenizer = Literal["teacher", "student"]
 BranchWords = list[Annotated[str, Field(pattern="^[a-z]+$")]]
 BRANCH_WORDS = ["wait", "hmm", "alternatively", "actually"]
+
+OwnOrder = Annotated[str, Field(pattern=PATTERN)]
 
 NO_VALUE = ("first", "random", "diverse")  # orders of which there is no window
 RATES = ("pass_rate", "student_pass_rate")
@@ -39,12 +42,14 @@ class Among(Section):
 class Select(Section):
     """Keep only so many traces, those that come first in an order."""
 
-    by: Order = "first"
+    by: Order | OwnOrder = "first"
     """`first` (the lowest sample index), `random` (by a hash of a trace's identity), `shortest`,
     `longest`, `pass_rate` (of the teacher on the problem; the hardest first), `student_pass_rate`
     (of the student before training, sampled for it), `rsr` (rank-surprisal ratio, lowest first),
     `surprisal` (lowest first), `naturalness` (local naturalness, highest first), `branches` (branch
-    words per 1,000, fewest first), `diverse` (within a problem, least like those before first)."""
+    words per 1,000, fewest first), `diverse` (within a problem, least like those before first). Or
+    a function of your own, `FILE.py:FUNCTION` relative to the recipe, that gives a number for a
+    problem and a trace (lowest first)."""
     reverse: bool = False
     """The other way round."""
     keep: tuple[float | None, float | None] | None = None
@@ -97,6 +102,11 @@ class Select(Section):
     def scored(self) -> bool:
         """Whether the student has to read the traces."""
         return self.by in SCORED
+
+    @property
+    def own(self) -> bool:
+        """Whether a function of the user's gives the values."""
+        return is_function(self.by)
 
     @property
     def counted(self) -> bool:

@@ -18,14 +18,15 @@ Outcome = Literal["correct", "incorrect", "unverifiable", "error"]
 class Problem:
     """A question with what is needed to judge an answer to it.
 
-    `id` is a hash of the normalised prompt and the reference (`problem_id`); `meta` holds what
-    a verifier needs besides the reference and is stored as JSON.
+    `id` is a hash of the normalised prompt and the reference (`problem_id`); `kind` is a `Kind`, or
+    one that a verifier of the recipe's own judges; `meta` holds what a verifier needs besides the
+    reference and is stored as JSON.
     """
 
     id: str
     prompt: str
     reference: str
-    kind: Kind
+    kind: str
     source: str
     language: str = "en"
     meta: dict[str, Any] = field(default_factory=dict)

@@ -10,7 +10,6 @@ from tracestill.recipe.evaluate import EvaluateSection
 from tracestill.recipe.evaluation import NEUTRAL, Evaluation
 from tracestill.recipe.loading import recipe_of_run
 from tracestill.recipe.models import LocalModel
-from tracestill.recipe.sandbox import read_sandbox
 from tracestill.records import OnProgress, Problem, StageResult, file_fingerprint, write_table
 from tracestill.stages.asked_model import model_settings
 from tracestill.stages.evaluate import student_after
@@ -37,7 +36,7 @@ def settings(evaluation: Evaluation) -> Any:
     spec = evaluation.spec
     if spec.path is not None and not Path(spec.path).is_file():
         raise ValueError(f"the problem file {spec.path} does not exist")
-    judging = [VERSION, verifier_names(read_sandbox(evaluation.sandbox))]
+    judging = [VERSION, verifier_names(evaluation.rules)]
     if spec.kind == "ifeval":
         judging.append(verifier_name("ifeval"))
     return [
@@ -75,7 +74,7 @@ def make(evaluation: Evaluation, folder: Path, progress: OnProgress) -> StageRes
         ),
         max_tokens=spec.max_tokens,
         seed=evaluation.seed,
-        sandbox=read_sandbox(evaluation.sandbox),
+        rules=evaluation.rules,
         folder=folder,
         progress=progress,
         allowing="--max-failed",

@@ -12,7 +12,6 @@ from tracestill.recipe.evaluate import NEUTRAL, Subject
 from tracestill.recipe.forgetting import named
 from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.models import LocalModel
-from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.schema import Recipe
 from tracestill.records import OnProgress, Problem, StageResult, file_fingerprint, read_table
 from tracestill.records.content import model_fingerprint
@@ -46,7 +45,7 @@ def settings(recipe: Recipe) -> Any:
         asked += [model_fingerprint(student.student, student.revision), student.revision]
     if "teacher" in recipe.evaluate.models and not isinstance(teacher, ImportTeacher):
         asked += [model_settings(teacher), teacher.system_prompt]
-    judging = [VERSION, verifier_names(read_sandbox(recipe.filter.sandbox))]
+    judging = [VERSION, verifier_names(recipe.filter.rules)]
     said = recipe.evaluate.model_dump(exclude={*NEUTRAL, "forgetting"})
     # A recipe that says nothing of forgetting is what it was before there was such a key.
     more = [_forgetting_settings(recipe)] if recipe.evaluate.forgetting else []
@@ -91,7 +90,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         recipe.evaluate,
         max_tokens=longest_answer(recipe),
         seed=recipe.seed,
-        sandbox=read_sandbox(recipe.filter.sandbox),
+        rules=recipe.filter.rules,
         folder=run / "evaluate",
         progress=progress,
         beside={

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracestill.recipe.functions import is_function, read_function
 from tracestill.recipe.generate import ServedTeacher
-from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.schema import Recipe
 from tracestill.records import (
     BenchmarkItem,
@@ -67,21 +67,29 @@ def settings(recipe: Recipe) -> Any:
         file_fingerprint(Path(judge.template)),
         recipe.seed,
     ]
-    said = recipe.filter.model_dump(exclude={"judge", "workers", "student"})
+    said = recipe.filter.model_dump(exclude={"judge", "workers", "student", "verifiers"})
     for step in said["steps"]:
         if "semantic" in step:
             step["semantic"]["model"] = _embedder(step["semantic"]["model"])
-    made = [said, asked, verifier_names(read_sandbox(recipe.filter.sandbox)), _redaction(recipe)]
+        if "select" in step:
+            step["select"] = _selection(step["select"])
+    made = [said, asked, verifier_names(recipe.filter.rules), _redaction(recipe)]
     if (clean := recipe.problems.decontaminate) is not None:
         made.append([clean.ngram, clean.renumbered])
     if recipe.filter.confirms:
         made.append(file_fingerprint(REFUSAL_RUBRIC))
     selections = recipe.finetune.selections
     if selections:
-        made.append([one.model_dump() for one in selections])
+        made.append([_selection(one.model_dump()) for one in selections])
     if recipe.filter.asks_student or any(one.asks_student for one in selections):
         made.append([student_content(recipe), recipe.filter.student.model_dump(), recipe.seed])
     return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
+
+
+def _selection(said: dict[str, Any]) -> dict[str, Any]:
+    """A selection, a function of the user's by its content."""
+    by = said["by"]
+    return {**said, "by": read_function(by).label} if is_function(by) else said
 
 
 def _embedder(model: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracestill.recipe.contract_keys import OWN, ContractKeys
-from tracestill.recipe.sandbox import Sandbox, read_sandbox
+from tracestill.recipe.rules import Rules
 from tracestill.recipe.schema import Recipe
 from tracestill.records import (
     Learnt,
@@ -129,15 +129,15 @@ def grade_of(recipe: Recipe, run: Path) -> Grade:
     """
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
     asked = {row.trace_id: problems[row.problem_id] for row in kept_rows(recipe, run)}
-    return partial(_grade, asked, read_sandbox(recipe.filter.sandbox))
+    return partial(_grade, asked, recipe.filter.rules)
 
 
 def _grade(
-    asked: Mapping[str, Problem], sandbox: Sandbox, trace_id: str, completion: str
+    asked: Mapping[str, Problem], rules: Rules, trace_id: str, completion: str
 ) -> bool | None:
     from filter.verify import verify
     from generate.reasoning import split_reasoning
 
     answer = split_reasoning(completion).answer
-    outcome = verify(asked[trace_id], answer, trace_id, sandbox).outcome
+    outcome = verify(asked[trace_id], answer, trace_id, rules).outcome
     return None if outcome == "unverifiable" else outcome == "correct"

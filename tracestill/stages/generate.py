@@ -46,12 +46,11 @@ def settings(recipe: Recipe) -> Any:
 def _verifying(recipe: Recipe) -> Any:
     """What decides when a problem has enough samples, beside the section itself."""
     from filter.verify import verifier_names
-    from tracestill.recipe.sandbox import read_sandbox
 
     teacher = recipe.generate
     if isinstance(teacher, ImportTeacher) or teacher.samples.until_correct is None:
         return None
-    made = [verifier_names(read_sandbox(recipe.filter.sandbox)), recipe.filter.max_tokens]
+    made = [verifier_names(recipe.filter.rules), recipe.filter.max_tokens]
     return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
 
 
@@ -69,10 +68,9 @@ def job_of(recipe: Recipe, run: Path) -> SamplingJob:
         ValueError: the recipe imports its traces, or its model's folder does not exist.
 
     """
-    from filter.verify import rules
+    from filter.verify import by_rules
     from generate.job import SamplingJob
     from generate.stopping import Rule
-    from tracestill.recipe.sandbox import read_sandbox
 
     teacher = recipe.generate
     if isinstance(teacher, ImportTeacher):
@@ -94,7 +92,7 @@ def job_of(recipe: Recipe, run: Path) -> SamplingJob:
         system_prompt=teacher.system_prompt,
         prices=teacher.prices,
         budget=teacher.budget,
-        verifier=rules(read_sandbox(recipe.filter.sandbox)) if adaptive else None,
+        verifier=by_rules(recipe.filter.rules) if adaptive else None,
         max_kept_tokens=recipe.filter.max_tokens,
         redact=teacher.redact if isinstance(teacher, ServedModel) else None,
         canary=teacher.canary,

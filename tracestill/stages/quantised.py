@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.schema import Recipe
 from tracestill.records import Problem, Progress, Sampling, read_table
 from tracestill.records.figures import GgufFigures, GgufFile
@@ -74,5 +73,5 @@ def _asked(recipe: Recipe, run: Path) -> AsEvaluated:
         languages=student.languages,
         max_model_len=longest_context(recipe),
         trust_remote_code=recipe.finetune.trust_remote_code,
-        sandbox=read_sandbox(recipe.filter.sandbox),
+        rules=recipe.filter.rules,
     )  # fmt: skip

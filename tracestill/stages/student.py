@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracestill.recipe.finetune import FinetuneSection
-from tracestill.recipe.sandbox import read_sandbox
 from tracestill.recipe.schema import Recipe
 from tracestill.records import (
     AnyTrace,
@@ -117,7 +116,7 @@ class AskedStudent:
                 max_tokens=settings.max_tokens,
                 seed=self.recipe.seed,
             ),
-            sandbox=read_sandbox(self.recipe.filter.sandbox),
+            rules=self.recipe.filter.rules,
             folder=self.folder,
             progress=self.progress,
         )
