@@ -164,7 +164,7 @@ GOOD = json.dumps(row("a", "C")) + "\n"
         ("in.jsonl", '{"id": 1, "reference": "C", "completion": "C"}\n', (), "--kind"),
         ("in.jsonl", GOOD, ("--column", "answer=output"), "the columns are id, kind"),
         ("in.jsonl", GOOD, ("--column", "completion"), "--column completion=COLUMN"),
-        ("in.jsonl", GOOD, ("--kind", "riddle"), "the kinds are math"),
+        ("in.jsonl", GOOD, ("--kind", "riddle"), "take one of math, choice"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_line(
