@@ -13,7 +13,7 @@ from tracestill.explore.load import Run
 from tracestill.explore.shown_rows import ShownRow
 
 _HEIGHT = 2.5  # inches, of plots side by side
-_POINTS = 600  # of a scatter
+_POINTS = 500  # of a scatter
 
 
 def became(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def became(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
         "scatter_plot": _scatter(held.rows, dict(zip(rates.index, rates, strict=True))),
         "browser": held,
         "noted": list(run.noted().itertuples(index=False)),
-        "disputes": len(run.disputes()),
-        "doubts": len(run.doubts()),
+        "disputes": len(run.frame("filter", "disputes", ["trace_id"])),
+        "doubts": len(run.frame("filter", "doubts", ["problem_id"])),
         "notes": filtered.notes if (filtered := run.manifest("filter")) else [],
     }  # fmt: skip
 
@@ -61,14 +61,9 @@ def _scatter(rows: list[ShownRow], rates: Mapping[str, float]) -> str | None:
     if len(points) < 2:
         return None
 
-    def said(number: int) -> str:
-        row = rows[number]
-        fate = row.reason.replace("_", " ")
-        return f"{fate}, {row.tokens:,} tokens, pass rate {rates[row.problem]:.0%}: open it"
-
     return svg.draw(
         partial(plots.tokens_by_rate, points=points, numbers=shown),
-        "Length and pass rate: a point opens its trace", 3.2, said=said,
+        "Length and pass rate: a point opens its trace", 3.2,
     )  # fmt: skip
 
 

@@ -127,20 +127,33 @@ def _fitting(
     most_traces: int | None,
 ) -> set[int]:
     """The places that have room, with the others of their problem where these have it too."""
-    sizes = {place: _size([*row.values()]) for place, row in rows.items()}
-    asked = {one.id: _size([one.prompt, one.reference]) + _ROW for one in prompts.values()}
+    sizes = {place: _own_size(row) for place, row in rows.items()}
     left = len(rows) if most_traces is None else most_traces
-    chosen, told = set[int](), set[str]()
+    chosen, told = set[int](), set[Any]()
     for place in order:
         for some in (set(groups[place]) - chosen, {place} - chosen):
-            fresh = {rows[one].problem for one in some} - told
-            size = sum(sizes[one] for one in some) + sum(asked[one] for one in fresh)
+            fresh = {value for one in some for value in _shared(rows[one], prompts)} - told
+            size = sum(sizes[one] for one in some) + sum(_size(value) + 1 for value in fresh)
             if some and len(some) <= left and size <= most_bytes:
                 most_bytes, left = most_bytes - size, left - len(some)
                 chosen |= some
                 told |= fresh
                 break
     return chosen
+
+
+def _own_size(row: ShownRow) -> int:
+    """The bytes of a trace without what it shares with others; the numbers of that instead."""
+    values = zip(names(), row.values(), strict=True)
+    own = [value for name, value in values if name not in (*_SHARED, "problem", "quote")]
+    return _size(own) + 5 * (len(_SHARED) + 1)
+
+
+def _shared(row: ShownRow, prompts: Mapping[str, Problem]) -> list[Any]:
+    """What other traces may have too, and is there once: of its problem the text first of all."""
+    one = prompts[row.problem]
+    asked = (one.id, one.task, one.prompt[: 2 * LONGEST], one.reference[:LONGEST])
+    return [asked, *(getattr(row, name) for name in _SHARED)]
 
 
 def _size(value: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ COLOURS = {
     "dropped": "#c2568b",
 }
 _BINS = 30
+_LEVELS = 10  # pass rates that have a bar each
 _GOLDEN = 0.6180339887498949
 NAMES = {"student_before": "base", "student_after": "student", "teacher": "teacher"}
 
@@ -198,18 +200,22 @@ def _thinned(points: Sequence[tuple[int, float]], most: int = 400) -> list[tuple
     ]
 
 
-def solved(axes: Axes, rates: list[float]) -> None:
-    """How many problems the teacher solves at which pass rate."""
-    levels = sorted(set(rates))
-    counts = [rates.count(level) for level in levels]
-    places = range(len(levels))
-    bars = axes.bar(places, counts, color=COLOURS["teacher"], width=0.7)
-    for bar, level, count in zip(bars, levels, counts, strict=True):
-        said = f"{count:,} problems with a pass rate of {level:.0%}: show them"
-        tell(bar, said, query=urlencode({"rate": level, "sort": "problem"}))
-    for place, count in zip(places, counts, strict=True):
-        axes.text(place, count, f"{count:,}", ha="center", va="bottom")
-    axes.set_xticks(places, [f"{level:.0%}" for level in levels])
+def solved(axes: Axes, rates: Sequence[float]) -> None:
+    """How many problems the teacher solves at which pass rate; tenths where there are many rates."""
+    counts = Counter(rates)
+    spans = [(level, level) for level in sorted(counts)]
+    if len(spans) > _LEVELS:
+        counts = Counter(min(9, int(rate * 10)) / 10 for rate in rates)
+        spans = [(low / 10, (low + 1) / 10) for low in range(10)]
+    labels = [f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%}" for low, high in spans]
+    heights = [counts[low] for low, _ in spans]
+    bars = axes.bar(range(len(spans)), heights, color=COLOURS["teacher"], width=0.7)
+    for place, (bar, (low, high)) in enumerate(zip(bars, spans, strict=True)):
+        axes.text(place, heights[place], f"{heights[place]:,}", ha="center", va="bottom")
+        said = f"{heights[place]:,} problems with a pass rate of {labels[place]}: show them"
+        wanted = urlencode({"rate": f"{low:g}-{high:g}", "sort": "problem"})
+        tell(bar, said, query=wanted)
+    axes.set_xticks(range(len(spans)), [f"{low:.0%}" for low, _ in spans])
     axes.set_xlabel("pass rate of a problem")
     axes.set_ylabel("problems")
     axes.margins(y=0.15)

@@ -27,13 +27,14 @@ def results_of(run: Run) -> dict[str, Any]:
         frame = run.frame("evaluate", model, ["completion_tokens"])
         groups[name] = frame["completion_tokens"].tolist()
         colours[name] = plots.COLOURS[model]
+    forgetting = _forgetting(run)
     changes = _changes(run) if results.keys() >= _BOTH else {}
     return {
         "results": results,
         "reading": _reading(results),
         "changes": {task: _said(change) for task, change in changes.items()},
-        "worse": _worse(changes),
-        "forgetting": _forgetting(run),
+        "worse": [*_forgotten(forgetting), *_worse(changes)],
+        "forgetting": forgetting,
         "rates_plot": svg.draw(partial(plots.rates, results=results), "pass@1", 1.7),
         "tasks_plot": svg.draw(partial(plots.by_task, results=results), "pass@1 by task", 2.7),
         "answers_plot": svg.draw(
@@ -103,6 +104,10 @@ def _worse(changes: Mapping[str, Difference]) -> list[tuple[str, bool]]:
     if changes and not lines:
         lines = [("No task got worse.", False)]
     return sorted(lines, key=lambda line: not line[1])
+
+
+def _forgotten(forgetting: Mapping[str, Any] | None) -> list[tuple[str, bool]]:
+    return [(f"{line}.", True) for line in forgetting["warnings"]] if forgetting else []
 
 
 def _forgetting(run: Run) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import json
@@ -17,6 +18,7 @@ WIDE, HALF = 7.6, 4.0  # inches: a card over the page's width, and one of two si
 
 _TOLD = "told:"
 _GROUP = re.compile(rf'<g id="{_TOLD}([^"]*)">')
+_LONG = re.compile(r"(?<=\d\.\d\d)\d+")
 _STYLE = re.compile(r' style="([^"]*)"')
 
 
@@ -43,7 +45,8 @@ def tell(
     scatter have the numbers `rows` of the page's traces, which say what there is to say.
     """
     values = {"said": said, "filter": query, "kind": kind, "rows": list(rows)}
-    artist.set_gid(_TOLD + json.dumps(values))
+    # In base 64, so that nothing in it is changed on its way into the SVG.
+    artist.set_gid(_TOLD + base64.b64encode(json.dumps(values).encode()).decode())
 
 
 def draw(
@@ -51,11 +54,8 @@ def draw(
     title: str,
     height: float,
     width: float = WIDE,
-    said: Callable[[int], str] | None = None,
 ) -> str:
-    """An SVG of `width` by `height` inches; its ink is the page's own text colour. `said` is what a
-    point with a trace's number says.
-    """
+    """An SVG of `width` by `height` inches; its ink is the page's own text colour."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -70,7 +70,8 @@ def draw(
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = _with_points(svg, said) if said is not None else svg
+    svg = re.sub(r'"[^"]*"', _to_the_hundredth, svg)
+    svg = _with_points(svg)
     svg, answering = _GROUP.subn(_answering, svg)
     # Names in one SVG must not hide those of the next: all of them share the page.
     prefix = re.sub(r"\W+", "-", title.lower())
@@ -82,21 +83,23 @@ def draw(
     return svg.replace("<svg", f'<svg role="{role}" aria-label="{html.escape(title)}"', 1)
 
 
-def _with_points(svg: str, said: Callable[[int], str]) -> str:
-    """The SVG with what each point of a scatter says; its points are the uses of one marker."""
+def _to_the_hundredth(attribute: re.Match[str]) -> str:
+    """An attribute whose coordinates, in pixels, have two decimals: the others take much room."""
+    return _LONG.sub("", attribute[0])
+
+
+def _with_points(svg: str) -> str:
+    """The SVG with the trace of each point of a scatter; its points are the uses of one marker."""
     parts = re.split(rf'(<g id="{_TOLD}[^"]*">)', svg)
     for at, part in enumerate(parts):
         found = _GROUP.fullmatch(part)
-        rows = json.loads(html.unescape(found[1]))["rows"] if found else []
+        rows = _values(found)["rows"] if found else []
         if not rows:
             continue
         numbers = iter(rows)
 
         def point(use: re.Match[str], numbers: Any = numbers) -> str:
-            row = next(numbers, None)
-            if row is None:  # a marker in the legend, which comes after
-                return use[0]
-            return f'<use data-row="{row}" data-tip="{html.escape(said(row))}"'
+            return f'<use data-row="{next(numbers)}"'
 
         parts[at] = "<g>"
         parts[at + 1] = re.sub("<use", point, parts[at + 1], count=len(rows))
@@ -104,7 +107,7 @@ def _with_points(svg: str, said: Callable[[int], str]) -> str:
 
 
 def _answering(group: re.Match[str]) -> str:
-    values = json.loads(html.unescape(group[1]))
+    values = _values(group)
     tip = html.escape(values["said"])
     attributes = f'data-tip="{tip}"'
     if values["filter"]:
@@ -114,6 +117,11 @@ def _answering(group: re.Match[str]) -> str:
     elif values["filter"]:
         attributes += f' role="button" tabindex="0" aria-label="{tip}"'
     return f"<g {attributes}>"
+
+
+def _values(group: re.Match[str]) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(base64.b64decode(group[1]))
+    return values
 
 
 def _as_attributes(style: re.Match[str]) -> str:

@@ -72,6 +72,10 @@
         $(`f-${name}`).append(make("option", { value }, `${spaced(value)} (${number(n)})`));
       }
     };
+    for (const point of document.querySelectorAll("svg [data-row]")) {
+      const one = rows[Number(point.dataset.row)];
+      point.dataset.tip = `${spaced(one.reason)}, ${number(one.tokens)} tokens, pass rate ${Math.round(one.of.rate * 100)}%: open it`;
+    }
     fill("reason", (one) => (kept(one) ? "" : one.reason));
     fill("outcome", (one) => one.outcome);
     fill("step", (one) => one.step);
@@ -90,11 +94,17 @@
     if (state.task && one.of.task !== state.task) return false;
     if (state.min && one.tokens < Number(state.min)) return false;
     if (state.max && one.tokens > Number(state.max)) return false;
-    if (state.rate && Math.abs((one.of.rate ?? -1) - Number(state.rate)) > 0.0051) return false;
+    if (state.rate && !inside(one.of.rate)) return false;
     if (state.only === "both" && !one.of.both) return false;
     if (state.only === "disputed" && !one.disputed) return false;
     if (state.only === "loop" && !one.loop) return false;
     return !q || text(one).includes(q.toLowerCase());
+  }
+
+  function inside(rate) { // a tenth, or one rate
+    const [low, high] = state.rate.split("-").map(Number);
+    if (rate === null) return false;
+    return low === high ? Math.abs(rate - low) < 1e-4 : rate >= low && (rate < high || high === 1);
   }
 
   function sift(first) {
@@ -190,7 +200,7 @@
     state = Object.fromEntries(KEYS.map((name) => [name, values.get(name) ?? ""]));
     for (const name of KEYS) if ($(`f-${name}`)) $(`f-${name}`).value = state[name];
     $("rate").hidden = !state.rate;
-    $("rate").textContent = `Pass rate ${Math.round(state.rate * 100)}% ✕`;
+    $("rate").textContent = `Pass rate ${[...new Set(state.rate.split("-"))].map((end) => `${Math.round(end * 100)}%`).join(" to ")} ✕`;
     sift(first);
   }
 
