@@ -73,10 +73,12 @@ def funnel(axes: Axes, counts: Sequence[tuple[str, int]]) -> None:
         kept = reason in ("kept", "sampled")
         start = 0 if kept else left - n
         colour = COLOURS["kept" if kept else "dropped"]
-        (bar,) = axes.barh(place, n, left=start, color=colour, height=0.66)
+        axes.barh(place, n, left=start, color=colour, height=0.66)
         wanted = urlencode({"reason": reason}) if reason != "sampled" else "sort="
         said = f"{n:,} {reason.replace('_', ' ')}, {n / max(1, total):.1%} of all: show them"
-        tell(bar, said, query=wanted)
+        # All of the row answers: a bar of one trace in thousands is too thin to be met.
+        (row,) = axes.barh(place, total * 1.1, color="none", height=0.9)
+        tell(row, said, query=wanted, kind="row")
         axes.text(max(start + n, 0) + total * 0.01, place, f"{n:,}", va="center")
         if not kept:
             left -= n
@@ -113,7 +115,7 @@ def lengths(
     top = axes.get_ylim()[1]
     for low, high, *own in zip(bins[:-1], bins[1:], *counts.values(), strict=True):
         if any(own):
-            (bin_,) = axes.bar((low + high) / 2, top, high - low, alpha=0)
+            (bin_,) = axes.bar((low + high) / 2, top, high - low, color="none")
             first, last = math.ceil(low), math.ceil(high) - (high != bins[-1])
             said = ", ".join(
                 f"{n:,} {name.replace('_', ' ')}" for name, n in zip(counts, own, strict=True)
@@ -201,7 +203,7 @@ def _thinned(points: Sequence[tuple[int, float]], most: int = 400) -> list[tuple
 
 
 def solved(axes: Axes, rates: Sequence[float]) -> None:
-    """How many problems the teacher solves at which pass rate; tenths where there are many rates."""
+    """How many problems the teacher solves at which pass rate; tenths where they are many."""
     counts = Counter(rates)
     spans = [(level, level) for level in sorted(counts)]
     if len(spans) > _LEVELS:

@@ -112,9 +112,10 @@ def _answering(group: re.Match[str]) -> str:
     attributes = f'data-tip="{tip}"'
     if values["filter"]:
         attributes += f' data-filter="{html.escape(values["filter"])}"'
-    if values["kind"]:  # a part of an axis, which the page's own fields can say too
+    if values["kind"]:
         attributes += f' class="{values["kind"]}"'
-    elif values["filter"]:
+    # A bin is a part of an axis, which the page's own fields can say too.
+    if values["filter"] and values["kind"] != "bin":
         attributes += f' role="button" tabindex="0" aria-label="{tip}"'
     return f"<g {attributes}>"
 

@@ -136,7 +136,12 @@
     if (place >= 0) page = Math.floor(place / PAGE);
     beside = near ?? (one && one.of.rows.find((other) => kept(other) !== kept(one))) ?? null;
     list();
-    document.getElementById(`t-${one?.row}`)?.scrollIntoView({ block: "nearest" });
+    const option = $(`t-${one?.row}`); // only the list is moved, not the page
+    if (option) {
+      const above = option.offsetTop - $("list").offsetTop, below = above + option.offsetHeight;
+      if (above < $("list").scrollTop) $("list").scrollTop = above;
+      if (below > $("list").scrollTop + $("list").clientHeight) $("list").scrollTop = below - $("list").clientHeight;
+    }
     $("open").replaceChildren(...(one ? [article(one, false)] : []), ...(beside ? [article(beside, true)] : []));
     remember();
   }

@@ -170,20 +170,30 @@ def _why(figures: TrainingFigures) -> list[str]:
     """What the plan was made for and why it chose what it did, then what came otherwise."""
     plan, lines = figures.plan, list[str]()
     if plan is not None:
-        lines = [
-            f"Planned for {plan.device}.",
-            *(f"{line[:1].upper()}{line[1:]}." for line in plan.why),
-        ]
+        lines = [f"planned for {plan.device}", *plan.why, *_beside_steps(figures)]
     if figures.out_of_memory_at:
         steps = ", ".join(f"{step:,}" for step in figures.out_of_memory_at)
-        lines.append(f"Memory ran out at step {steps}, so the micro-batch was halved.")
+        lines.append(f"memory ran out at step {steps}, so the micro-batch was halved")
     if figures.resumed_from_step:
-        lines.append(
-            f"It was resumed from step {figures.resumed_from_step:,}: times are since then."
-        )
+        lines.append(f"resumed from step {figures.resumed_from_step:,}: the time is since then")
     if figures.ended:
-        lines.append(f"It ended before it had to: {figures.ended}.")
+        lines.append(f"fewer epochs than planned: {figures.ended}")
     return lines
+
+
+def _beside_steps(figures: TrainingFigures) -> list[str]:
+    """What of the time is the speed's, and what lies outside of the steps."""
+    speed, plan = figures.predicted.get("tokens_per_second"), figures.plan
+    if speed is None or plan is None or not plan.hours or figures.resumed_from_step:
+        return []
+    steps = plan.hours * 3600 * speed.predicted / speed.actual
+    rest = figures.train_seconds - steps
+    if rest < 0.05 * figures.train_seconds:
+        return []
+    return [
+        f"at the measured speed the planned tokens take {steps:,.0f} s; the other {rest:,.0f} s "
+        "were spent outside of the steps, as on held-out loss, monitor and checkpoints"
+    ]
 
 
 def _amount(name: str, value: float) -> str:
