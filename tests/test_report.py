@@ -69,7 +69,7 @@ def test_the_report_is_one_file_that_tells_the_run(finished: Path) -> None:
     for stage in STAGES[:-1]:
         assert stage in page.text
     assert page.tags.count("svg") >= 9
-    assert f"trace {run.traces()['id'][0][:4]}" in page.text
+    assert all(trace in page.text for trace in run.traces()["id"])
     ids = re.findall(r'\bid="([^"]+)"', file.read_text())
     assert len(ids) == len(set(ids))
 
@@ -82,7 +82,7 @@ def test_a_report_shows_hostile_text_as_text(copied: Path) -> None:
     recipe.write_text(re.sub(r"description:.*", f"description: '{hostile}'", text))
     before = Text((copied / REPORT).read_text())
     page = Text(build(copied).read_text())
-    assert page.tags.count("script") == before.tags.count("script") == 1
+    assert page.tags.count("script") == before.tags.count("script") == 2
     assert "img" not in page.tags
     assert hostile in page.text
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracestill.evaluate.seeds import OverSeeds
-from tracestill.explore.plots import COLOURS, WIDE, house_style
+from tracestill.explore.plots import COLOURS
+from tracestill.explore.svg import WIDE, house_style
 
 _INK = "#22262b"
 _ROW, _REST = 0.3, 0.9  # inches of a row, and of title and axis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tracestill.records import (
 from tracestill.records.layout import FUNNEL
 from tracestill.records.texts import shortened
 
+PASSED = "passed"
 _SHOWN = 300  # characters of a text
 
 
@@ -49,26 +51,76 @@ def life(run: Path, trace_id: str) -> list[Event]:
             Event(what="problem", said=f"{problem.id}, {problem.source}: {_short(problem.prompt)}")
         )
         events.append(Event(what="reference", said=_short(problem.reference) or "(none)"))
-    sampling = teacher.sampling
     events.append(
         Event(
             what="teacher",
-            said=f"{teacher.model} by {teacher.engine} {teacher.engine_version}, temperature "
-            f"{sampling.temperature:g}, sample {trace.sample}, {trace.completion_tokens:,} tokens, "
-            f"finish {trace.finish}" + (f": {trace.error}" if trace.error else ""),
+            said=f"{teacher_said(teacher)}, sample {trace.sample}, "
+            f"{trace.completion_tokens:,} tokens, finish {trace.finish}"
+            + (f": {trace.error}" if trace.error else ""),
         )
     )
     events.append(Event(what="answer", said=_short(trace.answer or "(none)")))
     if read_manifest(run / "filter") is None:
         return [*events, Event(what="filter", said="has not come so far")]
-    events += _verdict(run, trace.id)
+    judged = read_table(run / "filter", "verdicts", Verdict)
+    verdict = next((one for one in judged if one.trace_id == trace.id), None)
+    events.append(Event(what="verdict", said=verdict_said(verdict)))
     drop = next(
         (one for one in read_table(run / "filter", "drops", Drop) if one.trace_id == trace.id), None
     )
-    events += _steps(run, drop)
+    events += passed(steps_of(run), drop)
     kept = trace.id in open_table(run / "filter", "kept", Kept).column("trace_id")
     assert kept == (drop is None), f"{trace.id} is both kept and dropped, or neither"
-    return [*events, *_learnt(run, trace.id, kept)]
+    trained = read_manifest(run / "finetune") is not None
+    heldout = _heldout(run, trace.id) if kept and trained else None
+    said = student_said(kept=kept, trained=trained, heldout=heldout)
+    return [*events, Event(what="student", said=said)]
+
+
+def teacher_said(teacher: Teacher) -> str:
+    """Who wrote a trace."""
+    return (
+        f"{teacher.model} by {teacher.engine} {teacher.engine_version}, temperature "
+        f"{teacher.sampling.temperature:g}"
+    )
+
+
+def verdict_said(verdict: Verdict | None) -> str:
+    """What the verifier said of a trace, None where it was not asked."""
+    if verdict is None:
+        return "none: it has no answer"
+    found = f", {verdict.extracted!r}" if verdict.extracted is not None else ""
+    return f"{verdict.outcome}{found} by {verdict.verifier}: {_short(verdict.detail)}"
+
+
+def steps_of(run: Path) -> list[str]:
+    """The filter's steps in their order; none in runs of before there was a `funnel.json`."""
+    funnel = run / "filter" / FUNNEL
+    return [row["step"] for row in json.loads(funnel.read_text())] if funnel.is_file() else []
+
+
+def passed(steps: Sequence[str], drop: Drop | None) -> list[Event]:
+    """What each step of the filter said of a trace, up to the one that dropped it."""
+    said = f"dropped, {drop.reason}: {drop.detail}" if drop else "kept"
+    if not steps:
+        return [Event(what=drop.step if drop else "filter", said=said)]
+    events: list[Event] = []
+    for step in steps:
+        if drop is not None and step == drop.step:
+            return [*events, Event(what=step, said=said)]
+        events.append(Event(what=step, said=PASSED))
+    return events
+
+
+def student_said(*, kept: bool, trained: bool, heldout: bool | None) -> str:
+    """Whether the student learnt a trace; `heldout` is None for one that it was not given."""
+    if not kept:
+        return "was not given it"
+    if not trained:
+        return "is not trained yet"
+    if heldout is None:
+        return "was not given it: it is too long, or can't be learnt"
+    return "was measured on it, and did not learn it" if heldout else "learnt it"
 
 
 def _found(run: Path, trace_id: str) -> tuple[TraceText, Teacher]:
@@ -92,40 +144,9 @@ class Written:
     teacher: Teacher
 
 
-def _verdict(run: Path, trace_id: str) -> list[Event]:
-    for verdict in read_table(run / "filter", "verdicts", Verdict):
-        if verdict.trace_id == trace_id:
-            found = f", {verdict.extracted!r}" if verdict.extracted is not None else ""
-            said = f"{verdict.outcome}{found} by {verdict.verifier}: {_short(verdict.detail)}"
-            return [Event(what="verdict", said=said)]
-    return [Event(what="verdict", said="none: it has no answer")]
-
-
-def _steps(run: Path, drop: Drop | None) -> list[Event]:
-    """What each step of the filter said, up to the one that dropped the trace."""
-    funnel = run / "filter" / FUNNEL
-    if not funnel.is_file():  # runs of before there was one
-        said = f"dropped, {drop.reason}: {drop.detail}" if drop else "kept"
-        return [Event(what=drop.step if drop else "filter", said=said)]
-    events: list[Event] = []
-    for row in json.loads(funnel.read_text()):
-        if drop is not None and row["step"] == drop.step:
-            said = f"dropped, {drop.reason}: {drop.detail}"
-            return [*events, Event(what=row["step"], said=said)]
-        events.append(Event(what=row["step"], said="passed"))
-    return events
-
-
-def _learnt(run: Path, trace_id: str, kept: bool) -> list[Event]:
-    if not kept:
-        return [Event(what="student", said="was not given it")]
-    if read_manifest(run / "finetune") is None:
-        return [Event(what="student", said="is not trained yet")]
-    for one in read_table(run / "finetune", "learnt", Learnt):
-        if one.trace_id == trace_id:
-            said = "was measured on it, and did not learn it" if one.heldout else "learnt it"
-            return [Event(what="student", said=said)]
-    return [Event(what="student", said="was not given it: it is too long, or can't be learnt")]
+def _heldout(run: Path, trace_id: str) -> bool | None:
+    learnt = read_table(run / "finetune", "learnt", Learnt)
+    return next((one.heldout for one in learnt if one.trace_id == trace_id), None)
 
 
 def _short(text: str) -> str:

@@ -60,9 +60,9 @@ class Run:
         files = [str(path) for path in self._shards(stage, table)]
         return datasets.Dataset.from_parquet(files)
 
-    def frame(self, stage: str, table: str) -> pd.DataFrame:
-        """A stage's table as a DataFrame. Columns are the record's fields; dicts that are stored
-        as JSON (a problem's `meta`, a dispute's `opinions`) are dicts again.
+    def frame(self, stage: str, table: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """A stage's table, or some of its columns, as a DataFrame. Columns are the record's fields;
+        dicts that are stored as JSON (a problem's `meta`, a dispute's `opinions`) are dicts again.
 
         Raises:
             ValueError: the stage is not complete, has no such table, or a shard is damaged.
@@ -70,9 +70,8 @@ class Run:
         """
         import pandas as pd
 
-        frame = pd.concat(
-            [pd.read_parquet(path) for path in self._shards(stage, table)], ignore_index=True
-        )
+        parts = (pd.read_parquet(path, columns=columns) for path in self._shards(stage, table))
+        frame = pd.concat(parts, ignore_index=True)
         for column in frame.columns.intersection(["meta", "opinions"]):
             frame[column] = frame[column].map(json.loads)
         return frame
@@ -119,7 +118,8 @@ class Run:
         manifest = self.manifest("generate")
         if manifest is not None and "pass_rates" in manifest.tables:
             return self.frame("generate", "pass_rates")
-        traces, verdicts = self.traces(), self.verdicts()
+        traces = self.frame("generate", "traces", ["id", "problem_id", "finish"])
+        verdicts = self.frame("filter", "verdicts", ["trace_id", "outcome"])
         right = set(verdicts[verdicts["outcome"] == "correct"]["trace_id"])
         answered = traces[traces["finish"].isin(["stop", "length"])]
         answered = answered.assign(correct=answered["id"].isin(right))
@@ -141,15 +141,14 @@ class Run:
 
     def kept(self) -> pd.DataFrame:
         """The traces that no filter dropped: what the student is given."""
-        from tracestill.records import Kept, open_table
+        traces = self.traces()
+        return traces[self._is_kept(traces["id"])].reset_index(drop=True)
 
-        traces, manifest = self.traces(), self.manifest("filter")
+    def _is_kept(self, ids: pd.Series[str]) -> pd.Series[bool]:
+        manifest = self.manifest("filter")
         if manifest is not None and "kept" in manifest.tables:
-            table = open_table(self.path / "filter", "kept", Kept)
-            kept = traces["id"].isin(set(table.column("trace_id")))
-        else:  # runs of before format 3
-            kept = ~traces["id"].isin(self.drops()["trace_id"])
-        return traces[kept].reset_index(drop=True)
+            return ids.isin(self.frame("filter", "kept", ["trace_id"])["trace_id"])
+        return ~ids.isin(self.drops()["trace_id"])  # runs of before format 3
 
     def learnt(self) -> pd.DataFrame:
         """The traces that the student was given: columns `trace_id` and `heldout`, true for those
@@ -162,7 +161,8 @@ class Run:
         import pandas as pd
 
         counts = self.drops()["reason"].value_counts()
-        rows = [*counts.items(), ("kept", len(self.kept()))]
+        ids = self.frame("generate", "traces", ["id"])["id"]
+        rows = [*counts.items(), ("kept", int(self._is_kept(ids).sum()))]
         return pd.DataFrame(rows, columns=["reason", "traces"])
 
     def noted(self) -> pd.DataFrame:

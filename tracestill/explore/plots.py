@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
+from tracestill.explore.svg import INK as _INK
+from tracestill.explore.svg import tell
 from tracestill.records.figures import ModelFigures
+from tracestill.records.rates import PassAt1
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,50 +25,10 @@ COLOURS = {
     "kept": "#2f9e77",
     "dropped": "#c2568b",
 }
+_BINS = 30
+_LEVELS = 10  # pass rates that have a bar each
+_GOLDEN = 0.6180339887498949
 NAMES = {"student_before": "base", "student_after": "student", "teacher": "teacher"}
-_INK = "#123456"  # stands for the page's text colour, put in afterwards
-
-
-WIDE, HALF = 7.6, 4.0  # inches: a card over the page's width, and one of two side by side
-
-
-def house_style(ink: str) -> dict[str, Any]:
-    """Matplotlib's settings that all plots share, with the colour of text and axes."""
-    return {
-        "font.size": 9.0,
-        "font.family": "sans-serif",
-        "text.color": ink,
-        "axes.labelcolor": ink,
-        "axes.edgecolor": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-
-
-def draw(plot: Callable[[Axes], None], title: str, height: float, width: float = WIDE) -> str:
-    """An SVG of `width` by `height` inches; its ink is the page's own text colour."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    style = {"svg.fonttype": "none", "svg.hashsalt": title, **house_style(_INK)}
-    with rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots()
-        plot(axes)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    # Names in one SVG must not hide those of the next: all of them share the page.
-    prefix = re.sub(r"\W+", "-", title.lower())
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
-    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\1{prefix}-", svg)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
 
 
 def rates(axes: Axes, results: Mapping[str, ModelFigures]) -> None:
@@ -72,7 +36,8 @@ def rates(axes: Axes, results: Mapping[str, ModelFigures]) -> None:
     names = list(results)[::-1]
     for place, name in enumerate(names):
         (low, high), rate = results[name].ci95, results[name].pass_at_1
-        axes.barh(place, rate, color=COLOURS[name], height=0.62)
+        (bar,) = axes.barh(place, rate, color=COLOURS[name], height=0.62)
+        tell(bar, f"{NAMES[name]}: {rate:.1%}, 95% interval {low:.1%} to {high:.1%}")
         axes.plot([low, high], [place, place], color=_INK, linewidth=1.4)
         axes.text(high + 0.015, place, f"{rate:.1%}", va="center")
     axes.set_yticks(range(len(names)), [NAMES[name] for name in names])
@@ -91,7 +56,8 @@ def by_task(axes: Axes, results: Mapping[str, ModelFigures]) -> None:
                 continue
             x = place + (index - (len(results) - 1) / 2) * width
             label = NAMES[name] if place == 0 else None
-            axes.bar(x, part.pass_at_1, width * 0.9, color=COLOURS[name], label=label)
+            (bar,) = axes.bar(x, part.pass_at_1, width * 0.9, color=COLOURS[name], label=label)
+            tell(bar, f"{NAMES[name]} on {task}: {_interval(part)}, {part.problems:,} problems")
             axes.plot([x, x], part.ci95, color=_INK, linewidth=1.1)
     axes.set_xticks(range(len(tasks)), tasks)
     axes.set_ylim(0, 1.05)
@@ -108,6 +74,11 @@ def funnel(axes: Axes, counts: Sequence[tuple[str, int]]) -> None:
         start = 0 if kept else left - n
         colour = COLOURS["kept" if kept else "dropped"]
         axes.barh(place, n, left=start, color=colour, height=0.66)
+        wanted = urlencode({"reason": reason}) if reason != "sampled" else "sort="
+        said = f"{n:,} {reason.replace('_', ' ')}, {n / max(1, total):.1%} of all: show them"
+        # All of the row answers: a bar of one trace in thousands is too thin to be met.
+        (row,) = axes.barh(place, total * 1.1, color="none", height=0.9)
+        tell(row, said, query=wanted, kind="row")
         axes.text(max(start + n, 0) + total * 0.01, place, f"{n:,}", va="center")
         if not kept:
             left -= n
@@ -118,10 +89,21 @@ def funnel(axes: Axes, counts: Sequence[tuple[str, int]]) -> None:
     axes.set_xlabel("traces")
 
 
-def lengths(axes: Axes, groups: Mapping[str, Sequence[int]], colours: Mapping[str, str]) -> None:
-    """Distributions of lengths in tokens, each as a share of its own group."""
+def lengths(
+    axes: Axes,
+    groups: Mapping[str, Sequence[int]],
+    colours: Mapping[str, str],
+    *,
+    filters: bool = False,
+) -> None:
+    """Distributions of lengths in tokens, each as a share of its own group. With `filters` a bin
+    shows the traces in it.
+    """
+    import numpy as np
+
     longest = max((max(values) for values in groups.values() if len(values)), default=1)
-    bins = [longest * i / 30 for i in range(31)]
+    bins = [longest * i / _BINS for i in range(_BINS + 1)]
+    counts = {}
     for name, values in groups.items():
         if len(values):
             weights = [1 / len(values)] * len(values)
@@ -129,9 +111,48 @@ def lengths(axes: Axes, groups: Mapping[str, Sequence[int]], colours: Mapping[st
                 values, bins, weights=weights, histtype="stepfilled", alpha=0.45,
                 color=colours[name], label=f"{name.replace('_', ' ')} ({len(values):,})",
             )  # fmt: skip
+            counts[name] = np.histogram(values, bins)[0]
+    top = axes.get_ylim()[1]
+    for low, high, *own in zip(bins[:-1], bins[1:], *counts.values(), strict=True):
+        if any(own):
+            (bin_,) = axes.bar((low + high) / 2, top, high - low, color="none")
+            first, last = math.ceil(low), math.ceil(high) - (high != bins[-1])
+            said = ", ".join(
+                f"{n:,} {name.replace('_', ' ')}" for name, n in zip(counts, own, strict=True)
+            )
+            wanted = urlencode({"min": first, "max": last}) if filters else ""
+            tell(bin_, f"{first:,} to {last:,} tokens: {said}", query=wanted, kind="bin")
+    axes.set_ylim(0, top)
     axes.set_xlabel("completion tokens")
     _percent(axes.yaxis)
     axes.legend(frameon=False)
+
+
+def tokens_by_rate(
+    axes: Axes, points: Sequence[tuple[float, int, bool]], numbers: Sequence[int]
+) -> None:
+    """Traces by their problem's pass rate and their length: kept ones above the line of their rate,
+    dropped ones below. `numbers` are those of the page's traces.
+    """
+    for kept, sign in ((True, 1), (False, -1)):
+        own = [(n, *point) for n, point in zip(numbers, points, strict=True) if point[2] == kept]
+        if not own:
+            continue
+        heights = [
+            rate + sign * (0.006 + 0.034 * (number * _GOLDEN % 1)) for number, rate, _, _ in own
+        ]
+        name = "kept" if kept else "dropped"
+        dots = axes.scatter(
+            [tokens for _, _, tokens, _ in own], heights, s=9, alpha=0.6, linewidths=0,
+            color=COLOURS[name], label=name, marker="o" if kept else "v",
+        )  # fmt: skip
+        tell(dots, "", rows=[number for number, *_ in own])
+    axes.set_xlabel("completion tokens")
+    axes.set_ylabel("pass rate of the problem")
+    axes.set_ylim(-0.06, 1.06)
+    axes.set_xlim(left=0)
+    _percent(axes.yaxis)
+    axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +202,29 @@ def _thinned(points: Sequence[tuple[int, float]], most: int = 400) -> list[tuple
     ]
 
 
-def solved(axes: Axes, rates: list[float]) -> None:
-    """How many problems the teacher solves at which pass rate."""
-    levels = sorted(set(rates))
-    counts = [rates.count(level) for level in levels]
-    places = range(len(levels))
-    axes.bar(places, counts, color=COLOURS["teacher"], width=0.7)
-    for place, count in zip(places, counts, strict=True):
-        axes.text(place, count, f"{count:,}", ha="center", va="bottom")
-    axes.set_xticks(places, [f"{level:.0%}" for level in levels])
+def solved(axes: Axes, rates: Sequence[float]) -> None:
+    """How many problems the teacher solves at which pass rate; tenths where they are many."""
+    counts = Counter(rates)
+    spans = [(level, level) for level in sorted(counts)]
+    if len(spans) > _LEVELS:
+        counts = Counter(min(9, int(rate * 10)) / 10 for rate in rates)
+        spans = [(low / 10, (low + 1) / 10) for low in range(10)]
+    labels = [f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%}" for low, high in spans]
+    heights = [counts[low] for low, _ in spans]
+    bars = axes.bar(range(len(spans)), heights, color=COLOURS["teacher"], width=0.7)
+    for place, (bar, (low, high)) in enumerate(zip(bars, spans, strict=True)):
+        axes.text(place, heights[place], f"{heights[place]:,}", ha="center", va="bottom")
+        said = f"{heights[place]:,} problems with a pass rate of {labels[place]}: show them"
+        wanted = urlencode({"rate": f"{low:g}-{high:g}", "sort": "problem"})
+        tell(bar, said, query=wanted)
+    axes.set_xticks(range(len(spans)), [f"{low:.0%}" for low, _ in spans])
     axes.set_xlabel("pass rate of a problem")
     axes.set_ylabel("problems")
     axes.margins(y=0.15)
+
+
+def _interval(part: PassAt1) -> str:
+    return f"{part.pass_at_1:.1%} ({part.ci95[0]:.1%} to {part.ci95[1]:.1%})"
 
 
 def _percent(axis: Any) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from finetune.overlong import describe
-from tracestill.explore import plots
-from tracestill.records.figures import Predicted, TrainingFigures
+from tracestill.explore import plots, svg
+from tracestill.records.figures import TrainingFigures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,14 +40,15 @@ def training(run: Run) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "plots": {
-            title: plots.draw(
+            title: svg.draw(
                 partial(plots.over_steps, curves=drawn, unit=units.get(title, "")),
-                title.lower(), _HEIGHT, plots.HALF,
+                title.lower(), _HEIGHT, svg.HALF,
             )
             for title, drawn in curves.items()
         },
         "facts": _facts(run, figures, metrics),
-        "predicted": _predicted(figures.predicted),
+        "predicted": _predicted(figures),
+        "why": _why(figures),
         "overlong": describe(figures.overlong) if figures.overlong else [],
         "findings": [*figures.export.findings, *figures.hints],
     }  # fmt: skip
@@ -150,14 +150,50 @@ def _rise(values: pd.Series[float], first: str, last: str) -> str:
     return f"{values.iloc[0]:.1%} {first}, {values.iloc[-1]:.1%} {last}"
 
 
-def _predicted(compared: Mapping[str, Predicted]) -> list[tuple[str, str, str, str]]:
+def _predicted(figures: TrainingFigures) -> list[tuple[str, str, str, str]]:
     """Rows of name, predicted, actual and difference."""
     rows = []
-    for name, one in compared.items():
+    for name, one in figures.predicted.items():
         label = name.removesuffix("_bytes").replace("_", " ")
         said, came = _amount(name, one.predicted), _amount(name, one.actual)
         rows.append((label, said, came, f"{one.difference:+.1%}"))
+    if rows and figures.plan is not None and figures.plan.hours:
+        planned, took = figures.plan.hours * 3600, figures.train_seconds
+        if took:
+            rows.append(
+                ("seconds", f"{planned:,.0f}", f"{took:,.0f}", f"{planned / took - 1:+.1%}")
+            )
     return rows
+
+
+def _why(figures: TrainingFigures) -> list[str]:
+    """What the plan was made for and why it chose what it did, then what came otherwise."""
+    plan, lines = figures.plan, list[str]()
+    if plan is not None:
+        lines = [f"planned for {plan.device}", *plan.why, *_beside_steps(figures)]
+    if figures.out_of_memory_at:
+        steps = ", ".join(f"{step:,}" for step in figures.out_of_memory_at)
+        lines.append(f"memory ran out at step {steps}, so the micro-batch was halved")
+    if figures.resumed_from_step:
+        lines.append(f"resumed from step {figures.resumed_from_step:,}: the time is since then")
+    if figures.ended:
+        lines.append(f"fewer epochs than planned: {figures.ended}")
+    return lines
+
+
+def _beside_steps(figures: TrainingFigures) -> list[str]:
+    """What of the time is the speed's, and what lies outside of the steps."""
+    speed, plan = figures.predicted.get("tokens_per_second"), figures.plan
+    if speed is None or plan is None or not plan.hours or figures.resumed_from_step:
+        return []
+    steps = plan.hours * 3600 * speed.predicted / speed.actual
+    rest = figures.train_seconds - steps
+    if rest < 0.05 * figures.train_seconds:
+        return []
+    return [
+        f"at the measured speed the planned tokens take {steps:,.0f} s; the other {rest:,.0f} s "
+        "were spent outside of the steps, as on held-out loss, monitor and checkpoints"
+    ]
 
 
 def _amount(name: str, value: float) -> str:

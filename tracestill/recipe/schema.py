@@ -23,8 +23,11 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 class ReportSection(Section):
     """What the report shows."""
 
-    traces: int = Field(default=50, ge=0)
-    """How many sample traces."""
+    traces: int | None = Field(default=None, ge=0)
+    """How many traces at most; null: as many as there is room for."""
+    megabytes: float = Field(default=8, gt=0, le=100)
+    """How much of the page the traces may take, in millions of bytes. If they are more, whole
+    problems' traces are chosen, of which each reason has some."""
 
 
 class EgressSection(Section):
