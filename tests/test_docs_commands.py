@@ -46,6 +46,7 @@ ELSEWHERE = {
     "harness": ("needs an evaluation on a benchmark", "test_harness.py"),
     "chat": ("loads the student", "test_chat.py"),
     "export": ("needs llama.cpp", "test_gguf_out.py"),
+    "pairs": ("loads the student's tokenizer", "test_pairs.py"),
     "push": ("sends to the hub; its dry run is run here", "test_push.py"),
     "plan": ("samples, or measures this CPU, unless told not to", "test_planner_command.py"),
     "preview": ("loads the student's tokenizer", "test_preview.py"),
@@ -163,7 +164,7 @@ def test_no_shell_block_is_left_unmarked() -> None:
 
 # -- what needs no engine is run ---------------------------------------------------------------
 
-READY = {"validate", "recipes", "doctor", "why", "compare", "pairs", "verify", "curate", "schema"}
+READY = {"validate", "recipes", "doctor", "why", "compare", "verify", "curate", "schema"}
 
 
 def runs_here(words: tuple[str, ...]) -> bool:

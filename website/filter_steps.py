@@ -11,6 +11,7 @@ import json
 import textwrap
 import typing
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from filter.filtering import filter_traces
@@ -19,6 +20,7 @@ from tracestill.recipe.filter_steps import DEFAULT, Step
 from tracestill.recipe.section import Section
 from tracestill.records import Problem, TraceText, problem_id
 from tracestill.records.progress import ignore_progress
+from website.recipe_keys import said_of
 
 HEAD = """\
 # Which filter does what
@@ -34,11 +36,11 @@ filter:
 ```
 
 {choice}
-Costs are seconds of two processes together for 40,000 traces of 15 kB (0.6 GB), measured on an
-older AMD EPYC with AVX2 ([recorded](../benchmarks/README.md)); the whole default list took 42.5
-seconds of wall time. Where another figure stands, it says of what it is.
+Costs in seconds are those of two processes together for 40,000 traces of 15 kB (0.6 GB), measured
+on an older AMD EPYC with AVX2 ([recorded](../benchmarks/README.md)). The whole default list took
+42.5 seconds of wall time. Where another figure stands, it says of what it is.
 
-| step | by default | drops | seconds |
+| step | by default | drops | cost |
 | --- | --- | --- | --- |
 """
 CHOICE = """\
@@ -92,11 +94,11 @@ class Told:
 
 
 TOLD = {
-    "refusal": Told("0.2; one core searches 350 MB/s", [
+    "refusal": Told("0.2 s; one core searches 350 MB/s", [
         Given(reasoning="", answer="I'm sorry, but I can't assist with that."),
         Given(),
     ]),
-    "form": Told("1.0", [
+    "form": Told("1.0 s", [
         Given(reasoning="Each day she sells 12 rolls. Over", answer=None, finish="length"),
         Given(reasoning="", answer=ANSWER),
         Given(),
@@ -105,23 +107,23 @@ TOLD = {
     "pattern": Told("not measured by itself", [
         Given(reasoning=f"As the reference solution says, it is 84. {GOOD}"), Given(),
     ], {"on": "reasoning", "drop": ["(?i)reference solution"]}),
-    "verify": Told("5.9, for mathematics; programs take as long as they run", [
+    "verify": Told("5.9 s, for mathematics; programs take as long as they run", [
         Given(answer="\\boxed{86}"), Given(),
     ]),
-    "quality": Told("14.9", [
+    "quality": Told("14.9 s", [
         Given(reasoning=" ".join([GOOD, *["Wait, let me think about that once more."] * 20])),
         Given(reasoning="Seven days, and the same number each day: a product."),
         Given(),
     ]),
-    "language": Told("10.3", [Given(reasoning=GERMAN), Given(reasoning=LONGER)]),
+    "language": Told("10.3 s", [Given(reasoning=GERMAN), Given(reasoning=LONGER)]),
     "private": Told("one core searches 9 MB/s, and 1 MB/s with a country", [
         Given(reasoning=f"{GOOD} Ask maria.keller@backhaus-keller.de for her list."), Given(),
     ], {"action": "drop"}),
-    "contamination": Told("less than 0.1; benchmarks of 3,253 items are looked for at 204 MB/s", [
+    "contamination": Told("less than 0.1 s; benchmarks of 3,253 items are looked for at 204 MB/s", [
         Given(prompt=f"Please solve this. {EXAM}", reasoning="Half of 21 is 10.5."), Given(),
     ], heldout=EXAM),
-    "exact": Told("15.0", [Given(), Given(reasoning=GOOD.replace(". ", ".\n"))]),
-    "near": Told("18.4", [
+    "exact": Told("15.0 s", [Given(), Given(reasoning=GOOD.replace(". ", ".\n"))]),
+    "near": Told("18.4 s", [
         Given(reasoning=LONGER), Given(reasoning=LONGER.replace("whole", "full")),
     ], {"threshold": 0.7}),
     "semantic": Told(
@@ -167,12 +169,13 @@ def _section(name: str) -> str:
         for key, value in properties.items():
             default = f"`{_flow(value['default'])}`" if "default" in value else ""
             default = "required" if key in schema.get("required", ()) else default
-            lines.append(f"| `{key}` | {default} | {_cell(value.get('description', ''))} |")
+            lines.append(f"| `{key}` | {default} | {said_of(value, schema.get('$defs', {}))} |")
         lines.append("")
     lines.append(f"Cost: {told.cost}.")
     return "\n".join([*lines, ""])
 
 
+@cache
 def filtered(name: str) -> list[tuple[Given, str]]:
     """What the step makes of its example's traces."""
     told = TOLD[name]
