@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import tomllib
 from pathlib import Path
@@ -117,7 +118,9 @@ def test_what_the_python_reference_names_has_words() -> None:
     page = python_api.page()
     for one in python_api.objects():
         assert one.docstring, one.path
-        assert f"`{one.path}`" in page
+        module, _, name = python_api.imported(one).rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
+        assert f"### `{module}.{name}`" in page
     for name in ("kept", "drops", "funnel", "show", "results"):
         assert f"{{ #tracestill-explore-load-run-{name} }}" in page
 

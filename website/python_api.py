@@ -16,6 +16,12 @@ HEAD = """\
 What notebooks and scripts may use, made from the docstrings. All else is internal, and changes
 without a word.
 """
+# From where a name is imported, if not from the module that defines it.
+IMPORTED = {
+    "tracestill.explore.load": "tracestill",
+    "tracestill.records.schema": "tracestill.records",
+    "filter.verify.grading": "filter.verify",
+}
 # A chapter, what it is for, and the module with the names in it; none means all that are public.
 CHAPTERS: list[tuple[str, str, list[tuple[str, list[str]]]]] = [
     (
@@ -79,6 +85,12 @@ def objects() -> Iterator[griffe.Object]:
             yield from _chosen(module, names)
 
 
+def imported(one: Any) -> str:
+    """A name with the module that it is imported from."""
+    module = str(one.module.path)
+    return f"{IMPORTED.get(module, module)}.{one.name}"
+
+
 def _chosen(module: str, names: list[str]) -> Iterator[griffe.Object]:
     import griffe
 
@@ -93,7 +105,7 @@ def _is_own(member: Any) -> bool:
 
 def _described(one: Any, depth: int) -> Iterator[str]:
     """A function or class as Markdown, with a class's public methods below it."""
-    name = one.path if depth == 3 else one.name
+    name = imported(one) if depth == 3 else one.name
     anchor = one.path.lower().replace(".", "-").replace("_", "-")
     yield f"{'#' * depth} `{name}` {{ #{anchor} }}\n"
     yield f"```python\n{_signature(one)}\n```\n"
