@@ -1,6 +1,6 @@
 # Two commands are all a new machine needs: `make quickstart` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-gpu quickstart check test test-slow test-gpu test-hub real-models test-real gguf schema lock format notebooks clean
+.PHONY: help setup setup-gpu quickstart check docs test test-slow test-gpu test-hub real-models test-real gguf schema lock format notebooks clean
 SHELL := /bin/bash
 
 VENV := .venv
@@ -47,6 +47,9 @@ check: $(READY) ## style, types, import directions, the recipes' schema
 	$(BIN)/lint-imports
 	$(BIN)/tracestill schema --check recipes/schema.json
 
+docs: $(READY) ## build the docs site into site/, with its links checked
+	@$(BIN)/python -m website
+
 # A worker for each core (see tests/conftest.py), as many as 24 GB of memory take.
 test: $(READY) ## the tests, in less than 10 minutes on two cores
 	$(BIN)/python -m pytest -m "not slow and not real" --durations 10 -n auto --maxprocesses 4 --dist worksteal
@@ -91,4 +94,4 @@ notebooks: quickstart ## run the notebooks on the quickstart's run and keep thei
 	@cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace *.ipynb
 
 clean: ## remove runs and caches, not the environment
-	rm -rf runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf runs build site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

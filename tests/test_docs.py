@@ -15,6 +15,8 @@ from tracestill.recipe.egress import check_egress
 from tracestill.recipe.generate import LocalTeacher
 from tracestill.recipe.loading import load_recipe
 from tracestill.recipe.models import ServedModel
+from tracestill.recipe.schema import Recipe
+from tracestill.recipe.yaml_values import read_yaml
 
 GUIDE = ROOT / "docs" / "teachers.md"
 SECTIONS = [
@@ -46,6 +48,42 @@ def test_a_section_of_the_guide_makes_a_recipe(section: dict[str, Any], tmp_path
         without = load_recipe(whole({**section, "egress": {}}, tmp_path))
         with pytest.raises(ValueError, match=section["egress"]["allow"][0]):
             check_egress(without)
+
+
+def test_a_section_on_any_page_is_one_of_a_recipe(tmp_path: Path) -> None:
+    """Keys and values of every block of YAML that begins with a recipe's sections."""
+    read = 0
+    for page in PAGES:
+        for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.S | re.M):
+            section = read_yaml(block)
+            if page == GUIDE or not isinstance(section, dict) or not section.keys() <= SECTION_KEYS:
+                continue
+            try:
+                load_recipe(whole(within(section), tmp_path))
+            except ValueError as error:
+                pytest.fail(f"{page.name}: {error}\n{block}")
+            read += 1
+    assert read >= 20
+
+
+SECTION_KEYS = set(Recipe.model_fields)
+
+
+def within(section: dict[str, Any]) -> dict[str, Any]:
+    """A page's section with the quickstart's other keys around it. Imported traces bring their
+    problems, and have no teacher to ask.
+    """
+    recipe = yaml.safe_load((ROOT / "recipes" / "quickstart.yaml").read_text())
+    served = {"engine": "openai", "model": "m", "base_urls": ["http://127.0.0.1:8000/v1"]}
+    made = {**recipe, **section}
+    for key in ("problems", "finetune", "evaluate", "generate"):
+        base = served if "redact" in made["generate"] and key == "generate" else recipe.get(key, {})
+        if key != "generate" or not made[key].keys() & {"engine", "model"}:
+            made[key] = {**base, **made[key]}
+    if made["generate"].get("engine") == "import":
+        made["problems"] = {"heldout": made["problems"]["heldout"]}
+        made["evaluate"] = {"models": ["student_before", "student_after"]}
+    return made
 
 
 def test_the_guide_has_each_kind_of_teacher() -> None:

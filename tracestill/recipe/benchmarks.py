@@ -39,7 +39,9 @@ class BenchmarkSpec(Section):
     dataset: str | None = None
     """The data set's id on the hub."""
     config: str | None = None
+    """The data set's configuration; its default if null."""
     split: str = "test"
+    """The data set's split."""
     revision: str | None = None
     """A commit, tag or branch; what is newest if null."""
     path: str | None = None
@@ -62,8 +64,11 @@ class BenchmarkSpec(Section):
     max_tokens: int = Field(default=32768, ge=1)
     """The longest answer."""
     temperature: float = Field(default=0.6, ge=0)
+    """How freely tokens are drawn; 0 takes the likeliest."""
     top_p: float = Field(default=0.95, gt=0, le=1)
+    """Tokens are drawn from the likeliest ones, until their probabilities sum to this."""
     top_k: int = Field(default=-1, ge=-1)
+    """How many tokens are candidates; -1 means all."""
 
     @model_validator(mode="after")
     def _one_place(self) -> BenchmarkSpec:

@@ -18,10 +18,14 @@ class TrainingStage(Section):
     select: Select | None = None
     """Which of the traces that the filter keeps; null: all of them."""
     epochs: float | None = Field(default=None, gt=0)
+    """How often each of its traces is learnt from."""
     learning_rate: float | None = Field(default=None, gt=0)
+    """The highest of this stage."""
     schedule: Schedule | None = None
     """Of this stage: its learning rate rises and falls within it."""
     warmup: float | None = Field(default=None, ge=0, lt=1)
     """The share of this stage's steps."""
     batch_size: int | None = Field(default=None, ge=1)
+    """Packed rows per optimiser step, all devices together."""
     packing: bool | None = None
+    """Put several samples into a row."""

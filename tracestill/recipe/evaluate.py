@@ -30,11 +30,15 @@ class EvaluateSection(Section):
     """How the models are judged on the held-out problems."""
 
     models: list[Subject] = ["student_before", "student_after", "teacher"]
+    """Which models answer the held-out problems."""
     samples: int = Field(default=1, ge=1)
     """Answers to a problem and model."""
     temperature: float = Field(default=0.6, ge=0)
+    """How freely tokens are drawn; 0 takes the likeliest."""
     top_p: float = Field(default=0.95, gt=0, le=1)
+    """Tokens are drawn from the likeliest ones, until their probabilities sum to this."""
     top_k: int = Field(default=-1, ge=-1)
+    """How many tokens are candidates; -1 means all."""
     max_tokens: int | None = Field(default=None, ge=1)
     """The longest answer; null takes the generate section's."""
     max_failed: float = Field(default=0.02, ge=0, le=1)

@@ -39,6 +39,7 @@ class _Judging(Section):
     max_tokens: int = Field(default=4096, ge=1)
     """The longest reply, reasoning included."""
     temperature: float = Field(default=0.0, ge=0)
+    """How freely tokens are drawn; 0 takes the likeliest."""
 
 
 class LocalJudge(LocalModel, _Judging):

@@ -59,7 +59,9 @@ class Bounds(Section):
     """The fewest and the most tokens."""
 
     min_tokens: int | None = Field(default=None, ge=1)
+    """The fewest; null: no bound."""
     max_tokens: int | None = Field(default=None, ge=1)
+    """The most; null: no bound."""
 
 
 class Length(Bounds):

@@ -43,7 +43,9 @@ class Lora(Section):
     """`auto`: the least of 32, 64 and 128 at which the adapter has as many weights as there are
     tokens to learn, else 128."""
     alpha: int = Field(default=32, ge=1)
+    """The adapter's product is scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """The share of an adapter's inputs that is left out at random."""
     targets: str | list[str] = "all-linear"
     """peft's `target_modules`."""
     rslora: bool = False
@@ -86,6 +88,7 @@ class FinetuneSection(Section):
     """A hub id, or a folder or GGUF file: a path that begins with `.`, `/` or `~`, relative to the
     recipe."""
     revision: str | None = None
+    """A commit, tag or branch of the student's repository on the hub; what is newest if null."""
     trust_remote_code: bool = False
     """Run Python that comes with the student, as some tokenizers need. Read it first."""
     template: str = OWN
@@ -127,6 +130,7 @@ class FinetuneSection(Section):
     """Hold the frozen weights in 4 bits (QLoRA, Dettmers et al., 2023); `auto`: if they do not fit
     otherwise."""
     lora: Lora = Lora()
+    """The adapter of `method: lora`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """The dtype of frozen weights and of products. `auto` is bfloat16 on a GPU, and on a CPU that
     multiplies it in hardware for the adapter of a student whose hidden size is 512 or more; else it
@@ -147,7 +151,9 @@ class FinetuneSection(Section):
     """The share of the steps over which the learning rate rises; with `epochs: auto`, of those of
     the first epoch."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's, of the trained weights."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients with a larger norm are scaled down to it."""
     loss: Loss = "nll"
     """`nll`: the negative log-likelihood of each token; `dft`: that times the token's probability,
     so that what the student finds improbable counts less (Wu et al., 2025, arXiv 2508.05629)."""

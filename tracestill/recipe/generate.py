@@ -20,7 +20,9 @@ class Prices(Section):
     """What a million tokens cost, in any one currency."""
 
     prompt: float = Field(default=0.0, ge=0)
+    """Of a million tokens of prompts."""
     completion: float = Field(default=0.0, ge=0)
+    """Of a million tokens of answers."""
 
 
 class Samples(Section):
@@ -79,6 +81,7 @@ class _Sampled(Section):
     """How a teacher is sampled."""
 
     system_prompt: str | None = None
+    """A system turn before each problem; null: none."""
     reasoning: Reasoning = "marked"
     """Where a trace's reasoning is: `marked` by think tags or in a field of its own; with
     `solution` what precedes the final answer too, where a teacher marks none."""
@@ -87,7 +90,9 @@ class _Sampled(Section):
     )
     """How many traces a problem gets: a number, or rules that decide while sampling."""
     temperature: float = Field(default=0.6, ge=0)
+    """How freely tokens are drawn; 0 takes the likeliest."""
     top_p: float = Field(default=0.95, gt=0, le=1)
+    """Tokens are drawn from the likeliest ones, until their probabilities sum to this."""
     top_k: int = Field(default=-1, ge=-1)
     """How many tokens are candidates; -1 means all."""
     max_tokens: int = Field(default=16384, ge=1)

@@ -83,6 +83,7 @@ class LocalModel(Section):
     quantization: str | None = None
     """vLLM's name of the quantisation; null reads it from the model."""
     dtype: str = "auto"
+    """vLLM's name of the weights' type; `auto` is as the model is stored."""
     max_model_len: int | None = Field(default=None, ge=1)
     """The longest prompt and answer together, in tokens; null takes the model's own limit."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
@@ -110,6 +111,7 @@ class ServedModel(Section):
     retries: int = Field(default=8, ge=0)
     """How often a request that failed for reasons that may pass is sent again."""
     requests_per_minute: int | None = Field(default=None, ge=1)
+    """At most so many; null: no bound."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
     """Of prompts and answers together."""
     seeds: bool = True

@@ -21,6 +21,7 @@ class OnPolicy(Section):
     """A hub id or a folder, as for `student`; `trust_remote_code` holds for it too. It is loaded
     beside the student."""
     revision: str | None = None
+    """A commit, tag or branch of the teacher's repository on the hub; what is newest if null."""
     steps: int = Field(default=100, ge=1)
     """Optimiser steps."""
     prompts: int = Field(default=8, ge=1)

@@ -35,6 +35,7 @@ class GymSource(Section):
     size: int = Field(ge=1)
     """How many problems to take."""
     seed: int = 0
+    """From where the generator starts. Near seeds give the same problems, shifted."""
     config: dict[str, Any] = Field(default_factory=dict)
     """The generator's own options."""
     buckets: Buckets | None = None
@@ -99,9 +100,13 @@ class HubBenchmark(_Benchmark):
 
     source: Literal["hub"]
     dataset: str
+    """The data set's id."""
     config: str | None = None
+    """The data set's configuration; its default if null."""
     split: str = "test"
+    """The data set's split."""
     revision: str | None = None
+    """A commit, tag or branch; what is newest if null."""
 
 
 def _shipped(value: Any) -> Any:
@@ -143,6 +148,7 @@ class ProblemsSection(Section):
     train: list[ProblemSource] = []
     """Empty where traces are imported, which bring their problems; else at least one source."""
     heldout: list[ProblemSource] = Field(min_length=1)
+    """The problems that judge the models, of which none is trained on."""
     decontaminate: Decontaminate | None = None
     instruction: str | None = None
     """A paragraph put below every prompt, such as how to write the answer; teacher and student

@@ -18,8 +18,11 @@ class Replay(Section):
     dataset: str | None = None
     """In its place, a data set's id on the hub, from where no more is read than is learnt."""
     config: str | None = None
+    """The data set's configuration; its default if null."""
     split: str = "train"
+    """The data set's split."""
     revision: str | None = None
+    """A commit, tag or branch; what is newest if null."""
     columns: dict[str, str] = Field(default_factory=dict)
     """The table's column for each of `prompt`, `response`, `reasoning`, `language`; the same names
     where none is said. A chat in one column can be both prompt and response."""

@@ -46,7 +46,9 @@ class Recipe(Section):
     name: str = Field(default="recipe", pattern=NAME)
     """The run's name: it lies in `runs/<name>/`. By default that of the recipe's file."""
     description: str = ""
+    """What the run is for, in a sentence."""
     seed: int = 0
+    """Where the run's randomness begins: sampling, order, adapters."""
     problems: ProblemsSection
     egress: EgressSection = EgressSection()
     generate: GenerateSection

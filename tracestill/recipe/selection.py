@@ -79,6 +79,7 @@ class Select(Section):
     count: Tokenizer = "teacher"
     """Whose tokens `shortest`, `longest`, `among` and `balance: length` count."""
     branch_words: BranchWords = BRANCH_WORDS
+    """The words that `branches` counts."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -125,5 +126,8 @@ class StudentSampling(Section):
     samples: int = Field(default=8, ge=1)
     """Of each problem."""
     max_tokens: int = Field(default=4096, ge=1)
+    """The longest answer, reasoning included."""
     temperature: float = Field(default=0.6, ge=0)
+    """How freely tokens are drawn; 0 takes the likeliest."""
     top_p: float = Field(default=0.95, gt=0, le=1)
+    """Tokens are drawn from the likeliest ones, until their probabilities sum to this."""
