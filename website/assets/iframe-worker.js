@@ -9,7 +9,10 @@ if (location.protocol === "file:") {
       this.ready = new Promise((resolve) => {
         this.frame.onload = () => {
           const inside = this.frame.contentWindow;
-          inside.postMessage = (data) => setTimeout(() => this.onmessage?.({ data }));
+          inside.postMessage = (data) => {
+            const copy = structuredClone(data);
+            setTimeout(() => this.onmessage?.({ data: copy }));
+          };
           const script = inside.document.createElement("script");
           script.src = new URL(url, location.href).href;
           script.onload = () => resolve(inside);
@@ -20,7 +23,8 @@ if (location.protocol === "file:") {
     }
 
     postMessage(data) {
-      this.ready.then((inside) => inside.onmessage?.({ data }));
+      const copy = structuredClone(data); // as a worker gets it
+      this.ready.then((inside) => inside.onmessage?.({ data: copy }));
     }
 
     terminate() {
