@@ -202,8 +202,7 @@ def test_a_report_tells_the_training(copied: Path) -> None:
     metrics = run.metrics().assign(mfu=0.452, memory_gb=21.4)
     metrics.to_json(folder / "metrics.jsonl", orient="records", lines=True)
     files = [
-        dataclasses.replace(one, bytes=(folder / one.file).stat().st_size)
-        for one in manifest.files
+        dataclasses.replace(one, bytes=(folder / one.file).stat().st_size) for one in manifest.files
     ]
     write_manifest(folder, dataclasses.replace(manifest, figures=figures, files=files))
     (folder / "monitor.jsonl").unlink()
