@@ -199,9 +199,12 @@ def test_a_report_tells_the_training(copied: Path) -> None:
     figures = dataclasses.replace(
         manifest.figures, overlong=overlong, predicted=predicted, export=export
     )
-    write_manifest(folder, dataclasses.replace(manifest, figures=figures))
     metrics = run.metrics().assign(mfu=0.452, memory_gb=21.4)
     metrics.to_json(folder / "metrics.jsonl", orient="records", lines=True)
+    files = [
+        dataclasses.replace(one, bytes=(folder / one.file).stat().st_size) for one in manifest.files
+    ]
+    write_manifest(folder, dataclasses.replace(manifest, figures=figures, files=files))
     (folder / "monitor.jsonl").unlink()
     html = build(copied).read_text()
     for row in (

@@ -27,7 +27,8 @@ def unusable(
         detail = f"{trace.finish}: {trace.error or 'no message'}"
         return Drop(trace_id=trace.id, step="form", reason="error", detail=detail)
     if trace.finish == "length":
-        detail = f"cut after {trace.completion_tokens} tokens"
+        tokens = trace.completion_tokens  # 0 where nobody counted those of an imported one
+        detail = f"cut after {tokens} tokens" if tokens else "cut at a limit of tokens"
         return Drop(trace_id=trace.id, step="form", reason="truncated", detail=detail)
     if found := _malformed(trace, needs_reasoning):
         return Drop(trace_id=trace.id, step="form", reason="malformed", detail=found)
