@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from filter.extract import final_answer
 from tracestill.recipe.filter import Agreement
 from tracestill.records import AnyTrace, Dispute, Outcome, Problem, Verdict
+from tracestill.records.decisions import PERSON
 from tracestill.records.identity import normalise_prompt
 from tracestill.records.texts import shortened
 from tracestill.records.verifier import Verifier
@@ -113,6 +114,8 @@ def mend(
     for trace in traces:
         verdict, common = verdicts.get(trace.id), mended.get(trace.problem_id)
         if verdict is None or common is None or verdict.outcome != "incorrect":
+            continue
+        if verdict.verifier == PERSON:
             continue
         agreed = _agreed(trace, common)
         if agreed.outcome == "correct":

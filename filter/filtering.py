@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from filter.benchmarks import Finder
 from filter.deciding import Decision, decide, drops, noted, queued, reasons
@@ -85,6 +87,7 @@ def filter_table(
     pass_rates: Mapping[str, float | None] | None = None,
     confirm: Confirm | None = None,
     stages: Sequence[Select] = (),
+    decided: Mapping[str, Verdict] | None = None,
 ) -> Filtered:
     """Judge the traces of `problems` (by id) in Parquet files and find out which the settings
     exclude. `folder` takes what is found, and must be there as long as the result is read; what an
@@ -92,12 +95,14 @@ def filter_table(
 
     `judge` (`filter.verify.judge`) is asked about what the rules leave open, and `confirm` about
     what a step finds that leaves it to a judge; without it all of that goes. `known` gives verdicts
-    of an earlier stage: one by today's rules is not made again. `prepare` changes traces before
-    they are looked at. Problems and traces that hold an item of `benchmarks` are contaminated, and
-    problems that have the share `renumbered` of one with other numbers. Traces without reasoning
-    are dropped if the student `needs_reasoning`. Steps that depend on the `student` ask it.
-    `pass_rates` are the teacher's by problem, None where sampling ended too early to tell; without
-    them they are the shares of its answers in the table that are right.
+    of an earlier stage: one by today's rules is not made again. `decided` are verdicts of people by
+    trace id, above every rule and judge; of traces that are not there they are ignored, and steps
+    that leave traces to people let those pass. `prepare` changes traces before they are looked at.
+    Problems and traces that hold an item of `benchmarks` are contaminated, and problems that have
+    the share `renumbered` of one with other numbers. Traces without reasoning are dropped if the
+    student `needs_reasoning`. Steps that depend on the `student` ask it. `pass_rates` are the
+    teacher's by problem, None where sampling ended too early to tell; without them they are the
+    shares of its answers in the table that are right.
     `stages` are selections among the traces that all steps leave, each for itself.
     `progress` is told the traces that are done with; each is passed over twice. Neither the order
     of the traces nor the number of processes changes what is found.
@@ -113,17 +118,20 @@ def filter_table(
         raise ValueError("filter.steps: a step depends on the student: give one, as `student`")
     traces = trace_files(files)
     parts, places = Parts(folder), index(traces, problems)
-    told = _told(traces.rows, progress)
+    told, decided = _told(traces.rows, progress), decided or {}
     begun = time.monotonic()
     for unit in judge_all(
-        traces, problems, settings, parts, known or _none_known, prepare or _as_they_are
+        traces, problems, settings, parts, known or _none_known, decided, prepare or _as_they_are
     ):
         told(unit)
     settled = Settled(disputes=[], mended=[])
     verdicts = RULED
     if settings.agreement is not None or judge is not None:
         verdicts = SETTLED
-        settled = settle_all(traces, problems, settings, parts, judge, prepare or _as_they_are)
+        settled = settle_all(
+            traces, problems, settings, parts, judge, _problems_of(decided, places, problems),
+            prepare or _as_they_are,
+        )  # fmt: skip
     judging = time.monotonic() - begun
     work = Work(
         parts=folder,
@@ -158,6 +166,15 @@ def _told(rows: int, progress: OnProgress) -> Callable[[Unit], None]:
         progress(Progress(done=min(done // 2, rows - 1), total=rows))
 
     return told
+
+
+def _problems_of(
+    ids: Iterable[str], places: Index, problems: Mapping[str, Problem]
+) -> frozenset[str]:
+    """The problems that these traces answer, of those that are in the table."""
+    found = pc.index_in(pa.array(list(ids), pa.string()), value_set=places.ids)
+    names = list(problems)
+    return frozenset(names[places.problems[place]] for place in found.drop_null().to_pylist())
 
 
 def _none_known(ids: Sequence[str]) -> Mapping[str, Verdict]:
@@ -235,9 +252,10 @@ def filter_traces(
     needs_reasoning: bool = True,
     student: Student | None = None,
     confirm: Confirm | None = None,
+    decided: Mapping[str, Verdict] | None = None,
 ) -> FilterResult:
-    """Filter traces that are in memory, in this process: see `filter_table`. `known` are verdicts
-    by trace id.
+    """Filter traces that are in memory, in this process: see `filter_table`. `known` and `decided`
+    are verdicts by trace id.
 
     Raises:
         ValueError: a trace's problem is not among the problems, or two traces have one id.
@@ -253,7 +271,7 @@ def filter_traces(
             [table], problems, heldout, settings.model_copy(update={"workers": 1}),
             Path(temporary) / "parts", progress, judge,
             lambda ids: {trace: known[trace] for trace in ids if trace in known},
-            needs_reasoning=needs_reasoning, student=student, confirm=confirm,
+            needs_reasoning=needs_reasoning, student=student, confirm=confirm, decided=decided,
         )  # fmt: skip
         return FilterResult(
             verdicts=list(found.verdicts()),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from filter.ensemble import Common, common_answers, mend, settle
+from filter.ensemble import Common, answer_key, common_answers, mend, settle
 from filter.measuring import Prepare
 from filter.parts import Parts
 from filter.table import TraceFiles, Unit, read_unit
@@ -13,6 +13,7 @@ from filter.verify import by_rules, verifier_name
 from tracestill.recipe.filter import FilterSection
 from tracestill.recipe.rules import Rules
 from tracestill.records import Dispute, Mended, Problem, TraceText, Verdict
+from tracestill.records.decisions import PERSON
 from tracestill.records.verifier import Verifier
 
 Known = Callable[[Sequence[str]], Mapping[str, Verdict]]
@@ -28,10 +29,11 @@ def judge_all(
     settings: FilterSection,
     parts: Parts,
     known: Known,
+    decided: Mapping[str, Verdict],
     prepare: Prepare,
 ) -> Iterator[Unit]:
     """Write the verdicts of each unit by the rules as the parts `RULED`, and yield it. A known one
-    by today's rules is not made again.
+    by today's rules is not made again, and one that people `decided` stands instead of the rules'.
 
     Raises:
         RuntimeError: a worker's process can't be started.
@@ -43,7 +45,7 @@ def judge_all(
         if not parts.has(RULED, unit.number):
             verdicts: list[Verdict] = []
             for batch in _some(read_unit(unit)):
-                verdicts += _judged(batch, problems, verifier, rules, known, prepare)
+                verdicts += _judged(batch, problems, verifier, rules, known, decided, prepare)
             parts.write_records(RULED, unit.number, Verdict, verdicts)
         yield unit
 
@@ -66,12 +68,15 @@ def _judged(
     verifier: Verifier,
     rules: Rules,
     known: Known,
+    decided: Mapping[str, Verdict],
     prepare: Prepare,
 ) -> list[Verdict]:
     answered = [trace for trace in prepare(batch) if trace.answer and trace.answer.strip()]
-    there = known([trace.id for trace in answered])
+    there = {**known([trace.id for trace in answered]), **decided}
 
     def is_known(trace: TraceText) -> bool:
+        if trace.id in decided:
+            return True
         name = verifier_name(problems[trace.problem_id].kind, rules)
         return trace.id in there and there[trace.id].verifier == name
 
@@ -94,9 +99,12 @@ def settle_all(
     settings: FilterSection,
     parts: Parts,
     judge: Verifier | None,
+    decided: Set[str],
     prepare: Prepare,
 ) -> Settled:
-    """Write the verdicts of all units, the open ones settled, as the parts `SETTLED`."""
+    """Write the verdicts of all units, the open ones settled, as the parts `SETTLED`. Of a problem
+    that is among those of which people `decided` a trace the reference is not disputed again.
+    """
     common: dict[str, Common] = {}
     if settings.agreement is not None:
         every = (trace for unit in traces.units for b in read_unit(unit) for trace in prepare(b))
@@ -126,6 +134,8 @@ def settle_all(
     # One for each problem, the same whatever the order of the table.
     refused_by: dict[str, Dispute] = {}
     for one in parts.records(_AGAINST, numbers, Dispute):
+        if one.problem_id in decided:
+            continue
         other = refused_by.get(one.problem_id)
         if other is None or one.trace_id < other.trace_id:
             refused_by[one.problem_id] = one
@@ -143,14 +153,23 @@ def _refuted(
     traces: TraceFiles, problems: Mapping[str, Problem], parts: Parts, common: Mapping[str, Common]
 ) -> dict[str, Common]:
     """What samples agree on where none of them was judged correct and some incorrect: the rules
-    could compare them with the reference.
+    could compare them with the reference. What a person called wrong replaces no reference.
     """
     outcomes: dict[str, set[str]] = {}
+    wrong_answers: set[tuple[str, str]] = set()
     for unit in traces.units:
-        verdicts = {v.trace_id: v.outcome for v in parts.records(RULED, [unit.number], Verdict)}
+        verdicts = {v.trace_id: v for v in parts.records(RULED, [unit.number], Verdict)}
         for batch in read_unit(unit):
             for trace in batch:
                 if trace.id in verdicts and trace.problem_id in common:
-                    outcomes.setdefault(trace.problem_id, set()).add(verdicts[trace.id])
+                    verdict = verdicts[trace.id]
+                    outcomes.setdefault(trace.problem_id, set()).add(verdict.outcome)
+                    if verdict.verifier == PERSON and verdict.outcome == "incorrect":
+                        wrong_answers.add((trace.problem_id, answer_key(trace)))
     wrong = (one for one, said in outcomes.items() if "incorrect" in said and "correct" not in said)
-    return {problem: common[problem] for problem in wrong if problems[problem].reference.strip()}
+    return {
+        problem: common[problem]
+        for problem in wrong
+        if problems[problem].reference.strip()
+        and (problem, common[problem][0]) not in wrong_answers
+    }

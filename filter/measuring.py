@@ -22,6 +22,7 @@ from filter.table import Unit, read_unit
 from tracestill.recipe.filter_steps import Step
 from tracestill.recipe.selection import Select
 from tracestill.records import AnyTrace, Drop, TraceText, Verdict
+from tracestill.records.decisions import PERSON
 
 Prepare = Callable[[Iterable[TraceText]], Iterable[TraceText]]
 MEASURED, DROPPED, NOTED, SECONDS = "measured", "dropped", "noted", "seconds"
@@ -98,6 +99,7 @@ def column(step: int, name: str, number: int) -> str:
 def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
     parts = Parts(work.parts)
     verdicts = {v.trace_id: v for v in parts.records(work.verdicts, [unit.number], Verdict)}
+    decided = {trace for trace, verdict in verdicts.items() if verdict.verifier == PERSON}
     facts = Facts(problems=work.facts, verdicts=verdicts, student=work.student)
     steps = [
         build_step(step, number, needs_reasoning=work.needs_reasoning, facts=facts)
@@ -128,7 +130,10 @@ def _measure(work: Work, unit: Unit, prepare: Prepare | None = None) -> Unit:
                 found = step([trace for _, trace in live])
                 noted += [(rows[one.trace_id], number, one) for one in found]
             else:
-                drops = {drop.trace_id: drop for drop in step([trace for _, trace in live])}
+                asked = [trace for _, trace in live]
+                if work.steps[number].action == "queue":
+                    asked = [trace for trace in asked if trace.id not in decided]
+                drops = {drop.trace_id: drop for drop in step(asked)}
                 dropped += [(row, number, drops[t.id]) for row, t in live if t.id in drops]
                 live = [(row, trace) for row, trace in live if trace.id not in drops]
             seconds[number] += time.perf_counter() - begun

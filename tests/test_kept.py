@@ -40,7 +40,7 @@ def as_before(run: Path) -> None:
 
 def needed(recipe: Recipe, run: Path) -> str:
     """What decides whether a finished training is made again."""
-    return fingerprint(LINE["finetune"], "finetune", recipe, run)
+    return fingerprint(LINE["finetune"], "finetune", recipe, run, given=None)
 
 
 def test_datasets_opens_the_kept_traces_as_they_are_learnt(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def summary(run: Path) -> dict[str, Any]:
 
 
 def made(stage: Stage, recipe: Recipe, run: Path) -> str:
-    return fingerprint(LINE[stage], stage, recipe, run)
+    return fingerprint(LINE[stage], stage, recipe, run, given=None)
 
 
 def reused(run: Path) -> dict[str, bool]:

@@ -30,19 +30,22 @@ class Part:
     """A stage of the line: the settings that its result depends on, as JSON holds them, how it is
     made, and which tables and folders of earlier stages it reads (all of them where none is named).
 
-    `limits` are settings that matter only where they cut the stage short, such as a budget.
+    `limits` are settings that matter only where they cut the stage short, such as a budget. `given`
+    is what people put into the run for the stage, as JSON holds it, empty where they did not.
     """
 
     settings: Callable[[Recipe], Any]
     make: Callable[[Recipe, Path, OnProgress], StageResult]
     reads: dict[Stage, tuple[str, ...]] = field(default_factory=dict)
     limits: Callable[[Recipe], Any] = lambda recipe: None
+    given: Callable[[Path], Any] = lambda run: None
 
 
 def fingerprint(
-    part: Part, stage: Stage, recipe: Recipe, run: Path, *, cut_short: bool = False
+    part: Part, stage: Stage, recipe: Recipe, run: Path, *, given: Any, cut_short: bool = False
 ) -> str:
-    """A hash of a stage's settings and of the content of its inputs as they lie on disk.
+    """A hash of a stage's settings and of the content of its inputs as they lie on disk, with what
+    people had `given` it when it began.
 
     Raises:
         ValueError: an input is not complete.
@@ -55,7 +58,8 @@ def fingerprint(
             raise ValueError(f"{stage} needs the stage {name}, which is not complete in {run}")
         inputs[name] = manifest.content(*parts)
     limits = part.limits(recipe) if cut_short else None
-    return digest(FORMAT, stage, inputs, part.settings(recipe), limits)
+    further = [given] if given else []  # so that a run of before there was such stays valid
+    return digest(FORMAT, stage, inputs, part.settings(recipe), limits, *further)
 
 
 def current(part: Part, stage: Stage, recipe: Recipe, run: Path) -> Manifest | None:
@@ -65,7 +69,9 @@ def current(part: Part, stage: Stage, recipe: Recipe, run: Path) -> Manifest | N
     manifest = read_manifest(run / stage)
     if manifest is None or missing_file(run / stage, manifest) is not None:
         return None
-    made = fingerprint(part, stage, recipe, run, cut_short=manifest.cut_short)
+    made = fingerprint(
+        part, stage, recipe, run, given=part.given(run), cut_short=manifest.cut_short
+    )
     return manifest if manifest.fingerprint == made else None
 
 

@@ -32,7 +32,7 @@ LINE: dict[Stage, Part] = {
         reads={"problems": ("train", "heldout")},
     ),
     "filter": Part(
-        settings=filtering.settings, make=filtering.make,
+        settings=filtering.settings, make=filtering.make, given=filtering.decisions,
         reads={"problems": ("train", "heldout", "benchmarks"), "generate": ("traces", "verdicts")},
     ),
     "finetune": Part(
@@ -105,8 +105,9 @@ def make_stage(stage: Stage, recipe: Recipe, run: Path, progress: OnProgress) ->
     begin, part, folder = time.monotonic(), LINE[stage], run / stage
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").unlink(missing_ok=True)
+    given = part.given(run)  # what comes while it is made makes it again
     result = part.make(recipe, run, progress)
-    made = fingerprint(part, stage, recipe, run, cut_short=result.cut_short)
+    made = fingerprint(part, stage, recipe, run, given=given, cut_short=result.cut_short)
     seconds = round(time.monotonic() - begin, 2)
     write_manifest(
         folder, as_manifest(folder, result, stage=stage, fingerprint=made, seconds=seconds)

@@ -11,6 +11,7 @@ from tracestill.recipe.generate import ImportTeacher
 from tracestill.recipe.loading import recipe_of_run
 from tracestill.recipe.schema import Recipe
 from tracestill.records import Manifest, check_files, digest, missing_file, read_manifest
+from tracestill.records.decisions import DECISIONS
 from tracestill.records.layout import PROVENANCE, RECIPE, STAGES, Stage
 from tracestill.run.fingerprint import current, fingerprint
 from tracestill.run.pipeline import LINE
@@ -74,7 +75,10 @@ def adopt(stage: Stage, recipe: Recipe, run: Path, others: Iterable[Path]) -> Pa
         manifest = read_manifest(other / stage)
         if manifest is None or missing_file(other / stage, manifest) is not None:
             continue
-        made = fingerprint(LINE[stage], stage, recipe, run, cut_short=manifest.cut_short)
+        part = LINE[stage]
+        made = fingerprint(
+            part, stage, recipe, run, given=part.given(run), cut_short=manifest.cut_short
+        )
         if made != manifest.fingerprint or not _holds_journals(other / stage, own):
             continue
         check_files(other / stage, manifest)
@@ -140,10 +144,10 @@ def _journals(folder: Path) -> Iterator[Path]:
 
 
 def _holds_journals(source: Path, own: Path) -> bool:
-    """Whether each journal in a folder is the beginning of that in another: replacing the folder
-    then loses no answer.
+    """Whether each journal in a folder, and what people decided, is the beginning of that in
+    another: replacing the folder then loses no answer.
     """
-    for path in own.glob("*journal.jsonl"):
+    for path in (*own.glob("*journal.jsonl"), *own.glob(DECISIONS.name)):
         other, size = source / path.name, path.stat().st_size
         if size and (not other.is_file() or not _begins(other, path, size)):
             return False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tracestill.recipe.schema import Recipe
 from tracestill.records import OnProgress, Problem, read_table, table_files
+from tracestill.records.decisions import decided_verdicts
 from tracestill.stages.filter import filtered
 
 if TYPE_CHECKING:
@@ -34,6 +35,6 @@ def funnel_of_sample(
         settled = recipe.filter.model_copy(update={"agreement": None, "judge": None, "workers": 1})
         found = filtered(
             recipe.model_copy(update={"filter": settled}), run, problems, [sample],
-            Path(temporary) / "parts", Path(temporary), progress,
+            Path(temporary) / "parts", Path(temporary), progress, decided=decided_verdicts(run),
         )  # fmt: skip
         return found, total

@@ -37,6 +37,7 @@ from tracestill.records import (
     write_table,
 )
 from tracestill.records.content import model_fingerprint
+from tracestill.records.decisions import decided_settings, decided_verdicts
 from tracestill.records.figures import FilterFigures
 from tracestill.records.identity import FORMAT
 from tracestill.records.layout import FUNNEL
@@ -86,6 +87,16 @@ def settings(recipe: Recipe) -> Any:
     return made if recipe.finetune.needs_reasoning else [*made, "without reasoning too"]
 
 
+def decisions(run: Path) -> Any:
+    """What people decided of a run's traces, as the filter's result depends on it.
+
+    Raises:
+        ValueError: a line of `filter/decisions.jsonl` is no decision.
+
+    """
+    return decided_settings(decided_verdicts(run))
+
+
 def _selection(said: dict[str, Any]) -> dict[str, Any]:
     """A selection, a function of the user's by its content."""
     by = said["by"]
@@ -120,7 +131,8 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
     folder = run / "filter"
     problems = {p.id: p for p in read_table(run / "problems", "train", Problem)}
     judge = recipe.filter.judge
-    parts = folder / f"parts-{_inputs(recipe, run)}"
+    decided = decided_verdicts(run)
+    parts = folder / f"parts-{_inputs(recipe, run, decided)}"
     for other in folder.glob("parts-*"):
         if other != parts:
             shutil.rmtree(other)  # of other settings or traces
@@ -128,6 +140,7 @@ def make(recipe: Recipe, run: Path, progress: OnProgress) -> StageResult:
         recipe, run, problems, table_files(run / "generate", "traces"), parts, folder, progress,
         open_judge(judge, recipe.seed, folder, progress) if judge is not None else None,
         open_confirm(judge, recipe.seed, folder, progress) if judge is not None else None,
+        decided,
     )  # fmt: skip
     notes = [references_without_answer(found.doubts)]
     if not found.kept:
@@ -177,9 +190,11 @@ def filtered(
     progress: OnProgress,
     judge: Verifier | None = None,
     confirm: Confirm | None = None,
+    decided: Mapping[str, Verdict] | None = None,
 ) -> Filtered:
     """Ask the recipe's steps about the traces in `files`, by what the run knows of them. `parts` is
-    the folder of what is found, `said` that of what the student says, if a step depends on it.
+    the folder of what is found, `said` that of what the student says, if a step depends on it,
+    `decided` what people said of traces.
 
     Raises:
         ValueError: a file is damaged.
@@ -209,6 +224,7 @@ def filtered(
         pass_rates=_known_rates(run),
         confirm=confirm,
         stages=stages,
+        decided=decided,
     )
 
 
@@ -233,14 +249,15 @@ def _known_rates(run: Path) -> dict[str, float | None] | None:
     return {rate.problem_id: rate.pass_rate for rate in rates}
 
 
-def _inputs(recipe: Recipe, run: Path) -> str:
+def _inputs(recipe: Recipe, run: Path, decided: Mapping[str, Verdict]) -> str:
     """A hash of all that decides what the filter finds out of each trace."""
     contents = [
         manifest.content()
         for stage in ("problems", "generate")
         if (manifest := read_manifest(run / stage)) is not None
     ]
-    return digest(FORMAT, settings(recipe), contents)
+    further = [decided_settings(decided)] if decided else []
+    return digest(FORMAT, settings(recipe), contents, *further)
 
 
 def _funnel(funnel: Mapping[str, tuple[int, int]], noted: Mapping[str, int]) -> bytes:
