@@ -67,7 +67,11 @@ def make_app(runs: Sequence[OpenRun], port: int, token: str) -> ASGIApp:
 
     @app.get("/api/runs")
     def list_runs() -> list[dict[str, Any]]:
-        return [{"number": number, "name": run.name} for number, run in enumerate(runs)]
+        several = len(runs) > 1
+        return [
+            {"number": number, "name": f"{number + 1}. {run.name}" if several else run.name}
+            for number, run in enumerate(runs)
+        ]
 
     @app.get("/api/runs/{number}/live")
     def live(number: int) -> dict[str, Any]:

@@ -49,6 +49,7 @@ export async function decidePage(main, context) {
   async function open(number) {
     at = Math.min(Math.max(0, number), rows.length - 1);
     draw();
+    send = null; // until the trace is there: a key must not decide of the one before it
     const wanted = rows[at];
     if (!wanted) return;
     list.children[at]?.scrollIntoView({ block: "nearest" });
@@ -60,7 +61,7 @@ export async function decidePage(main, context) {
         wanted.decision = verdict;
         draw();
         status.textContent = before ? "Changed." : verdict === "undecided" ? "Taken back." : `Decided ${verdict}.`;
-        if (verdict !== "undecided" && at + 1 < rows.length) await open(at + 1);
+        if (verdict !== "undecided" && rows[at] === wanted && at + 1 < rows.length) await open(at + 1);
       });
       send = own.send;
       const others = trace.others[run].filter((one) => one.id !== trace.id);
@@ -85,13 +86,21 @@ export async function decidePage(main, context) {
     }
   }
 
+  async function decide(verdict) {
+    const [own, row] = [send, rows[at]];
+    if (!own) return;
+    send = null; // a second key while the first is sent is meant for the next trace
+    await own(verdict);
+    if (rows[at] === row) send ??= own;
+  }
+
   document.addEventListener("keydown", (event) => {
     if (!isKey(event)) return;
     if (event.key === "j") open(at + 1);
     else if (event.key === "k") open(at - 1);
-    else if (send && event.key === "1") send("correct");
-    else if (send && event.key === "2") send("incorrect");
-    else if (send && event.key === "0") send("undecided");
+    else if (event.key === "1") decide("correct");
+    else if (event.key === "2") decide("incorrect");
+    else if (event.key === "0") decide("undecided");
     else return;
     event.preventDefault();
   }, { signal });

@@ -72,7 +72,7 @@ export async function livePage(main, context) {
   let before = "";
   put(main, el("h1", {}, "Progress"), status,
     el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Stages" }, el("table", { class: "list", id: "stages" },
-      el("thead", {}, el("tr", {}, ["Stage", "State", "Progress", ""].map((text) => el(text ? "th" : "td", { scope: text ? "col" : null }, text)))), body)),
+      el("thead", {}, el("tr", {}, ["Stage", "State", "Progress"].map((text) => el("th", { scope: "col" }, text)))), body)),
     plot, traces);
 
   function draw(found) {
@@ -81,7 +81,7 @@ export async function livePage(main, context) {
       stopped: "No process works on the run. The command that began it goes on where it was." }[now];
     if (status.textContent !== line) status.textContent = line;
     put(body, found.stages.map((stage) => el("tr", {}, el("td", {}, stage.stage),
-      el("td", { class: `state ${stage.state}` }, stage.state), el("td", {}, bar(stage)), el("td", {}, said(stage)))));
+      el("td", { class: `state ${stage.state}` }, stage.state), el("td", { class: "progress" }, bar(stage), el("div", {}, said(stage))))));
     const drawn = JSON.stringify([found.curves, found.latest]);
     if (drawn !== before) { // else what a person selects or scrolls would be lost
       before = drawn;

@@ -27,9 +27,9 @@ export function article(trace, heading, further = []) {
   const opinions = Object.entries(trace.opinions).map(([by, said]) => `${by}: ${said}`).join("\n");
   const cut = [...trace.reasoning, ...trace.answer].some((part) => Array.isArray(part) && part[0] === "cut");
   return el("article", { class: "card" },
-    el("h2", {}, heading),
+    el("h2", {}, heading), further,
     terms([
-      ["became", kept ? "not dropped" : `dropped by ${drop.step}: ${drop.reason}`, kept ? "good" : "bad"],
+      ["result", kept ? "not dropped" : `dropped by ${drop.step}: ${drop.reason}`, kept ? "good" : "bad"],
       ["why", drop?.detail], ["passed before", trace.passed.join(", ")],
       ["verdict", verdict ? `${verdict.outcome} by ${verdict.verifier}` : "none: it has no answer"],
       ["read as", verdict?.extracted], ["because", verdict?.detail], ["opinions", opinions],
@@ -38,7 +38,6 @@ export function article(trace, heading, further = []) {
       ["loop", loopSaid(trace.loops.reasoning ?? trace.loops.answer)],
       ["teacher", trace.teacher], ["id", trace.id],
     ]),
-    further,
     el("h3", {}, "Reasoning"), trace.reasoning.length ? pieces(trace.reasoning) : el("p", { class: "soft" }, "none"),
     el("h3", {}, "Answer"), trace.answer.length ? pieces(trace.answer) : el("p", { class: "soft" }, "none"),
     cut ? el("p", { class: "soft" }, "Parts of a long text are left out.") : null);
@@ -50,7 +49,7 @@ export function decision(run, trace, context, decided) {
   const buttons = [["correct", "Right", "1"], ["incorrect", "Wrong", "2"], ["undecided", "Undecided", "0"]].map(
     ([verdict, text, key]) => el("button", {
       type: "button", "data-verdict": verdict, "aria-keyshortcuts": key,
-      "aria-pressed": verdict === (trace.decision?.verdict ?? ""), click: () => send(verdict),
+      "aria-pressed": String(verdict === trace.decision?.verdict), click: () => send(verdict),
     }, text, " ", el("kbd", {}, key)));
   async function send(verdict) {
     try {
@@ -108,8 +107,8 @@ export async function tracePage(main, context) {
     el("div", { class: "pair" }, article(trace, named(run, trace.sample), [box]), beside));
 
   function list(number, traces) {
-    return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Traces of ${runs[number].name}` },
-      el("table", { class: "list others" },
+    return el("div", { class: "scroll others", tabindex: 0, role: "region", "aria-label": `Traces of ${runs[number].name}` },
+      el("table", { class: "list" },
         el("caption", { class: runs.length > 1 ? "soft" : "vh" }, runs[number].name),
         el("thead", {}, el("tr", {}, ["Sample", "Tokens", "Verdict", "Read as", "What became of it", "Beside"].map(
           (text) => el("th", { scope: "col" }, text)))),

@@ -37,7 +37,7 @@ export async function tracesPage(main, context) {
     SORTS.map(([value, text]) => el("option", { value }, text)));
   sort.value = values.sort ?? "place";
   const filters = el("form", { class: "filters", submit: (event) => { event.preventDefault(); changed(); } },
-    labelled("Search prompts, reasoning and answers", search, true));
+    labelled("Words in prompts, reasoning and answers", search, true));
   for (const [name, text] of FACETS) {
     const given = values[name] ?? ""; // the others are known once there is an index
     selects[name] = el("select", { id: `f-${name}`, change: changed }, el("option", { value: "" }, "any"),
@@ -49,11 +49,11 @@ export async function tracesPage(main, context) {
   put(main,
     el("h1", {}, "Traces"), filters, indexed,
     el("div", { class: "bar" }, status, previous, next),
-    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Traces" }, el("table", { class: "list", id: "traces" },
+    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Traces" }, el("table", { class: "list", id: "table" },
       el("thead", {}, el("tr", {},
         el("th", { scope: "col" }, "Problem"), el("th", { scope: "col", class: "wide" }, "Task"),
         el("th", { scope: "col", class: "number wide" }, "Sample"), el("th", { scope: "col", class: "number" }, "Tokens"),
-        el("th", { scope: "col", class: "wide" }, "Finish"), el("th", { scope: "col" }, "Verdict"),
+        el("th", { scope: "col", class: "wide" }, "Finish"), el("th", { scope: "col", class: "wide" }, "Verdict"),
         el("th", { scope: "col", class: "wide" }, "Read as"), el("th", { scope: "col", class: "number wide" }, "Pass rate"),
         el("th", { scope: "col" }, "What became of it"))),
       body)));
@@ -111,7 +111,7 @@ export async function tracesPage(main, context) {
       el("td", { class: "title" }, el("a", { href: address(run, "trace", row.id) }, row.title || row.problem || row.id)),
       el("td", { class: "wide" }, row.task ?? ""), el("td", { class: "number wide" }, row.sample),
       el("td", { class: "number" }, count(row.tokens)), el("td", { class: "wide" }, row.finish),
-      el("td", {}, row.outcome === "none" ? "" : row.outcome), el("td", { class: "wide answer" }, row.extracted ?? ""),
+      el("td", { class: "wide" }, row.outcome === "none" ? "" : row.outcome), el("td", { class: "wide answer" }, row.extracted ?? ""),
       el("td", { class: "number wide" }, share(row.pass_rate)),
       el("td", {}, tag(row.reason), el("span", { class: "soft wide" }, row.step)))));
     const waits = found.state === "indexing" || searching || found.state === "no traces";
