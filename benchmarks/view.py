@@ -99,7 +99,7 @@ def serving(run: Path, cache: Path) -> Iterator[Server]:
         yield Server(process.pid, url.port, cookie, seconds)
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait()
+        assert process.wait() == 0
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,32 @@ def test_a_stopped_index_goes_on_and_says_how_far_it_is(
     found = words.find("walks")
     assert found.searched == tables.traces
     assert sorted(found.traces.tolist()) == list(range(90))
+
+
+def test_a_view_that_ends_stops_what_is_being_built(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ended while a query ran in a thread was aborted, with a line in C++."""
+    from tracestill.view import opened
+
+    begins, ends = threading.Event(), threading.Event()
+
+    def build(tables: object, is_stopped: object, begun: Any) -> None:
+        duckdb = pytest.importorskip("duckdb")
+        with duckdb.connect() as base:
+            begun(base)
+            begins.set()
+            try:
+                base.execute("SELECT sum(hash(range)) FROM range(1_000_000_000_000)").fetchall()
+            finally:
+                ends.set()
+
+    monkeypatch.setattr(opened, "build_columns", build)
+    run = opened.OpenRun(made)
+    run.indexed()
+    assert begins.wait(30)
+    run.close()
+    assert ends.is_set()
 
 
 def test_old_indexes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,4 +122,5 @@ def viewing(folder: Path, *runs: Path, options: Sequence[str] = ()) -> Iterator[
         yield viewer
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        ended = process.wait(30)
+    assert ended in (0, -signal.SIGTERM), errors.read_text()

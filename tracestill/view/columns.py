@@ -34,9 +34,13 @@ def columns_path(tables: Tables) -> Path:
     return index_path(tables.columns_key, "duckdb")
 
 
-def build_columns(tables: Tables, is_stopped: Callable[[], bool]) -> Path | None:
+def build_columns(
+    tables: Tables,
+    is_stopped: Callable[[], bool],
+    begun: Callable[[duckdb.DuckDBPyConnection], None],
+) -> Path | None:
     """Make the index, unless it is there, and return where it lies; None where it was stopped.
-    Seen is the whole of it or nothing.
+    Seen is the whole of it or nothing. `begun` is told what makes it, which can be interrupted.
 
     Raises:
         OSError: the disk.
@@ -49,11 +53,11 @@ def build_columns(tables: Tables, is_stopped: Callable[[], bool]) -> Path | None
         if path.exists():
             touch(path)
         else:
-            _make(path, tables)
+            _make(path, tables, begun)
     return path
 
 
-def _make(path: Path, tables: Tables) -> None:
+def _make(path: Path, tables: Tables, begun: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
     import duckdb
 
     temporary = path.with_suffix(".tmp")
@@ -61,6 +65,7 @@ def _make(path: Path, tables: Tables) -> None:
     scratch = path.with_suffix(".scratch")
     try:
         with duckdb.connect(str(temporary), config=settings(_BUILDING, scratch)) as base:
+            begun(base)
             _problems(base, tables)
             _traces(base, tables)
             _queue(base, tables)

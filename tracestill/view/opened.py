@@ -7,8 +7,9 @@ import functools
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from tracestill.records.decisions import (
 )
 from tracestill.records.layout import recipe_path
 from tracestill.view import query
-from tracestill.view.columns import build_columns, open_columns
+from tracestill.view.columns import build_columns, columns_path, open_columns
 from tracestill.view.first import first_page
 from tracestill.view.live import Live, name_of
 from tracestill.view.search import Hits, Words
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     import duckdb
 
 _SEARCHES = 8  # whose hits are kept, for the next page or another filter
+_ENDS = 10.0  # seconds in which what is built must have stopped
+_AGAIN = 0.05  # seconds until it is interrupted again: it may have been between two queries
+_FIRST = 3.0  # seconds that building waits for a first page
 _LOG = logging.getLogger("tracestill.view")
 
 
@@ -45,6 +49,37 @@ class _Indexed:
     base: duckdb.DuckDBPyConnection | None = None
     failed: str = ""
     is_stale: bool = False
+    making: duckdb.DuckDBPyConnection | None = None
+    """What makes the index of the columns, from when it began on."""
+    thread: threading.Thread | None = None
+    shown: threading.Event = field(default_factory=threading.Event)
+    """Set once a page was shown: until then building would take the time from it."""
+
+    def build(self) -> None:
+        """Build the indexes in the background."""
+        self.thread = threading.Thread(target=_build, args=(self,), daemon=True)
+        self.thread.start()
+
+    def begun(self, making: duckdb.DuckDBPyConnection) -> None:
+        """Be told what makes the index of the columns."""
+        self.making = making
+
+    def stop(self, seconds: float) -> None:
+        """Let nothing more be built, and wait so long for that at most. A process that ends while
+        DuckDB works in a thread is aborted.
+        """
+        import duckdb
+
+        self.is_stale = True
+        self.shown.set()
+        deadline = time.monotonic() + seconds
+        while self.thread is not None and self.thread.is_alive():
+            if self.making is not None:
+                with contextlib.suppress(duckdb.ConnectionException):  # it is closed by now
+                    self.making.interrupt()
+            if time.monotonic() >= deadline:
+                break
+            self.thread.join(_AGAIN)
 
 
 class OpenRun:
@@ -79,19 +114,20 @@ class OpenRun:
             if state != self._state:
                 tables = read_tables(self.path)
                 if self._now is not None:
-                    self._now.is_stale = True
+                    self._now.stop(0)
                 self._now = None
                 if tables is not None:
                     self._now = _Indexed(tables=tables, words=Words(tables))
-                    threading.Thread(target=_build, args=(self._now,), daemon=True).start()
+                    self._now.build()
                 self._state = state
                 self._hits.cache_clear()
             return self._now
 
     def close(self) -> None:
         """Stop what is being built."""
-        if self._now is not None:
-            self._now.is_stale = True
+        with self._lock:
+            if self._now is not None:
+                self._now.stop(_ENDS)
 
     def page(self, asked: query.Asked, words: str) -> dict[str, Any]:
         """The traces that fit, with how much of them is indexed so far.
@@ -110,8 +146,12 @@ class OpenRun:
         if now.base is None:
             told["state"] = "indexing"
             if not asked.is_plain or words:
+                now.shown.set()
                 return {"rows": [], "total": 0, **told}
-            return first_page(now.tables, asked.offset, asked.limit) | told
+            try:
+                return first_page(now.tables, asked.offset, asked.limit) | told
+            finally:
+                now.shown.set()
         hits = None
         if words.strip():
             hits = self._hits(now.tables.text_key, words, now.words.searched())
@@ -189,6 +229,8 @@ class OpenRun:
         """The index of the columns, None where it is not there yet."""
         now = self.indexed()
         if now is None or now.base is None:
+            if now is not None:
+                now.shown.set()
             yield None
             return
         with _cursor(now.base) as base:
@@ -203,7 +245,9 @@ def _cursor(base: duckdb.DuckDBPyConnection) -> contextlib.closing[duckdb.DuckDB
 def _build(now: _Indexed) -> None:
     """Build the indexes. What goes wrong stands on the page, and the rest of it works."""
     try:
-        path = build_columns(now.tables, lambda: now.is_stale)
+        if not columns_path(now.tables).exists():
+            now.shown.wait(_FIRST)
+        path = build_columns(now.tables, lambda: now.is_stale, now.begun)
         if path is None:
             return
         base = open_columns(path)

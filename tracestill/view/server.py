@@ -26,21 +26,28 @@ def listen(port: int | None) -> socket.socket:
         ValueError: the port is in use or can't be had.
 
     """
-    for tried in (USUAL_PORT, 0) if port is None else (port,):
-        listening = socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((HOST, tried))
-            listening.listen()
-        except OSError as error:
-            listening.close()
-            if tried != USUAL_PORT or port is not None:
-                raise ValueError(
-                    f"port {tried} can't be had ({error.strerror}): name another with --port"
-                ) from error
-        else:
-            return listening
-    raise AssertionError("there is always a free port, or an error that says why not")
+    if port is None:
+        with contextlib.suppress(OSError):
+            return _bound(USUAL_PORT)
+    tried = port or 0
+    try:
+        return _bound(tried)
+    except OSError as error:
+        raise ValueError(
+            f"port {tried} can't be had ({error.strerror}): name another with --port"
+        ) from error
+
+
+def _bound(port: int) -> socket.socket:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+        listening.listen()
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def serve(

@@ -19,7 +19,7 @@ export async function decidePage(main, context) {
   const previous = el("button", { type: "button", click: () => turn(-EACH) }, "Previous");
   const next = el("button", { type: "button", click: () => turn(EACH) }, "Next");
   put(main, el("h1", {}, "Decide"),
-    el("p", {}, "Answers on which verifiers disagree, refusals that were put aside, and the traces of problems whose own reference is not judged right. What you decide is kept in the run, and the filter takes it as the verdict when ", el("code", {}, "tracestill run"), " makes it again."),
+    el("p", {}, "Answers on which verifiers disagree or that the judge gave no verdict on, and the traces of problems whose own reference is not judged right. What you decide is kept in the run, and the filter takes it as the verdict when ", el("code", {}, "tracestill run"), " makes it again."),
     el("p", { class: "key" }, el("kbd", {}, "j"), " next, ", el("kbd", {}, "k"), " previous, ", el("kbd", {}, "1"), " right, ", el("kbd", {}, "2"), " wrong, ", el("kbd", {}, "0"), " undecided"),
     el("div", { class: "bar" }, status, previous, next), list, opened);
 
@@ -62,7 +62,7 @@ export async function decidePage(main, context) {
         draw();
         status.textContent = before ? "Changed." : verdict === "undecided" ? "Taken back." : `Decided ${verdict}.`;
         if (verdict !== "undecided" && rows[at] === wanted && at + 1 < rows.length) await open(at + 1);
-      });
+      }, true);
       send = own.send;
       const others = trace.others[run].filter((one) => one.id !== trace.id);
       put(opened, el("div", { class: "pair" }, question(trace.problem),

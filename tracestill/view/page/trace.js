@@ -43,14 +43,14 @@ export function article(trace, heading, further = []) {
     cut ? el("p", { class: "soft" }, "Parts of a long text are left out.") : null);
 }
 
-/** Buttons that decide of a trace. `decided` is called with what was decided. */
-export function decision(run, trace, context, decided) {
+/** Buttons that decide of a trace. `decided` is called with what was decided; `keyed` names the page's keys. */
+export function decision(run, trace, context, decided, keyed = false) {
   const note = el("input", { type: "text", maxlength: 2000, value: trace.decision?.note ?? "" });
   const buttons = [["correct", "Right", "1"], ["incorrect", "Wrong", "2"], ["undecided", "Undecided", "0"]].map(
     ([verdict, text, key]) => el("button", {
-      type: "button", "data-verdict": verdict, "aria-keyshortcuts": key,
+      type: "button", "data-verdict": verdict, "aria-keyshortcuts": keyed ? key : null,
       "aria-pressed": String(verdict === trace.decision?.verdict), click: () => send(verdict),
-    }, text, " ", el("kbd", {}, key)));
+    }, text, keyed ? [" ", el("kbd", {}, key)] : null));
   async function send(verdict) {
     try {
       await post(`runs/${run}/decisions`, { trace_id: trace.id, verdict, note: note.value });
