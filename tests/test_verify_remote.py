@@ -32,6 +32,7 @@ from filter.verify.code.bundle import bundle
 from filter.verify.code.inside.host import END, line
 from filter.verify.code.service import CONNECTIONS
 from tracestill.recipe.filter import FilterSection
+from tracestill.recipe.rules import Rules
 from tracestill.recipe.sandbox import Sandbox, host_of, read_sandbox
 from tracestill.records import Problem
 
@@ -575,17 +576,18 @@ def test_many_threads_use_few_connections_and_a_fork_its_own(started: dict[str, 
 @needs_bwrap
 def test_the_choice_reaches_verdicts_and_their_names(started: dict[str, Served]) -> None:
     served = started["piston"]
+    rules = Rules(sandbox=served.sandbox)
     before = len(served.fake.programs)
     tests = problem(SUM)
-    verdict = verify(tests, fenced("print(3)"), "t", served.sandbox)
+    verdict = verify(tests, fenced("print(3)"), "t", rules)
     assert (verdict.outcome, verdict.verifier) == ("incorrect", "code/tracestill-0.1.0+piston")
     source = fenced("print(eval(input().replace(' ', '+')))")
     answers = [Answer(problem=tests, text=source, trace_id=str(n)) for n in range(3)]
-    assert {v.outcome for v in verify_many(answers, served.sandbox)} == {"correct"}
+    assert {v.outcome for v in verify_many(answers, rules)} == {"correct"}
     assert len(served.fake.programs) >= before + 4
     assert verifier_name("code") == "code/tracestill-0.1.0"
-    assert verifier_name("math", served.sandbox) == verifier_name("math")
-    assert verifier_names(served.sandbox) != verifier_names()
+    assert verifier_name("math", rules) == verifier_name("math")
+    assert verifier_names(rules) != verifier_names()
 
 
 @needs_bwrap

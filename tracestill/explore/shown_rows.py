@@ -97,8 +97,9 @@ def shown_rows(run: Run, places: Sequence[int]) -> dict[int, ShownRow]:
 
 
 def _told(run: Run, ids: Sequence[str]) -> _Told:
-    folder, trained = run.path / "filter", run.manifest("finetune") is not None
+    folder, made = run.path / "filter", run.manifest("finetune")
     learnt: Iterator[Learnt] = iter(())
+    trained = made is not None and "learnt" in made.tables  # not so in runs of before format 3
     if trained:
         learnt = rows_with(run.path / "finetune", "learnt", Learnt, "trace_id", ids)
     return _Told(

@@ -25,7 +25,7 @@ class ReportSection(Section):
 
     traces: int | None = Field(default=None, ge=0)
     """How many traces at most; null: as many as there is room for."""
-    megabytes: float = Field(default=8, gt=0, le=100)
+    megabytes: float = Field(default=8.0, gt=0, le=100)
     """How much of the page the traces may take, in millions of bytes. If they are more, whole
     problems' traces are chosen, of which each reason has some."""
 
