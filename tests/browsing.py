@@ -12,9 +12,9 @@ import pytest
 
 
 @contextlib.contextmanager
-def opened(page: Path, **context: Any) -> Iterator[Any]:
-    """A page of Playwright's with a file open. Whatever it says on its console, and whatever it
-    asks of a network, is in the lists `said` and `asked` that it has.
+def opened(page: Path | str, **context: Any) -> Iterator[Any]:
+    """A page of Playwright's with a file, or an address, open. Whatever it says on its console, and
+    whatever it asks of a network, is in the lists `said` and `asked` that it has.
     """
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra dev)")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -29,7 +29,7 @@ def opened(page: Path, **context: Any) -> Iterator[Any]:
         tab.on("pageerror", lambda error: tab.said.append(str(error)))
         tab.on("dialog", lambda dialog: (tab.said.append(dialog.message), dialog.dismiss()))
         tab.on("request", lambda request: tab.asked.append(request.url))
-        tab.goto(page.as_uri())
+        tab.goto(page if isinstance(page, str) else page.as_uri())
         tab.wait_for_selector("body[data-ready]")
         yield tab
         browser.close()

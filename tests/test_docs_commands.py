@@ -53,6 +53,7 @@ ELSEWHERE = {
     "score": ("loads the student", "test_scoring.py"),
     "serve": ("starts vLLM's server", "test_served.py"),
     "ablate": ("runs recipes; its plan is run here", "test_ablate.py"),
+    "view": ("serves until it is ended", "test_view_guard.py"),
     "status": ("with --watch it draws on a terminal", "test_status.py"),
     "new": ("asks at a terminal where no option says it", "test_recipes.py"),
 }  # fmt: skip

@@ -28,6 +28,7 @@ from tracestill.commands.serve import serve
 from tracestill.commands.status import status
 from tracestill.commands.validate import schema, validate
 from tracestill.commands.verify import verify
+from tracestill.commands.view import view
 from tracestill.commands.why import why
 
 app = typer.Typer(
@@ -39,7 +40,7 @@ app = typer.Typer(
 for command in (
     run.run, run.generate, run.filter_, run.finetune, evaluate, compare, harness, run.report,
     ablate, validate, verify, curate, serve, plan, preview, score, pairs, chat, export,
-    push, status, why, recipes, new, doctor, schema,
+    push, status, view, why, recipes, new, doctor, schema,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 

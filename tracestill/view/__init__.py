@@ -1,0 +1,1 @@
+"""A local browser of runs: `tracestill view RUN`."""
