@@ -14,7 +14,7 @@ from filter.verify import by_rules, verifier_name, verify
 from tracestill.recipe.loading import load_recipe
 from tracestill.recipe.rules import Rules, read_rules
 from tracestill.records import Drop, Problem, Verdict, read_table
-from tracestill.stages.filter import settings
+from tracestill.stages.filter_settings import settings
 
 ROMAN = """\
 import os, time

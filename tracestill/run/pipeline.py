@@ -22,7 +22,7 @@ from tracestill.run.lock import locked
 from tracestill.run.process import run_job
 from tracestill.run.provenance import write_provenance
 from tracestill.run.summary import Summary, stage_summary, write_summary
-from tracestill.stages import evaluate, finetune, generate, problems, report
+from tracestill.stages import evaluate, filter_settings, finetune, generate, problems, report
 from tracestill.stages import filter as filtering
 
 LINE: dict[Stage, Part] = {
@@ -32,7 +32,7 @@ LINE: dict[Stage, Part] = {
         reads={"problems": ("train", "heldout")},
     ),
     "filter": Part(
-        settings=filtering.settings, make=filtering.make, given=filtering.decisions,
+        settings=filter_settings.settings, make=filtering.make, given=filter_settings.decisions,
         reads={"problems": ("train", "heldout", "benchmarks"), "generate": ("traces", "verdicts")},
     ),
     "finetune": Part(
